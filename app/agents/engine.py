@@ -1,0 +1,263 @@
+"""The execution engine of one user: each run is a task with its own child context.
+
+A run holds a database connection only while it reads or writes, never while a model
+thinks. Its state is local to its task and its rows; two runs of one user share
+nothing but the user.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.agents.tools import Tool, ToolError
+from app.context import UserExecutionContext
+from app.llm import ChatMessage, ModelClient, ModelError, Reply, ToolCall
+from app.monitoring import log_event
+from app.storage import FinalStatus, Run, SessionFactory, find_run, finish_run
+
+MAX_TURNS = 8
+_PREVIEW_CHARS = 500
+_log = logging.getLogger("app.agents")
+_SYSTEM = ChatMessage(
+    "system",
+    "You work for one user. Use the tools to look things up, then answer in text.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What engines work with; shared by all users, holds no user's state."""
+
+    sessions: SessionFactory
+    model: ModelClient
+    tools: tuple[Tool, ...]
+    run_timeout_s: float
+
+
+@dataclass(slots=True)
+class _Job:
+    """A run that is worked on here.
+
+    Attributes:
+        task: Works on it; None for the moment before it is created.
+        is_cancelled: The user asked to stop it, and its task was cancelled for that.
+        is_ending: Its outcome is decided and being written: too late to cancel.
+    """
+
+    task: asyncio.Task[None] | None = None
+    is_cancelled: bool = False
+    is_ending: bool = False
+
+    def stop(self) -> bool:
+        """Cancel the task unless it is ending already."""
+        if self.task is None or self.is_ending or self.task.cancelling():
+            return False
+        return self.task.cancel()
+
+
+class _CancelledByUserError(Exception):
+    """Raised between two steps of a run that its user asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    status: FinalStatus
+    result: str | None = None
+    error: str | None = None
+
+    @property
+    def data(self) -> dict[str, object]:
+        return {
+            name: value
+            for name, value in (("result", self.result), ("error", self.error))
+            if value is not None
+        }
+
+
+class ExecutionEngine:
+    """Works on the runs of one user."""
+
+    def __init__(self, user_id: str, workshop: Workshop) -> None:
+        """Make an engine for ``user_id``; it starts nothing yet."""
+        self.user_id = user_id
+        self._workshop = workshop
+        self._jobs: dict[str, _Job] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no run is being worked on."""
+        return not self._jobs
+
+    def start(self, context: UserExecutionContext, run: Run) -> None:
+        """Begin to work on a run of the engine's user, in a task of its own.
+
+        Args:
+            context: Whose run it is, with thread and run id.
+            run: The run, whose row is committed.
+
+        Raises:
+            ValueError: The context belongs to another user.
+        """
+        if context.user_id != self.user_id:
+            message = (
+                f"A run of user {context.user_id!r} came to the engine of user "
+                f"{self.user_id!r}. Get the engine from the registry by user."
+            )
+            raise ValueError(message)
+        job = self._jobs[run.run_id] = _Job()
+        job.task = asyncio.create_task(
+            self._work(context.detached(), run, job), name=f"run {run.run_id}"
+        )
+        job.task.add_done_callback(lambda _: self._jobs.pop(run.run_id, None))
+
+    def cancel(self, run_id: str) -> bool:
+        """Stop a run at its next step; False when it is not worked on here."""
+        job = self._jobs.get(run_id)
+        if job is None or not job.stop():
+            return False
+        job.is_cancelled = True
+        return True
+
+    async def close(self) -> None:
+        """Interrupt all runs, and return when each is marked so."""
+        jobs = list(self._jobs.values())
+        for job in jobs:
+            job.stop()
+        tasks = [job.task for job in jobs if job.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, context: UserExecutionContext, run: Run, job: _Job) -> None:
+        try:
+            outcome = await self._outcome(context, run)
+        except asyncio.CancelledError:
+            job.is_ending = True
+            outcome = (
+                _Outcome("cancelled")
+                if job.is_cancelled
+                else _Outcome("failed", error="interrupted")
+            )
+            await self._finish(context, run, outcome)
+            raise
+        job.is_ending = True
+        await self._finish(context, run, outcome)
+
+    async def _outcome(self, context: UserExecutionContext, run: Run) -> _Outcome:
+        try:
+            async with asyncio.timeout(self._workshop.run_timeout_s):
+                return _Outcome("completed", result=await self._converse(context, run))
+        except _CancelledByUserError:
+            return _Outcome("cancelled")
+        except TimeoutError:
+            return _Outcome("failed", error="timeout")
+        except ModelError as exc:
+            return _Outcome("failed", error=str(exc))
+        except Exception as exc:  # noqa: BLE001  # a run's failure is the run's result
+            log_event(
+                _log,
+                "run.crashed",
+                level=logging.ERROR,
+                error=exc,
+                user_id=context.user_id,
+                run_id=run.run_id,
+            )
+            return _Outcome("failed", error="internal error")
+
+    async def _converse(self, context: UserExecutionContext, run: Run) -> str:
+        await self._emit(context, run, "run.started", {"goal": run.goal})
+        conversation = [_SYSTEM, ChatMessage("user", run.goal)]
+        for turn in range(1, MAX_TURNS + 1):
+            reply = await self._think(context, run, conversation, turn)
+            if not reply.tool_calls:
+                return reply.content
+            conversation.append(
+                ChatMessage("assistant", reply.content, reply.tool_calls)
+            )
+            for call in reply.tool_calls:
+                answer = await self._use(context, run, call)
+                conversation.append(ChatMessage("tool", answer, call_id=call.call_id))
+        message = f"The model wanted more than {MAX_TURNS} turns."
+        raise ModelError(message)
+
+    async def _think(
+        self,
+        context: UserExecutionContext,
+        run: Run,
+        conversation: Sequence[ChatMessage],
+        turn: int,
+    ) -> Reply:
+        await self._emit(context, run, "agent.thinking", {"turn": turn})
+        specs = [tool.spec for tool in self._workshop.tools]
+        return await self._workshop.model.complete(conversation, tools=specs)
+
+    async def _use(
+        self, context: UserExecutionContext, run: Run, call: ToolCall
+    ) -> str:
+        shown: dict[str, object] = {
+            "tool": call.name,
+            "arguments": dict(call.arguments),
+        }
+        await self._emit(context, run, "tool.executing", shown)
+        try:
+            tool = self._tool(call.name)
+            async with self._workshop.sessions.for_user(context.user_id) as session:
+                step = context.child(session=session)
+                await _stop_if_cancelled(step, run)
+                answer = await tool.use(step, call.arguments)
+        except ToolError as exc:
+            answer = str(exc)
+        await self._emit(
+            context,
+            run,
+            "tool.completed",
+            {"tool": call.name, "output": answer[:_PREVIEW_CHARS]},
+        )
+        return answer
+
+    def _tool(self, name: str) -> Tool:
+        for tool in self._workshop.tools:
+            if tool.spec.name == name:
+                return tool
+        problem = f"There is no tool {name!r}."
+        raise ToolError(problem)
+
+    async def _finish(
+        self, context: UserExecutionContext, run: Run, outcome: _Outcome
+    ) -> None:
+        try:
+            async with self._workshop.sessions.for_user(context.user_id) as session:
+                ended = await finish_run(
+                    context.child(session=session),
+                    status=outcome.status,
+                    result=outcome.result,
+                    error=outcome.error,
+                )
+            if ended:
+                await self._emit(context, run, f"run.{outcome.status}", outcome.data)
+        except Exception as exc:  # noqa: BLE001  # nobody awaits a run; it is swept later
+            log_event(
+                _log,
+                "run.not_finished",
+                level=logging.ERROR,
+                error=exc,
+                user_id=context.user_id,
+                run_id=run.run_id,
+            )
+
+    async def _emit(
+        self,
+        context: UserExecutionContext,
+        run: Run,
+        kind: str,
+        data: Mapping[str, object],
+    ) -> None:
+        await context.emitter.emit(
+            kind, run_id=run.run_id, thread_id=run.thread_id, data=data
+        )
+
+
+async def _stop_if_cancelled(step: UserExecutionContext, run: Run) -> None:
+    # Another worker may have taken the request to cancel, and its message may be lost.
+    current = await find_run(step, run.run_id)
+    if current is None or current.cancel_requested:
+        raise _CancelledByUserError

@@ -1,0 +1,129 @@
+"""The registry: one engine per user, made once, gone when idle.
+
+The registry maps a user to the task that makes the engine. Whoever asks first starts
+that task and all others await the same one, so concurrent first requests of a user
+cannot end with two engines; a caller that is cancelled does not take it away from
+the others.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from app.agents.engine import ExecutionEngine, Workshop
+from app.context import UserExecutionContext
+from app.monitoring import log_event
+from app.storage import sweep_abandoned
+
+IDLE_S = 300.0
+_log = logging.getLogger("app.agents")
+
+EngineFactory = Callable[[UserExecutionContext, Workshop], Awaitable[ExecutionEngine]]
+
+
+async def create_engine(
+    context: UserExecutionContext, workshop: Workshop
+) -> ExecutionEngine:
+    """Make the engine of the context's user, and end runs that died with a process."""
+    async with workshop.sessions.for_user(context.user_id) as session:
+        abandoned = await sweep_abandoned(context.child(session=session))
+    for run in abandoned:
+        await context.emitter.emit(
+            "run.failed",
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            data={"error": run.error},
+        )
+    return ExecutionEngine(context.user_id, workshop)
+
+
+class EngineRegistry:
+    """The engines of this process, by user."""
+
+    def __init__(self, factory: EngineFactory, *, idle_s: float = IDLE_S) -> None:
+        """Make engines with ``factory``; drop one after ``idle_s`` without work."""
+        self._factory = factory
+        self._idle_s = idle_s
+        self._engines: dict[str, asyncio.Task[ExecutionEngine]] = {}
+        self._used_at: dict[str, float] = {}
+        self._janitor: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """Count the users that have an engine, or one in the making."""
+        return len(self._engines)
+
+    async def start(self) -> None:
+        """Begin to drop idle engines."""
+        self._janitor = asyncio.create_task(self._drop_forever(), name="engine janitor")
+
+    async def close(self) -> None:
+        """Interrupt all runs of all engines and forget the engines."""
+        if self._janitor is not None:
+            self._janitor.cancel()
+            await asyncio.gather(self._janitor, return_exceptions=True)
+        makings = list(self._engines.values())
+        self._engines.clear()
+        self._used_at.clear()
+        engines = await asyncio.gather(*makings, return_exceptions=True)
+        await asyncio.gather(
+            *(e.close() for e in engines if isinstance(e, ExecutionEngine))
+        )
+
+    async def engine_for(
+        self, context: UserExecutionContext, workshop: Workshop
+    ) -> ExecutionEngine:
+        """Return the engine of the context's user, made on first use."""
+        user_id = context.user_id
+        making = self._engines.get(user_id)
+        if making is None:
+            making = asyncio.create_task(
+                self._make(context.detached(), workshop), name=f"engine of {user_id}"
+            )
+            making.add_done_callback(lambda made: self._forget_failed(user_id, made))
+            self._engines[user_id] = making
+        self._used_at[user_id] = asyncio.get_running_loop().time()
+        return await asyncio.shield(making)
+
+    def cancel_run(self, run_id: str) -> bool:
+        """Stop a run if it is worked on in this process."""
+        return any(
+            making.result().cancel(run_id)
+            for making in self._engines.values()
+            if _is_made(making)
+        )
+
+    def drop_idle(self) -> int:
+        """Forget engines without work for ``idle_s``, and return how many."""
+        now = asyncio.get_running_loop().time()
+        idle = [
+            user_id
+            for user_id, making in self._engines.items()
+            if now - self._used_at[user_id] >= self._idle_s
+            and _is_made(making)
+            and making.result().is_idle
+        ]
+        for user_id in idle:
+            del self._engines[user_id], self._used_at[user_id]
+        return len(idle)
+
+    def _forget_failed(
+        self, user_id: str, making: asyncio.Task[ExecutionEngine]
+    ) -> None:
+        # So that the next request tries again, also when all who waited have left.
+        if not _is_made(making) and self._engines.get(user_id) is making:
+            del self._engines[user_id], self._used_at[user_id]
+
+    async def _make(
+        self, context: UserExecutionContext, workshop: Workshop
+    ) -> ExecutionEngine:
+        return await self._factory(context, workshop)
+
+    async def _drop_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._idle_s / 2)
+            if dropped := self.drop_idle():
+                log_event(_log, "engines.dropped", count=dropped)
+
+
+def _is_made(making: asyncio.Task[ExecutionEngine]) -> bool:
+    return making.done() and not making.cancelled() and making.exception() is None

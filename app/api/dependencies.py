@@ -1,0 +1,106 @@
+"""From a request to the context of its user: the only place that builds contexts.
+
+Each request gets its own. ``Work`` carries a database session whose transaction is
+committed before the answer is sent, so whoever reads a 201 can read the new thing.
+``Plain`` carries none, for endpoints that open sessions themselves.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
+
+from app.api.frontier import record_of
+from app.api.parts import Parts
+from app.api.problems import unauthorized
+from app.context import UserExecutionContext
+from app.security import Claims, TokenError
+
+_BEARER = "bearer "
+
+
+def parts_of(connection: HTTPConnection) -> Parts:
+    """Return the parts of the application that serves this connection."""
+    parts: Parts = connection.app.state.parts
+    return parts
+
+
+def bearer_token(authorization: str) -> str | None:
+    """Return the token in an Authorization header, None when there is none."""
+    if authorization[: len(_BEARER)].lower() != _BEARER:
+        return None
+    return authorization[len(_BEARER) :].strip() or None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated request: what its token says, and a context without session."""
+
+    claims: Claims
+    context: UserExecutionContext
+
+
+def build_context(
+    parts: Parts, *, user_id: str, request_id: str
+) -> UserExecutionContext:
+    """Return a new context of a user, without a database session."""
+    return UserExecutionContext(
+        user_id=user_id,
+        request_id=request_id,
+        keyspace=parts.keyspaces(parts.redis, user_id),
+        emitter=parts.emitters(parts.events, user_id),
+        audit=parts.trails(user_id, request_id),
+    )
+
+
+async def authenticate(request: Request) -> Caller:
+    """Return who sent the request.
+
+    Raises:
+        Problem: It carries no valid access token (401).
+    """
+    parts = parts_of(request)
+    token = bearer_token(request.headers.get("authorization", ""))
+    if token is None:
+        raise unauthorized("Send an access token: `Authorization: Bearer <token>`.")
+    try:
+        claims = parts.access_tokens.verify(token)
+    except TokenError as exc:
+        raise unauthorized(str(exc)) from exc
+    record = record_of(request.scope)
+    record.user_id = claims.user_id
+    context = build_context(parts, user_id=claims.user_id, request_id=record.request_id)
+    return Caller(claims, context)
+
+
+async def open_work(
+    request: Request, caller: Annotated[Caller, Depends(authenticate)]
+) -> AsyncIterator[UserExecutionContext]:
+    """Yield the caller's context with a database session of its own."""
+    context = caller.context
+    async with parts_of(request).sessions.for_user(context.user_id) as session:
+        yield replace(context, session=session, audit=context.audit.bound_to(session))
+
+
+async def _plain(
+    caller: Annotated[Caller, Depends(authenticate)],
+) -> UserExecutionContext:
+    return caller.context
+
+
+async def _parts(request: Request) -> Parts:
+    # A coroutine, though it awaits nothing: FastAPI runs plain functions in a thread.
+    return parts_of(request)
+
+
+# For the OpenAPI document only; ``authenticate`` reads the header itself.
+BEARER_SCHEME = HTTPBearer(auto_error=False)
+
+PartsOf = Annotated[Parts, Depends(_parts)]
+Authenticated = Annotated[Caller, Depends(authenticate)]
+Plain = Annotated[UserExecutionContext, Depends(_plain)]
+# Scope "function": the transaction ends when the endpoint returns, before its answer.
+Work = Annotated[UserExecutionContext, Depends(open_work, scope="function")]

@@ -1,0 +1,72 @@
+"""The parts the service is made of.
+
+``app.main`` builds them once per process. No part holds another part that could be
+replaced on its own: what works together is passed as an argument at the call, so
+exchanging one field exchanges it everywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.agents import EngineRegistry, Tool, Workshop
+from app.context import AuditTrail, Emitter, Keyspace
+from app.llm import ModelClient
+from app.monitoring import HealthChecks
+from app.realtime import EventLog, Hub
+from app.security import AccessTokens, PasswordHasher
+from app.settings import Settings
+from app.storage import RefreshTokens, SessionFactory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything requests are served with; shared by all users.
+
+    Attributes:
+        settings: What the operator chose.
+        engine: The pool of database connections.
+        redis: The pool of Redis connections.
+        sessions: Opens a database session for a user.
+        keyspaces: Makes a user's keyspace.
+        emitters: Makes a user's event emitter.
+        trails: Makes the audit trail of a user and a request.
+        events: The event logs.
+        hub: Wakes sockets and streams.
+        engines: The execution engine of each user.
+        tools: What agents can do.
+        model: What agents think with.
+        access_tokens: Signs and verifies access tokens.
+        refresh_tokens: Rotates refresh tokens.
+        passwords: Hashes passwords.
+        new_id: Makes the ids of new things.
+        health: Asks the dependencies.
+    """
+
+    settings: Settings
+    engine: AsyncEngine
+    redis: Redis
+    sessions: SessionFactory
+    keyspaces: Callable[[Redis, str], Keyspace]
+    emitters: Callable[[EventLog, str], Emitter]
+    trails: Callable[[str, str], AuditTrail]
+    events: EventLog
+    hub: Hub
+    engines: EngineRegistry
+    tools: tuple[Tool, ...]
+    model: ModelClient
+    access_tokens: AccessTokens
+    refresh_tokens: RefreshTokens
+    passwords: PasswordHasher
+    new_id: Callable[[], UUID]
+    health: HealthChecks
+
+    @property
+    def workshop(self) -> Workshop:
+        """What engines work with."""
+        return Workshop(
+            self.sessions, self.model, self.tools, self.settings.run_timeout_s
+        )

@@ -1,0 +1,34 @@
+"""Puts the whole API onto an application."""
+
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from app.api import auth, documents, health, runs, threads, websocket
+from app.api.dependencies import BEARER_SCHEME, bearer_token
+from app.api.frontier import Frontier
+from app.api.parts import Parts
+from app.api.problems import answer_http_exception, answer_validation_error
+from app.security import TokenError
+
+
+def add_api(app: FastAPI, *, max_body_bytes: int) -> None:
+    """Add routes, error answers and the outermost layer."""
+    for module in (threads, documents, runs):
+        app.include_router(module.router, dependencies=[Depends(BEARER_SCHEME)])
+    for module in (auth, health, websocket):
+        app.include_router(module.router)
+    app.add_exception_handler(HTTPException, answer_http_exception)
+    app.add_exception_handler(RequestValidationError, answer_validation_error)
+
+    def name_user(scope: Scope) -> str | None:
+        parts: Parts = app.state.parts
+        raw = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        token = bearer_token(raw)
+        try:
+            return token and parts.access_tokens.verify(token).user_id
+        except TokenError:
+            return None
+
+    app.add_middleware(Frontier, max_body_bytes=max_body_bytes, name_user=name_user)

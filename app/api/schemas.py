@@ -1,0 +1,65 @@
+"""What clients may send; unknown fields are refused."""
+
+import re
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _refuse_unstorable(text: str) -> str:
+    # JSON can say both, Postgres can store neither; a refusal beats a failed query.
+    if "\x00" in text or _LONE_SURROGATE.search(text):
+        message = "must not contain NUL or half of a surrogate pair"
+        raise ValueError(message)
+    return text
+
+
+Text = Annotated[str, AfterValidator(_refuse_unstorable)]
+Title = Annotated[Text, Field(min_length=1, max_length=500)]
+Body = Annotated[Text, Field(max_length=1_000_000)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Credentials(_Schema):
+    """A user name (compared exactly) and a password."""
+
+    username: Annotated[Text, Field(min_length=1, max_length=200)]
+    password: Annotated[Text, Field(min_length=8, max_length=1_000)]
+
+
+class RefreshToken(_Schema):
+    """A refresh token."""
+
+    refresh_token: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class NewThread(_Schema):
+    """A thread to start or a new title."""
+
+    title: Title
+
+
+class NewMessage(_Schema):
+    """A message to add."""
+
+    content: Annotated[Body, Field(min_length=1)]
+
+
+class NewDocument(_Schema):
+    """A document to keep."""
+
+    title: Title
+    body: Body
+
+
+class NewRun(_Schema):
+    """What the agent shall do."""
+
+    goal: Annotated[Text, Field(min_length=1, max_length=10_000)]

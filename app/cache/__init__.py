@@ -1,0 +1,6 @@
+"""Redis, reached only through a user's own keyspace."""
+
+from app.cache.keyspace import UserKeyspace, user_prefix
+from app.cache.pool import connect
+
+__all__ = ["UserKeyspace", "connect", "user_prefix"]

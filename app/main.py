@@ -1,0 +1,130 @@
+"""The composition root: settings become parts, parts become an application.
+
+The only place that builds things. ``create_app`` connects to nothing; the lifespan
+does, and takes everything down again in the opposite order.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from uuid import uuid4
+
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from app.agents import STANDARD_TOOLS, EngineRegistry, create_engine
+from app.api import Parts, add_api
+from app.cache import UserKeyspace, connect
+from app.llm import LocalModel, ModelClient, OpenAICompatibleModel
+from app.monitoring import HealthChecks, configure_logging
+from app.realtime import EventLog, Hub, UserEmitter
+from app.security import AccessTokens, PasswordHasher
+from app.settings import Settings
+from app.storage import (
+    RefreshTokens,
+    SessionFactory,
+    UserAuditTrail,
+    check_role,
+    open_engine,
+)
+from app.storage.migrate import migrate
+
+__all__ = ["Parts", "create_app"]
+
+Replace = Callable[[Parts], Parts]
+
+
+def create_app(
+    settings: Settings | None = None, *, replace: Replace | None = None
+) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Args:
+        settings: What the operator chose; None reads the environment.
+        replace: Exchanges parts before anything runs, with ``dataclasses.replace``.
+
+    Raises:
+        SettingsError: The environment lacks a setting or holds a wrong one.
+    """
+    chosen = settings or Settings.from_environment()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging(chosen.log_level)
+        await migrate(chosen.owner_database_url)
+        async with _running(chosen, replace) as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(
+        title="isolation-audit reference service",
+        lifespan=lifespan,
+        # A redirect would repeat the path, and costs a client a round trip.
+        redirect_slashes=False,
+    )
+    add_api(app, max_body_bytes=chosen.max_body_bytes)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator[Parts]:
+    async with contextlib.AsyncExitStack() as stack:
+        built = _build(settings, stack)
+        parts = replace(built) if replace else built
+        await check_role(parts.engine)
+        stack.push_async_callback(parts.model.aclose)
+        stack.push_async_callback(parts.hub.close)
+        await parts.hub.start(parts.engines.cancel_run)
+        # Last in, first out: runs are ended while everything they need still works.
+        stack.push_async_callback(parts.engines.close)
+        await parts.engines.start()
+        yield parts
+
+
+def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> Parts:
+    engine = open_engine(
+        settings.service_database_url,
+        pool_size=settings.database_pool_size,
+        pool_timeout_s=settings.database_pool_timeout_s,
+    )
+    stack.push_async_callback(engine.dispose)
+    redis_url = settings.redis_url.get_secret_value()
+    redis = connect(redis_url, connections=settings.redis_connections)
+    stack.push_async_callback(redis.aclose)
+    subscriber = connect(redis_url, connections=1, timeout_s=None)
+    stack.push_async_callback(subscriber.aclose)
+
+    async def ask_database() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def ask_redis() -> None:
+        await redis.ping()
+
+    return Parts(
+        settings=settings,
+        engine=engine,
+        redis=redis,
+        sessions=SessionFactory(engine),
+        keyspaces=UserKeyspace,
+        emitters=UserEmitter,
+        trails=UserAuditTrail,
+        events=EventLog(redis),
+        hub=Hub(subscriber),
+        engines=EngineRegistry(create_engine),
+        tools=STANDARD_TOOLS,
+        model=_model(settings),
+        access_tokens=AccessTokens(settings.keys, lifetime_s=settings.access_token_s),
+        refresh_tokens=RefreshTokens(lifetime_s=settings.refresh_token_s),
+        passwords=PasswordHasher(
+            memory_kib=settings.password_memory_kib, passes=settings.password_passes
+        ),
+        new_id=uuid4,
+        health=HealthChecks({"postgres": ask_database, "redis": ask_redis}),
+    )
+
+
+def _model(settings: Settings) -> ModelClient:
+    if settings.model_url is None:
+        return LocalModel()
+    key = settings.model_key.get_secret_value() if settings.model_key else None
+    return OpenAICompatibleModel(settings.model_url, model=settings.model_name, key=key)

@@ -1,0 +1,149 @@
+"""The hub: one Redis subscription connection per process, shared by its sockets.
+
+A channel is subscribed while somebody here follows it. The followers are the wanted
+state and ``_subscribed`` the actual one; ``_settle`` moves the second to the first
+under a lock, reading what is wanted only once it holds it. So a socket that leaves
+while another of the same user arrives cannot take the subscription with it.
+
+A confirmed subscription wakes its followers like a message does: what was published
+before is read then. Redis confirms all channels again after a reconnect, which
+repairs an outage the same way.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from app.monitoring import log_event
+from app.realtime.events import wake_channel
+
+RUN_CONTROL = "runs:cancel"
+_BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+_log = logging.getLogger("app.realtime")
+
+Listener = Callable[[bytes | None], None]
+"""Called with a message, or with None after a subscription was confirmed."""
+
+
+class Hub:
+    """Wakes the followers of users' events in this process."""
+
+    def __init__(self, redis: Redis) -> None:
+        """Subscribe through ``redis``, whose socket must have no read timeout."""
+        self._redis = redis
+        self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
+        self._subscribed: set[str] = set()
+        self._lock = asyncio.Lock()
+        self._pubsub: PubSub | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The channels somebody here follows."""
+        return frozenset(self._listeners)
+
+    async def start(self, on_cancel: Callable[[str], object]) -> None:
+        """Begin to listen; ``on_cancel`` is called with each run id to cancel."""
+
+        def cancel(message: bytes | None) -> None:
+            if message is not None:
+                on_cancel(message.decode())
+
+        # Always followed, so the connection never has nothing to listen to.
+        self._listeners[RUN_CONTROL].add(cancel)
+        self._reader = asyncio.create_task(self._read_forever(), name="hub")
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        self._listeners.clear()
+
+    async def announce_cancel(self, redis: Redis, run_id: str) -> None:
+        """Tell the process that works on a run to stop it."""
+        await redis.publish(RUN_CONTROL, run_id)
+
+    @contextlib.asynccontextmanager
+    async def following(self, user_id: str) -> AsyncIterator[asyncio.Event]:
+        """Yield an event that is set whenever the user's log may have grown."""
+        wake = asyncio.Event()
+        channel = wake_channel(user_id)
+
+        def listener(_: bytes | None) -> None:
+            wake.set()
+
+        self._listeners[channel].add(listener)
+        try:
+            await self._settle(channel)
+            yield wake
+        finally:
+            self._listeners[channel].discard(listener)
+            if not self._listeners[channel]:
+                del self._listeners[channel]
+            # Shielded: a cancelled socket must not leave its subscription behind.
+            await asyncio.shield(self._settle(channel))
+
+    async def _settle(self, channel: str) -> None:
+        async with self._lock:
+            if self._pubsub is None:
+                return  # the reader subscribes all that is wanted when it connects
+            is_wanted = channel in self._listeners
+            if is_wanted == (channel in self._subscribed):
+                return
+            try:
+                if is_wanted:
+                    await self._pubsub.subscribe(channel)
+                    self._subscribed.add(channel)
+                else:
+                    self._subscribed.discard(channel)
+                    await self._pubsub.unsubscribe(channel)
+            except (RedisError, OSError):
+                # The connection is broken; the reader sees that too and starts anew
+                # from what is wanted.
+                self._subscribed.discard(channel)
+
+    async def _read_forever(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                async with self._redis.pubsub() as pubsub:
+                    await self._subscribe_all(pubsub)
+                    async for message in pubsub.listen():
+                        attempt = 0
+                        self._dispatch(message)
+            except (RedisError, OSError) as exc:
+                log_event(
+                    _log,
+                    "hub.reconnecting",
+                    level=logging.WARNING,
+                    problem=type(exc).__name__,
+                )
+            finally:
+                self._pubsub = None
+                self._subscribed.clear()
+            await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+            attempt += 1
+
+    async def _subscribe_all(self, pubsub: PubSub) -> None:
+        async with self._lock:
+            wanted = set(self._listeners)
+            await pubsub.subscribe(*wanted)
+            self._subscribed = wanted
+            self._pubsub = pubsub
+
+    def _dispatch(self, message: dict[str, object]) -> None:
+        if message["type"] not in {"message", "subscribe"}:
+            return
+        channel = message["channel"]
+        data = message["data"] if message["type"] == "message" else None
+        if not isinstance(channel, bytes):
+            return
+        for listener in tuple(self._listeners.get(channel.decode(), ())):
+            listener(data if isinstance(data, bytes) else None)

@@ -1,0 +1,163 @@
+"""Settings of the service, read once from the environment.
+
+Secrets have no default: a service that starts without its signing key would accept
+tokens anybody can forge.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIN_SECRET_CHARS = 32
+
+_CURES = {
+    "database_url": "postgresql://user:password@host:5432/database",
+    "migration_database_url": "postgresql://owner:password@host:5432/database",
+    "redis_url": "redis://:password@host:6379/0",
+    "signing_keys": "a secret of at least 32 characters, or kid:secret,kid:secret",
+}
+
+
+class SettingsError(ValueError):
+    """Raised when the environment lacks a setting or holds a wrong one.
+
+    The operator's fault; the message is one line for the log.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A secret that signs access tokens, and the name tokens call it by."""
+
+    kid: str
+    secret: SecretStr
+
+
+class Settings(BaseSettings):
+    """What the service needs to know; each field is an upper-case variable."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: SecretStr
+    migration_database_url: SecretStr | None = None
+    redis_url: SecretStr
+    signing_keys: SecretStr
+    access_token_s: int = Field(default=900, ge=1, le=86_400)
+    refresh_token_s: int = Field(default=30 * 86_400, ge=1)
+    # OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
+    password_memory_kib: int = Field(default=19_456, ge=8)
+    password_passes: int = Field(default=2, ge=1)
+    database_pool_size: int = Field(default=20, ge=1, le=1_000)
+    database_pool_timeout_s: float = Field(default=10.0, gt=0)
+    redis_connections: int = Field(default=200, ge=2, le=10_000)
+    model_url: str | None = None
+    model_key: SecretStr | None = None
+    model_name: str = "local"
+    run_timeout_s: float = Field(default=120.0, gt=0)
+    max_body_bytes: int = Field(default=1_048_576, ge=1)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the settings from the environment.
+
+        Raises:
+            SettingsError: A setting is missing or wrong.
+        """
+        given: dict[str, Any] = {}  # all values come from the environment
+        try:
+            return cls(**given)
+        except ValidationError as exc:
+            # pydantic's own text repeats the values, and those are secrets.
+            raise SettingsError(_explain(exc)) from None
+
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """The signing keys; the first one signs, all of them verify."""
+        return parse_signing_keys(self.signing_keys.get_secret_value())
+
+    @property
+    def owner_database_url(self) -> str:
+        """Where migrations run: as a role that may create tables and roles."""
+        url = self.migration_database_url or self.database_url
+        return _asyncpg(url.get_secret_value())
+
+    @property
+    def service_database_url(self) -> str:
+        """Where requests run."""
+        return _asyncpg(self.database_url.get_secret_value())
+
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _check_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            _check_scheme(
+                url, ("postgresql://", "postgres://", "postgresql+asyncpg://")
+            )
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis(cls, url: SecretStr) -> SecretStr:
+        _check_scheme(url, ("redis://", "rediss://", "unix://"))
+        return url
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _check_keys(cls, keys: SecretStr) -> SecretStr:
+        parse_signing_keys(keys.get_secret_value())
+        return keys
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        if self.model_key is not None and self.model_url is None:
+            message = "MODEL_KEY is set without MODEL_URL"
+            raise ValueError(message)
+        return self
+
+
+def parse_signing_keys(text: str) -> tuple[SigningKey, ...]:
+    """Return the signing keys in a comma list of ``kid:secret`` or bare secrets.
+
+    A bare secret gets a ``kid`` derived from it, so replicas agree on the name.
+
+    Raises:
+        ValueError: The list is empty, a secret is short or a name occurs twice.
+    """
+    keys = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        kid, colon, secret = part.partition(":")
+        if not colon:
+            kid, secret = hashlib.sha256(part.encode()).hexdigest()[:12], part
+        if not kid or len(secret) < MIN_SECRET_CHARS:
+            message = f"a secret is shorter than {MIN_SECRET_CHARS} characters"
+            raise ValueError(message)
+        keys.append(SigningKey(kid, SecretStr(secret)))
+    if not keys or len({key.kid for key in keys}) < len(keys):
+        message = "the list of keys is empty or names one key twice"
+        raise ValueError(message)
+    return tuple(keys)
+
+
+def _asyncpg(url: str) -> str:
+    return "postgresql+asyncpg://" + url.partition("://")[2]
+
+
+def _check_scheme(url: SecretStr, schemes: tuple[str, ...]) -> None:
+    if not url.get_secret_value().startswith(schemes):
+        message = f"the URL must start with {' or '.join(schemes)}"
+        raise ValueError(message)
+
+
+def _explain(exc: ValidationError) -> str:
+    problems = []
+    for error in exc.errors(include_input=False, include_url=False):
+        field = str(error["loc"][0]) if error["loc"] else ""
+        reason = error["msg"].removeprefix("Value error, ")
+        wrong = "is missing" if error["type"] == "missing" else f"is wrong: {reason}"
+        cure = f"; expected {_CURES[field]}" if field in _CURES else ""
+        problems.append(f"{field.upper() or 'The environment'} {wrong}{cure}")
+    return ". ".join(problems) + ". Set it in the environment and start again."

@@ -1,0 +1,116 @@
+"""Refresh tokens: spent once, by exactly one of those who present them.
+
+All tokens of one login form a family. One ``UPDATE ... RETURNING`` spends a token, so
+of twenty concurrent attempts Postgres lets one win. Whoever presents a spent token
+holds a copy, and nobody can tell which side is the thief: the family ends (RFC 9700,
+section 4.14.2).
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.security import hash_refresh_token, new_refresh_token
+from app.storage.tables import refresh_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The outcome of presenting a refresh token.
+
+    Attributes:
+        user_id: Whose token it is; None when it is unknown.
+        family_id: The login it belongs to.
+        token: The next token; None when the presented one was not good.
+    """
+
+    user_id: str | None = None
+    family_id: str | None = None
+    token: str | None = None
+
+
+class RefreshTokens:
+    """Issues, rotates and revokes refresh tokens; keeps no token in memory."""
+
+    def __init__(self, *, lifetime_s: int) -> None:
+        """Let each token live ``lifetime_s`` seconds."""
+        self._lifetime = timedelta(seconds=lifetime_s)
+
+    async def issue(self, session: AsyncSession, user_id: str, family_id: str) -> str:
+        """Return a new token of a login."""
+        token = new_refresh_token()
+        await session.execute(
+            insert(refresh_tokens).values(
+                token_hash=hash_refresh_token(token),
+                user_id=user_id,
+                family_id=family_id,
+                expires_at=func.now() + self._lifetime,
+            )
+        )
+        return token
+
+    async def forget_expired(self, session: AsyncSession, user_id: str) -> None:
+        """Delete the user's tokens that have expired, so that they do not pile up."""
+        await session.execute(
+            delete(refresh_tokens).where(
+                refresh_tokens.c.user_id == user_id,
+                refresh_tokens.c.expires_at < func.now(),
+            )
+        )
+
+    async def rotate(self, session: AsyncSession, token: str) -> Rotation:
+        """Spend a token and return its successor, in the caller's transaction.
+
+        A token that was spent before ends its family; the caller must commit that.
+        """
+        columns = refresh_tokens.c
+        token_hash = hash_refresh_token(token)
+        winner = (
+            await session.execute(
+                update(refresh_tokens)
+                .where(
+                    columns.token_hash == token_hash,
+                    columns.spent_at.is_(None),
+                    columns.revoked_at.is_(None),
+                    columns.expires_at > func.now(),
+                )
+                .values(spent_at=func.now())
+                .returning(columns.user_id, columns.family_id)
+            )
+        ).first()
+        if winner is not None:
+            successor = await self.issue(session, winner.user_id, winner.family_id)
+            return Rotation(winner.user_id, winner.family_id, successor)
+        spent = (
+            await session.execute(
+                select(columns.user_id, columns.family_id).where(
+                    columns.token_hash == token_hash, columns.spent_at.is_not(None)
+                )
+            )
+        ).first()
+        if spent is None:
+            return Rotation()
+        await self.revoke(session, spent.family_id)
+        return Rotation(spent.user_id, spent.family_id)
+
+    async def revoke(self, session: AsyncSession, family_id: str) -> None:
+        """End a login: none of its tokens works any more.
+
+        The rows are locked in one order: several losers of a race for one token
+        revoke its family at the same instant, and without it they deadlock.
+        """
+        columns = refresh_tokens.c
+        live = (
+            select(columns.token_hash)
+            .where(columns.family_id == family_id, columns.revoked_at.is_(None))
+            .order_by(columns.token_hash)
+            .with_for_update()
+            .cte("live")
+        )
+        await session.execute(
+            update(refresh_tokens)
+            .where(columns.token_hash == live.c.token_hash)
+            .values(revoked_at=func.now())
+        )

@@ -1,0 +1,69 @@
+"""Sessions: one per piece of work, opened for one user, never kept between two.
+
+The user is set with ``set_config(..., is_local => true)``, which is ``SET LOCAL``: it
+ends with the transaction, so nothing of a user stays in the pooled connection. A
+transaction without it sees no rows at all.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+_SET_USER = text("SELECT set_config('app.user_id', :user_id, true)")
+_SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
+
+
+class SessionFactory:
+    """Opens sessions over one pool; remembers no user."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Use the connections of ``engine``; the caller disposes of it."""
+        self._maker = async_sessionmaker(
+            engine, expire_on_commit=False, autoflush=False
+        )
+
+    @contextlib.asynccontextmanager
+    async def for_user(self, user_id: str) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that sees the rows of ``user_id`` only.
+
+        It commits at the end of the block and rolls back when the block raises. When
+        the block is cancelled the connection is thrown away: the query in flight may
+        still be running on it.
+        """
+        async with self._transaction() as session:
+            await self.set_user(session, user_id)
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def for_auth(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that sees accounts and refresh tokens of everybody.
+
+        For registering, logging in and refreshing only: the user is not known yet.
+        Threads, documents, messages and runs stay invisible.
+        """
+        async with self._transaction() as session:
+            await session.execute(_SET_AUTH)
+            yield session
+
+    async def set_user(self, session: AsyncSession, user_id: str) -> None:
+        """Make ``user_id`` the user of the session's current transaction."""
+        await session.execute(_SET_USER, {"user_id": user_id})
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncSession]:
+        session = self._maker()
+        try:
+            yield session
+            await session.commit()
+        except (asyncio.CancelledError, GeneratorExit):
+            # Shielded: the cleaning must be done even if a second cancellation comes.
+            await asyncio.shield(session.invalidate())
+            raise
+        except BaseException:
+            await asyncio.shield(session.rollback())
+            raise
+        finally:
+            await asyncio.shield(session.close())

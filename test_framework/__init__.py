@@ -1,0 +1,1 @@
+"""Prove that no user of an asyncio service sees, changes or receives another's data."""

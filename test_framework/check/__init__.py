@@ -1,0 +1,56 @@
+"""Checkers over finished histories, and the judge that makes a verdict of them.
+
+Pure: they read a history and nothing else, so a stored one can be judged again.
+"""
+
+from test_framework.check.conduct import (
+    check_bystanders,
+    check_expectations,
+    check_identifiers,
+    check_once,
+    check_residue,
+)
+from test_framework.check.contamination import check_contamination
+from test_framework.check.delivery import check_delivery
+from test_framework.check.evidence import (
+    BurstEvidence,
+    Cell,
+    Evidence,
+    ShapeEvidence,
+    weigh,
+)
+from test_framework.check.judge import CHECKERS, Judgement, judge
+from test_framework.check.rules import RULES, Rule, rule
+from test_framework.check.sighting import Sighting
+from test_framework.check.timing import (
+    Latency,
+    check_gates,
+    check_slowed,
+    measure_latencies,
+)
+
+__all__ = [
+    "CHECKERS",
+    "RULES",
+    "BurstEvidence",
+    "Cell",
+    "Evidence",
+    "Judgement",
+    "Latency",
+    "Rule",
+    "ShapeEvidence",
+    "Sighting",
+    "check_bystanders",
+    "check_contamination",
+    "check_delivery",
+    "check_expectations",
+    "check_gates",
+    "check_identifiers",
+    "check_once",
+    "check_residue",
+    "check_slowed",
+    "judge",
+    "measure_latencies",
+    "rule",
+    "weigh",
+]

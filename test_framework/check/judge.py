@@ -1,0 +1,199 @@
+"""The judge: all checkers over one finished history, one verdict, few findings.
+
+Sightings are many, causes are few. Sightings of one rule are one finding; findings
+of different rules become one when they share a canary and its receiver (the same
+leaked value seen in an answer and in an event is one leak). What a worse finding
+already explains is told as its consequence. So one root cause is one finding, at
+the price that two separate leaks of one rule are told together, surface by surface.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from test_framework.check.conduct import (
+    check_bystanders,
+    check_expectations,
+    check_identifiers,
+    check_once,
+    check_residue,
+)
+from test_framework.check.contamination import check_contamination
+from test_framework.check.delivery import check_delivery
+from test_framework.check.evidence import Evidence, weigh
+from test_framework.check.names import user_name
+from test_framework.check.rules import RULES, rule
+from test_framework.check.sighting import Sighting
+from test_framework.check.timing import (
+    Latency,
+    check_gates,
+    check_slowed,
+    gates_of,
+    measure_latencies,
+)
+from test_framework.core import Finding, History, Verdict, merge
+
+Checker = Callable[[History], Iterable[Sighting]]
+
+CHECKERS: tuple[Checker, ...] = (
+    check_contamination,
+    check_identifiers,
+    check_once,
+    check_delivery,
+    check_expectations,
+    check_bystanders,
+    check_residue,
+    check_slowed,
+)
+
+_MOST_SURFACES = 12
+_ABSORBED_BY_ANY = frozenset({"left-behind", "bystander-slowed", "p95-gate"})
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A run judged.
+
+    Attributes:
+        verdict: ``valid``, ``unknown`` or ``invalid``.
+        findings: One per root cause, worst first.
+        evidence: What was exercised.
+        latencies: Latencies per endpoint, slowest first.
+    """
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    evidence: Evidence
+    latencies: tuple[Latency, ...]
+
+
+def judge(history: History) -> Judgement:
+    """Judge a finished (or broken off) history; the same history, the same verdict.
+
+    Cost is linear in records, up to sorting.
+    """
+    latencies = measure_latencies(history)
+    sightings = [sighting for checker in CHECKERS for sighting in checker(history)]
+    sightings += check_gates(latencies, gates_of(history))
+    findings = _findings(sightings, repeat=history.run.repeat)
+    evidence = weigh(history)
+    verdict = merge(
+        [
+            Verdict.INVALID if findings else Verdict.VALID,
+            Verdict.UNKNOWN if evidence.gaps else Verdict.VALID,
+        ]
+    )
+    return Judgement(verdict, findings, evidence, tuple(latencies))
+
+
+@dataclass(slots=True)
+class _Cause:
+    """Sightings believed to have one cause."""
+
+    sightings: list[Sighting]
+
+    @property
+    def tier(self) -> int:
+        return min(rule(sighting.rule).tier for sighting in self.sightings)
+
+    @property
+    def witness(self) -> Sighting:
+        """The earliest sighting of the worst tier."""
+        tier = self.tier
+        worst = [s for s in self.sightings if rule(s.rule).tier == tier]
+        return min(worst, key=lambda s: s.at_ns)
+
+    def users(self) -> set[int]:
+        return {
+            user
+            for sighting in self.sightings
+            for user in (sighting.victim, sighting.observer)
+            if user is not None
+        }
+
+
+def _findings(sightings: list[Sighting], *, repeat: str) -> tuple[Finding, ...]:
+    by_rule: dict[str, list[Sighting]] = defaultdict(list)
+    for sighting in sightings:
+        by_rule[sighting.rule].append(sighting)
+    causes = sorted(
+        _merge_by_canary([_Cause(group) for group in by_rule.values()]),
+        key=lambda cause: (cause.tier, cause.witness.at_ns),
+    )
+    roots: list[tuple[_Cause, list[Sighting]]] = []
+    for cause in causes:
+        root = next(
+            (
+                (earlier, consequences)
+                for earlier, consequences in roots
+                if _explains(earlier, cause)
+            ),
+            None,
+        )
+        if root is None:
+            roots.append((cause, []))
+        else:
+            root[1].extend(cause.sightings)
+    return tuple(
+        _finding(cause, consequences, repeat=repeat) for cause, consequences in roots
+    )
+
+
+def _merge_by_canary(causes: list[_Cause]) -> list[_Cause]:
+    """Join causes in which one receiver got one and the same canary."""
+    merged: list[tuple[_Cause, set[tuple[str, int | None]]]] = []
+    for cause in causes:
+        marks = {(s.canary, s.observer) for s in cause.sightings if s.canary}
+        apart = []
+        for other, other_marks in merged:
+            if marks & other_marks:
+                cause.sightings.extend(other.sightings)
+                marks |= other_marks
+            else:
+                apart.append((other, other_marks))
+        merged = [*apart, (cause, marks)]
+    return [cause for cause, _ in merged]
+
+
+def _explains(root: _Cause, other: _Cause) -> bool:
+    """Tell whether ``other`` is what one would expect to follow from ``root``."""
+    if root.tier >= other.tier:
+        return False
+    if {s.rule for s in other.sightings} <= _ABSORBED_BY_ANY:
+        return True
+    return bool(root.users() & other.users())
+
+
+def _finding(cause: _Cause, consequences: list[Sighting], *, repeat: str) -> Finding:
+    witness = cause.witness
+    surfaces = Counter(f"{s.surface} [{s.channel}]" for s in cause.sightings)
+    ranked = [name for name, _ in surfaces.most_common(_MOST_SURFACES)]
+    first = f"{witness.surface} [{witness.channel}]"
+    ordered = [first, *(name for name in ranked if name != first)]
+    told = _tell([s for s in cause.sightings if s.rule != witness.rule])
+    told += _tell(consequences)
+    return Finding(
+        rule=witness.rule,
+        claim=witness.claim,
+        victim=user_name(witness.victim),
+        observer=None if witness.observer is None else user_name(witness.observer),
+        channel=witness.channel,
+        endpoint=witness.surface,
+        operation=witness.operation,
+        planted_by=witness.planted_by,
+        evidence=witness.evidence,
+        fix=rule(witness.rule).fix,
+        repeat=repeat,
+        count=sum(s.count for s in cause.sightings),
+        surfaces=tuple(ordered),
+        consequences=tuple(told),
+    )
+
+
+def _tell(sightings: list[Sighting]) -> list[str]:
+    counts = Counter(sighting.rule for sighting in sightings)
+    first = {s.rule: s for s in reversed(sightings)}
+    return [
+        f"{count} x {name} ({RULES[name].title}), first: {first[name].claim}"
+        for name, count in counts.most_common()
+    ]

@@ -1,0 +1,198 @@
+"""The command line: parse, call, print.
+
+Exit codes: 0 valid, 1 invalid, 2 usage error, 3 unknown (the run proved nothing),
+4 the service or what it needs is down, 130 interrupted.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from test_framework.check import RULES, Judgement, judge, rule
+from test_framework.config import load_config
+from test_framework.core import (
+    EndRecord,
+    History,
+    InternalError,
+    RunRecord,
+    TargetError,
+    UsageError,
+)
+from test_framework.report import (
+    HISTORY_NAME,
+    TerminalProgress,
+    open_folder,
+    print_judgement,
+    write_reports,
+)
+from test_framework.services import examine
+from test_framework.staging import perform
+from test_framework.swarm import SHAPES
+
+EXIT_USAGE = 2
+EXIT_TARGET = 4
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="isolation-audit")
+def cli() -> None:
+    """Prove that no user of a service sees, changes or receives another's data."""
+
+
+@cli.command()
+@click.option("--target", help="URL of a running service, or module:app to start it.")
+@click.option("--workload", help="Audit file: login and workload in Python.")
+@click.option("--users", type=int, help="Concurrent users.  [default: 100]")
+@click.option("--seed", type=int, help="Repeat the run of this seed.")
+@click.option(
+    "--shapes", help=f"Traffic shapes, with commas.  [default: {','.join(SHAPES)}]"
+)
+@click.option("--services", help="What module:app needs: postgres,redis or none.")
+@click.option("--workers", type=int, help="Processes of module:app.  [default: 2]")
+@click.option("--port", type=int, help="Port of module:app.  [default: a free one]")
+@click.option(
+    "--log", "logs", multiple=True, help="Log file of a running service; repeatable."
+)
+@click.option(
+    "--report",
+    default="reports",
+    show_default=True,
+    help="Folder for audit.json, junit.xml and the history.",
+)
+def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  # click's own types
+    """Audit a service with concurrent users and judge what they saw."""
+    console = Console()
+    config = load_config(logs=list(logs) or None, **options)
+    folder = open_folder(Path(report))
+    path = folder / HISTORY_NAME
+    history = History(path)
+    console.print(
+        Text.assemble(
+            ("isolation-audit", "bold"),
+            f"  {config.target}  {config.users} users",
+        )
+    )
+    console.print()
+    try:
+        with TerminalProgress(console, history) as progress:
+            judgement = perform(config, history, progress=progress)
+    except (TargetError, UsageError, KeyboardInterrupt, asyncio.CancelledError):
+        _keep(console, history, folder)
+        raise
+    finally:
+        history.close()
+    _conclude(console, judgement, history, folder)
+
+
+@cli.command()
+@click.argument("history_path", metavar="HISTORY", type=click.Path(path_type=Path))
+@click.option("--report", help="Also write audit.json and junit.xml to this folder.")
+def check(history_path: Path, report: str | None) -> None:
+    """Judge a stored history again."""
+    console = Console()
+    history = History.load(history_path)
+    judgement = judge(history)
+    folder = Path(report) if report is not None else None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    _conclude(console, judgement, history, folder)
+
+
+@cli.command()
+@click.argument("rule_id", metavar="RULE", required=False)
+def explain(rule_id: str | None) -> None:
+    """Explain a rule, or list all of them."""
+    console = Console(highlight=False)
+    if rule_id is None:
+        for one in RULES.values():
+            console.print(f"{one.id:<28}{one.title}")
+        return
+    one = rule(rule_id)
+    console.print(Text.assemble((one.id, "bold"), f"  {one.title}"))
+    console.print()
+    for line in one.scenario:
+        console.print(Text(f"  {line}"))
+    console.print()
+    console.print(Text(f"Fix     {one.fix}"))
+    console.print(Text(f"Source  CWE-{one.cwe}"))
+
+
+@cli.command()
+def doctor() -> None:
+    """Say which Postgres and Redis were found, what will be used, what is missing."""
+    console = Console(highlight=False)
+    checks = examine()
+    for one in checks:
+        mark = ("ok  ", "green") if one.ok else ("MISS", "red")
+        console.print(Text.assemble(mark, f"  {one.name:<12}{one.found}"))
+        if one.will_use:
+            console.print(Text(f"      uses        {one.will_use}"))
+        if one.cure:
+            console.print(Text(f"      cure        {one.cure}", "yellow"))
+    if not all(one.ok for one in checks):
+        sys.exit(EXIT_TARGET)
+
+
+def _keep(console: Console, history: History, folder: Path) -> None:
+    """Judge what was recorded before the run broke off, and say where it is."""
+    if not history.of(RunRecord):
+        return
+    judgement = judge(history)
+    written = write_reports(folder, judgement, history)
+    if judgement.findings:
+        print_judgement(console, judgement, history)
+    end = history.of(EndRecord)
+    seconds = judgement.evidence.seconds
+    console.print(
+        Text(
+            f"  {judgement.evidence.requests:,} requests in {seconds:.1f} s were "
+            f"recorded{'' if end else ', without an end'}; they are in "
+            f"{folder / HISTORY_NAME} and judged in {written[0]}."
+        )
+    )
+
+
+def _conclude(
+    console: Console, judgement: Judgement, history: History, folder: Path | None
+) -> None:
+    print_judgement(console, judgement, history)
+    if folder is not None:
+        paths = write_reports(folder, judgement, history)
+        names = ", ".join(str(path) for path in paths)
+        console.print(Text(f"  Reports: {names}", "dim"))
+    sys.exit(judgement.verdict.exit_code)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake gets one sentence, no traceback."""
+    errors = Console(stderr=True, highlight=False)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(EXIT_USAGE)
+    except UsageError as exc:
+        errors.print(Text(f"isolation-audit: {exc}"))
+        sys.exit(EXIT_USAGE)
+    except TargetError as exc:
+        errors.print(Text(f"isolation-audit: {exc}"))
+        sys.exit(EXIT_TARGET)
+    except InternalError as exc:
+        errors.print(Text(f"isolation-audit: {exc}"))
+        sys.exit(EXIT_INTERNAL)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        errors.print(Text("isolation-audit: interrupted; nothing was left running."))
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

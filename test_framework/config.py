@@ -1,0 +1,174 @@
+"""What to audit and how: pyproject.toml, then the environment, then the command line.
+
+``[tool.isolation-audit]`` of the nearest pyproject.toml above the current folder
+names the defaults of a repository; every value can be given on the command line.
+"""
+
+import os
+import shlex
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from test_framework.core import UsageError
+from test_framework.swarm import SHAPES
+
+TABLE = "isolation-audit"
+TARGET_VARIABLE = "ISOLATION_TARGET"
+
+SERVICES = ("postgres", "redis")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One audit as it was asked for.
+
+    Attributes:
+        target: URL, or ``module:app`` to have it started.
+        workload: Path of the audit file.
+        users: Concurrent users.
+        seed: Seed of the run; None draws a fresh one.
+        shapes: Traffic shapes to run.
+        services: Which of ``postgres`` and ``redis`` the hosted service needs.
+        workers: Worker processes of the hosted service (count, >= 1).
+        port: TCP port of the hosted service, 0 for a free one.
+        env: Variables that the hosted service gets.
+        secrets: Names of variables that get a fresh random value each run.
+        uvicorn: Options of ``uvicorn.Config`` for the hosted service.
+        logs: Log files of a service that we did not start.
+        root: Folder that paths and imports are relative to.
+    """
+
+    target: str
+    workload: Path
+    users: int = 100
+    seed: int | None = None
+    shapes: tuple[str, ...] = SHAPES
+    services: tuple[str, ...] = ()
+    workers: int = 2
+    port: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    uvicorn: Mapping[str, Any] = field(default_factory=dict)
+    logs: tuple[Path, ...] = ()
+    root: Path = field(default_factory=Path.cwd)
+
+    @property
+    def is_url(self) -> bool:
+        """Whether the target already runs."""
+        return "://" in self.target
+
+    def repeat(self, seed: int) -> str:
+        """Return the command that repeats a run of this configuration."""
+        words = ["isolation-audit", "run", "--target", self.target]
+        words += ["--workload", _shown(self.workload)]
+        words += ["--users", str(self.users), "--seed", str(seed)]
+        if self.shapes != SHAPES:
+            words += ["--shapes", ",".join(self.shapes)]
+        if self.services and not self.is_url:
+            words += ["--services", ",".join(self.services)]
+        return shlex.join(words)
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one would type it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+_LISTS = {"shapes", "services", "secrets", "logs"}
+
+
+def load_config(
+    *,
+    start: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    **given: Any,  # noqa: ANN401  # what the command line gave
+) -> Config:
+    """Return the configuration in force.
+
+    Args:
+        start: Folder to look for pyproject.toml from; the current one by default.
+        environ: Environment; ``ISOLATION_TARGET`` wins over pyproject.toml.
+        **given: Values from the command line; None means not given.
+
+    Raises:
+        UsageError: No target or workload is known, or a value has the wrong form.
+    """
+    root, table = _read_table(start or Path.cwd())
+    values = dict(table)
+    target = environ.get(TARGET_VARIABLE)
+    if target:
+        values["target"] = target
+    values.update({key: value for key, value in given.items() if value is not None})
+    known = {f.name for f in fields(Config)} - {"root"}
+    for name in values:
+        if name not in known:
+            message = (
+                f"[tool.{TABLE}] in {str(root / 'pyproject.toml')!r} has the unknown "
+                f"key {name!r}. The keys are: {', '.join(sorted(known))}."
+            )
+            raise UsageError(message)
+    if not values.get("target"):
+        message = (
+            "There is no service to audit. Pass --target URL or --target module:app, "
+            f"or set target under [tool.{TABLE}] in pyproject.toml."
+        )
+        raise UsageError(message)
+    if not values.get("workload"):
+        message = (
+            "There is no workload. Pass --workload FILE, a Python file with 'async def "
+            "workload(user)'; see docs/audit-file.md."
+        )
+        raise UsageError(message)
+    base = Path.cwd() if given.get("workload") is not None else root
+    values["workload"] = base / values["workload"]
+    for name in _LISTS & values.keys():
+        values[name] = _as_tuple(name, values[name])
+    values["logs"] = tuple(Path(path) for path in values.get("logs", ()))
+    config = Config(root=root, **values)
+    return replace(config, services=_check_services(config.services))
+
+
+def _as_tuple(name: str, value: object) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        message = (
+            f"{name}={value!r} must be a list of names. Write them between brackets "
+            "in pyproject.toml, or with commas on the command line."
+        )
+        raise UsageError(message)
+    return tuple(value)
+
+
+def _check_services(services: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = tuple(name for name in services if name != "none")
+    for name in wanted:
+        if name not in SERVICES:
+            message = (
+                f"{name!r} is not a service that can be started. Choose from "
+                f"{', '.join(SERVICES)}, or none."
+            )
+            raise UsageError(message)
+    return wanted
+
+
+def _read_table(start: Path) -> tuple[Path, dict[str, Any]]:
+    for folder in (start, *start.parents):
+        path = folder / "pyproject.toml"
+        if not path.is_file():
+            continue
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, OSError) as exc:
+            message = f"{str(path)!r} cannot be read as TOML: {exc}. Correct it."
+            raise UsageError(message) from exc
+        table = document.get("tool", {}).get(TABLE)
+        if isinstance(table, dict):
+            return folder, table
+    return start, {}

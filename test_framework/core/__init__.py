@@ -1,0 +1,72 @@
+"""Words of the trade: operation, history, finding, verdict, seed, clock, errors.
+
+Standard library only; every other room stands on this one.
+"""
+
+from test_framework.core.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
+from test_framework.core.errors import (
+    InternalError,
+    IsolationError,
+    TargetError,
+    UsageError,
+)
+from test_framework.core.finding import Finding
+from test_framework.core.history import FORMAT, History
+from test_framework.core.records import (
+    VISITOR,
+    BurstRecord,
+    CanaryRecord,
+    Channel,
+    ComplaintRecord,
+    EndRecord,
+    HandlerRecord,
+    Observation,
+    Operation,
+    Outcome,
+    PolicyRecord,
+    Record,
+    ResidueRecord,
+    RunRecord,
+    Seen,
+    ShapeRecord,
+    SurfaceRecord,
+    UserRecord,
+)
+from test_framework.core.seed import fresh_seed, stream
+from test_framework.core.verdict import Verdict, merge
+
+__all__ = [
+    "FORMAT",
+    "NS_PER_MS",
+    "NS_PER_S",
+    "VISITOR",
+    "BurstRecord",
+    "CanaryRecord",
+    "Channel",
+    "Clock",
+    "ComplaintRecord",
+    "EndRecord",
+    "Finding",
+    "HandlerRecord",
+    "History",
+    "InternalError",
+    "IsolationError",
+    "MonotonicClock",
+    "Observation",
+    "Operation",
+    "Outcome",
+    "PolicyRecord",
+    "Record",
+    "ResidueRecord",
+    "RunRecord",
+    "Seen",
+    "ShapeRecord",
+    "SurfaceRecord",
+    "TargetError",
+    "UsageError",
+    "UserRecord",
+    "Verdict",
+    "fresh_seed",
+    "merge",
+    "stream",
+]

@@ -1,0 +1,296 @@
+"""What a run writes down: operations as clients saw them, and what stands beside them.
+
+Every record is a frozen dataclass of JSON-ready values with a ``type`` name, one
+line each in a stored history. Bodies, tokens and passwords are never recorded;
+canary ids are, and they suffice to repeat every check.
+
+Source: an operation is an invocation and its completion as in Jepsen; a timeout,
+cancellation or disconnect is ``info`` (unknown), never ``fail``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+Outcome = Literal["ok", "fail", "info"]
+Channel = Literal["http", "websocket", "postgres", "redis", "pubsub", "log"]
+
+VISITOR = -1
+"""User number of requests that carry no identity at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A canary that stood in something received.
+
+    Attributes:
+        owner: Number of the user who planted it.
+        canary: Its id, ``"u31/3"``: user and sequence.
+        encoding: How it was written: ``raw``, ``base64``, ``hex``, ``gzip``, ...
+        where: ``body``, ``header x-name``, ``cookie name``, ``frame``, ``column x``.
+        offset: Bytes from the start of that part.
+    """
+
+    owner: int
+    canary: str
+    encoding: str
+    where: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The head of a history: what was run, against what, from which seed."""
+
+    type: ClassVar[str] = "run"
+    format: int
+    seed: int
+    users: int
+    target: str
+    workload: str
+    hosted: bool
+    repeat: str
+    started_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """One user: its number, login name, cohort and the values that name it."""
+
+    type: ClassVar[str] = "user"
+    user: int
+    name: str
+    cohort: str
+    identities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRecord:
+    """A canary was minted: its id, owner and purpose; public ones may be seen by all."""
+
+    type: ClassVar[str] = "canary"
+    canary: str
+    owner: int
+    purpose: str
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One request, frame or query: invocation and completion.
+
+    Attributes:
+        index: Number of the operation in the run; requests carry it on the wire.
+        user: Who did it; ``VISITOR`` for a request without identity.
+        channel: Over which kind of connection.
+        endpoint: Method and path template, ``GET /threads/{id}``.
+        path: The path that was asked for, without its query.
+        shape: The traffic shape it belongs to.
+        invoked_ns: When its last byte left.
+        first_byte_ns: When the first byte of the answer came; None if none came.
+        completed_ns: When the answer was complete or given up.
+        outcome: ``ok``, ``fail`` (refused: did not happen) or ``info`` (unknown).
+        status: HTTP status or WebSocket close code.
+        error: Why there was no answer, in one word: ``timeout``, ``cancelled``,
+            ``refused``, ``disconnected``, ``abandoned`` (its reader wanted no more),
+            ``collateral`` (lost with another on the same connection).
+        sent_bytes: Bytes written.
+        received_bytes: Bytes of the answer.
+        planted: Canary ids in the request.
+        seen: Canaries in the answer.
+        disturbed: We cut this operation ourselves, or lost it with another one that
+            we had put on the same connection.
+        burst: Name of the burst it was released with.
+        cached: Answered by the caching proxy, not by the service.
+        created_id: Identifier that the service gave to something new.
+        socket: Number of the WebSocket a frame came over.
+        sequence: Number that the service gave to an event.
+        event: Type name of an event.
+        once: Group of requests of which at most one may succeed.
+    """
+
+    type: ClassVar[str] = "op"
+    index: int
+    user: int
+    channel: Channel
+    endpoint: str
+    path: str
+    shape: str
+    invoked_ns: int
+    first_byte_ns: int | None
+    completed_ns: int
+    outcome: Outcome
+    status: int | None = None
+    error: str | None = None
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    planted: tuple[str, ...] = ()
+    seen: tuple[Seen, ...] = ()
+    disturbed: bool = False
+    burst: str | None = None
+    cached: bool = False
+    created_id: str | None = None
+    socket: int | None = None
+    sequence: int | None = None
+    event: str | None = None
+    once: str | None = None
+
+    @property
+    def latency_ns(self) -> int:
+        """Nanoseconds from the last byte sent to the end of the answer."""
+        return self.completed_ns - self.invoked_ns
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerRecord:
+    """A request as the service's own process saw it: when its handler ran."""
+
+    type: ClassVar[str] = "handler"
+    op: int
+    kind: str
+    started_ns: int
+    ended_ns: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class BurstRecord:
+    """Requests that were released together: who, and when the last bytes left."""
+
+    type: ClassVar[str] = "burst"
+    name: str
+    shape: str
+    ops: tuple[int, ...]
+    first_release_ns: int
+    last_release_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Canaries found where the service keeps or sends things by itself.
+
+    Attributes:
+        channel: ``postgres``, ``redis``, ``pubsub`` or ``log``.
+        surface: Table, key pattern, channel pattern or log name.
+        place: The one row, key, channel or line.
+        names: Users whose identity stands in that place.
+        seen: Canaries in it.
+    """
+
+    type: ClassVar[str] = "observation"
+    channel: Channel
+    surface: str
+    place: str
+    names: tuple[int, ...]
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidueRecord:
+    """Something of a user that was still there after everybody had left."""
+
+    type: ClassVar[str] = "residue"
+    channel: Channel
+    kind: str
+    place: str
+    count: int
+    users: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComplaintRecord:
+    """A workload's own expectation that did not hold, or an error it raised."""
+
+    type: ClassVar[str] = "complaint"
+    user: int
+    shape: str
+    kind: Literal["expectation", "error", "timeout"]
+    message: str
+    op: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRecord:
+    """A traffic shape: when it ran, with whom, and what it needs to count.
+
+    Attributes:
+        shape: Its name.
+        users: Numbers of the users who took part.
+        applicable: False when the service has nothing to exercise it with.
+        reason: Why it was not applicable; empty otherwise.
+        facts: Counts that only the driver knows, such as ``cache_hits``.
+    """
+
+    type: ClassVar[str] = "shape"
+    shape: str
+    users: tuple[int, ...]
+    started_ns: int
+    ended_ns: int
+    applicable: bool = True
+    reason: str = ""
+    facts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SurfaceRecord:
+    """Something that could have been tested: an endpoint, a table, a channel."""
+
+    type: ClassVar[str] = "surface"
+    channel: Channel
+    name: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """What the audit file declares: public endpoints, gates, event fields."""
+
+    type: ClassVar[str] = "policy"
+    public: tuple[str, ...] = ()
+    p95_gates_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EndRecord:
+    """The foot of a history: when it ended and whether it was whole."""
+
+    type: ClassVar[str] = "end"
+    ended_ns: int
+    complete: bool
+    reason: str = ""
+    peak_memory_bytes: int = 0
+
+
+Record = (
+    RunRecord
+    | UserRecord
+    | CanaryRecord
+    | Operation
+    | HandlerRecord
+    | BurstRecord
+    | Observation
+    | ResidueRecord
+    | ComplaintRecord
+    | ShapeRecord
+    | SurfaceRecord
+    | PolicyRecord
+    | EndRecord
+)
+
+RECORD_TYPES: dict[str, Any] = {
+    cls.type: cls
+    for cls in (
+        RunRecord,
+        UserRecord,
+        CanaryRecord,
+        Operation,
+        HandlerRecord,
+        BurstRecord,
+        Observation,
+        ResidueRecord,
+        ComplaintRecord,
+        ShapeRecord,
+        SurfaceRecord,
+        PolicyRecord,
+        EndRecord,
+    )
+}

@@ -1,0 +1,104 @@
+"""The pytest plugin: real services, the service under test, and swarms as fixtures.
+
+Fixtures: ``services`` (real Postgres and Redis), ``target`` (the service under test,
+from ``ISOLATION_TARGET`` or pyproject.toml) and ``swarm`` (runs audits on it). A
+test marked ``isolation`` that ran no swarm, or only such that proved nothing, fails:
+a green test must mean something.
+
+Every pytest run of a project loads this module, so it imports the framework only
+when a fixture is asked for.
+"""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from test_framework.pytest_swarm import Swarm
+    from test_framework.services import Services
+    from test_framework.swarm import Target
+
+_SWARM: "pytest.StashKey[Swarm]" = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the plugin."""
+    group = parser.getgroup("isolation", "multi-user isolation")
+    group.addoption(
+        "--run-seed", type=int, default=None, help="Seed of all swarms of this session."
+    )
+    group.addoption(
+        "--isolation-users", type=int, default=None, help="Users of each swarm."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line(
+        "markers",
+        "isolation(users=100): the test must run a swarm that proves something.",
+    )
+
+
+@pytest.fixture(scope="session")
+def services() -> "Iterator[Services]":
+    """Real Postgres and Redis: the given ones, else started for this session."""
+    from test_framework.services import running_services  # noqa: PLC0415  # see above
+
+    with running_services() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def target() -> "Iterator[Target]":
+    """The service under test, given by ISOLATION_TARGET or hosted by pyproject.toml."""
+    from test_framework.config import load_config  # noqa: PLC0415  # see above
+    from test_framework.staging import staged  # noqa: PLC0415  # see above
+
+    with staged(load_config()) as running:
+        yield running
+
+
+@pytest.fixture
+def swarm(request: pytest.FixtureRequest, target: "Target", tmp_path: Path) -> "Swarm":
+    """A swarm on the service under test."""
+    from test_framework.core import fresh_seed  # noqa: PLC0415  # see above
+    from test_framework.pytest_swarm import Swarm  # noqa: PLC0415  # see above
+
+    marker = request.node.get_closest_marker("isolation")
+    users = request.config.getoption("--isolation-users")
+    if users is None:
+        users = marker.kwargs.get("users", 100) if marker is not None else 100
+    seed = request.config.getoption("--run-seed")
+    if seed is None:
+        seed = fresh_seed()
+    made = Swarm(
+        target,
+        users=users,
+        seed=seed,
+        folder=tmp_path,
+        repeat=f'pytest "{request.node.nodeid}" --run-seed={seed}',
+    )
+    request.node.stash[_SWARM] = made
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that claims to audit isolation and proved nothing."""
+    yield
+    if item.get_closest_marker("isolation") is None:
+        return
+    swarm = item.stash.get(_SWARM, None)
+    judgements = swarm.judgements if swarm is not None else []
+    if not judgements:
+        pytest.fail(
+            "The test is marked isolation and ran no swarm, so it proved nothing. "
+            "Take the 'swarm' fixture and await swarm.require_isolation(...).",
+            pytrace=False,
+        )
+    if all(judgement.verdict == "unknown" for judgement in judgements):
+        gaps = "; ".join(judgements[-1].evidence.gaps)
+        pytest.fail(f"The swarm proved nothing: {gaps}.", pytrace=False)

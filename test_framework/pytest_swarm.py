@@ -1,0 +1,109 @@
+"""What the ``swarm`` fixture gives a test: audits on the service under test."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from test_framework.check import Judgement, judge
+from test_framework.core import History, Verdict
+from test_framework.report import HISTORY_NAME, print_judgement, write_reports
+from test_framework.swarm import Plan, load_plan, run_audit
+
+if TYPE_CHECKING:
+    from test_framework.swarm import Target
+    from test_framework.swarm.plan import Hook
+
+
+class Swarm:
+    """Runs audits of one test against one service.
+
+    Args:
+        target: The service.
+        users: Users of each audit unless its plan says otherwise.
+        seed: Seed of each audit.
+        folder: Where reports and histories go; one folder per audit.
+        repeat: Command that repeats the test.
+
+    Attributes:
+        judgements: One per audit, in order.
+    """
+
+    def __init__(
+        self, target: "Target", *, users: int, seed: int, folder: Path, repeat: str
+    ) -> None:
+        self.target = target
+        self.users = users
+        self.seed = seed
+        self.judgements: list[Judgement] = []
+        self._folder = folder
+        self._repeat = repeat
+
+    async def audit(
+        self,
+        workload: "Plan | Path | Hook",
+        **options: Any,  # noqa: ANN401  # the fields of Plan
+    ) -> Judgement:
+        """Run one audit and judge it.
+
+        Args:
+            workload: A plan, an audit file, or ``async def workload(user)``.
+            **options: Further fields of ``Plan``, such as ``login`` or ``shapes``.
+
+        Returns:
+            The judgement, whatever its verdict; reports are written beside it.
+        """
+        judgement, _ = await self._run(workload, options)
+        return judgement
+
+    async def require_isolation(
+        self,
+        workload: "Plan | Path | Hook",
+        **options: Any,  # noqa: ANN401  # the fields of Plan
+    ) -> Judgement:
+        """Run one audit and fail the test unless its verdict is ``valid``."""
+        judgement, history = await self._run(workload, options)
+        if judgement.verdict is not Verdict.VALID:
+            console = Console(record=True, width=100, quiet=False, file=_Nowhere())
+            print_judgement(console, judgement, history)
+            pytest.fail(
+                f"{console.export_text()}\n  Reports: {self._folder}", pytrace=False
+            )
+        return judgement
+
+    async def _run(
+        self, workload: "Plan | Path | Hook", options: dict[str, Any]
+    ) -> tuple[Judgement, History]:
+        plan = self._plan(workload, options)
+        folder = self._folder / f"audit-{len(self.judgements) + 1}"
+        folder.mkdir()
+        history = History(folder / HISTORY_NAME)
+        try:
+            await run_audit(
+                self.target, plan, seed=self.seed, history=history, repeat=self._repeat
+            )
+        finally:
+            history.close()
+        judgement = judge(history)
+        write_reports(folder, judgement, history)
+        self.judgements.append(judgement)
+        return judgement, history
+
+    def _plan(self, workload: "Plan | Path | Hook", options: dict[str, Any]) -> Plan:
+        if isinstance(workload, Plan):
+            return workload
+        options.setdefault("users", self.users)
+        if isinstance(workload, Path):
+            return load_plan(workload, **options)
+        return Plan(workload=workload, **options)
+
+
+class _Nowhere:
+    """A file that keeps nothing; rich records what it would have printed."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        return

@@ -1,0 +1,31 @@
+"""Reports of a judged run: terminal, ``audit.json`` and ``junit.xml``."""
+
+from test_framework.report.document import DOCUMENT_FORMAT, audit_document, to_json
+from test_framework.report.folder import (
+    DOCUMENT_NAME,
+    HISTORY_NAME,
+    JUNIT_NAME,
+    open_folder,
+    write_reports,
+)
+from test_framework.report.junit import junit_report
+from test_framework.report.terminal import (
+    TerminalProgress,
+    print_judgement,
+    render_finding,
+)
+
+__all__ = [
+    "DOCUMENT_FORMAT",
+    "DOCUMENT_NAME",
+    "HISTORY_NAME",
+    "JUNIT_NAME",
+    "TerminalProgress",
+    "audit_document",
+    "junit_report",
+    "open_folder",
+    "print_judgement",
+    "render_finding",
+    "to_json",
+    "write_reports",
+]

@@ -1,0 +1,205 @@
+"""What to run: an audit file (login and workload of one service) and a plan.
+
+An audit file is plain Python. It defines ``async def workload(user)`` and usually
+``async def login(user)``; everything else is optional. See docs/audit-file.md.
+"""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from test_framework.core import UsageError
+from test_framework.swarm.user import User
+
+Hook = Callable[[User], Awaitable[object]]
+
+SHAPES = (
+    "own-connections",
+    "read-bursts",
+    "shared-connections",
+    "caching-proxy",
+    "error-paths",
+    "colliding-identifiers",
+    "streaming",
+    "disconnects",
+)
+
+
+async def no_login(_: User) -> None:
+    """Log nobody in: for services that name users by something in each request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a swarm must know of the service and of the run.
+
+    Attributes:
+        workload: What one user does; it plants canaries and reads back its own.
+        login: Registers or logs in one user; sets headers, declares identities.
+        logout: Leaves; runs before the search for residue.
+        errors: Provokes the service's own error paths with canaries in the request.
+        stream: Reads a streaming endpoint.
+        workload_name: How the workload is called in reports.
+        users: Concurrent users (count, >= 2 to prove anything).
+        shapes: Names of the traffic shapes to run, in order.
+        public: Endpoints whose answers all users may share, ``"GET /news"``.
+        health: Path that load balancers probe; None for none.
+        openapi: Path of the OpenAPI document; absent documents are fine.
+        event_sequence: Field that numbers WebSocket events; None for none.
+        event_type: Field that names a WebSocket event's type.
+        p95_gates_s: Largest P95 latency per endpoint, ``"*"`` for all others.
+        redis_prefixes: Keys to sweep start with one of these; empty for all.
+    """
+
+    workload: Hook
+    login: Hook = no_login
+    logout: Hook | None = None
+    errors: Hook | None = None
+    stream: Hook | None = None
+    workload_name: str = "workload"
+    users: int = 100
+    shapes: tuple[str, ...] = SHAPES
+    public: tuple[str, ...] = ()
+    health: str | None = None
+    openapi: str = "/openapi.json"
+    event_sequence: str | None = None
+    event_type: str = "type"
+    p95_gates_s: Mapping[str, float] = field(default_factory=lambda: {"*": 5.0})
+    redis_prefixes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what a caller can get wrong.
+
+        Raises:
+            UsageError: A value is out of range or unknown.
+        """
+        if self.users < 1:
+            message = (
+                f"users={self.users}: at least one is needed, and at least two to "
+                "prove anything. Pass --users 100."
+            )
+            raise UsageError(message)
+        for shape in self.shapes:
+            if shape not in SHAPES:
+                message = (
+                    f"{shape!r} is not a traffic shape. Choose from "
+                    f"{', '.join(SHAPES)}."
+                )
+                raise UsageError(message)
+
+
+_HOOKS = ("workload", "login", "logout", "errors", "stream")
+_OPTIONS: dict[str, tuple[str, Any]] = {
+    "PUBLIC": ("public", tuple),
+    "HEALTH": ("health", str),
+    "OPENAPI": ("openapi", str),
+    "EVENT_SEQUENCE": ("event_sequence", str),
+    "EVENT_TYPE": ("event_type", str),
+    "P95_GATES_S": ("p95_gates_s", dict),
+    "REDIS_PREFIXES": ("redis_prefixes", tuple),
+}
+
+
+def load_plan(
+    path: Path, *, users: int = 100, shapes: tuple[str, ...] = SHAPES
+) -> Plan:
+    """Read an audit file.
+
+    Args:
+        path: The Python file.
+        users: Concurrent users.
+        shapes: Traffic shapes to run.
+
+    Returns:
+        The plan it describes.
+
+    Raises:
+        UsageError: The file is missing, does not import, lacks ``workload``, or a
+            hook or option has the wrong form; the message names the line.
+    """
+    module = _import_file(path)
+    values: dict[str, Any] = {}
+    for name in _HOOKS:
+        hook = getattr(module, name, None)
+        if hook is None:
+            continue
+        if not inspect.iscoroutinefunction(hook) or _arity(hook) != 1:
+            message = (
+                f"{name} in {str(path)!r} must be 'async def {name}(user)': an async "
+                "function of one argument. Correct its first line."
+            )
+            raise UsageError(message)
+        values[name] = hook
+    if "workload" not in values:
+        message = (
+            f"The audit file {str(path)!r} defines no workload. Add "
+            "'async def workload(user)': what one user does."
+        )
+        raise UsageError(message)
+    for name, (attribute, kind) in _OPTIONS.items():
+        if not hasattr(module, name):
+            continue
+        value = getattr(module, name)
+        if kind is tuple and isinstance(value, list | set):
+            value = tuple(value)
+        if not isinstance(value, kind):
+            message = (
+                f"{name} = {value!r} in {str(path)!r} must be a {kind.__name__}. "
+                "Correct the value."
+            )
+            raise UsageError(message)
+        values[attribute] = value
+    return Plan(users=users, shapes=shapes, workload_name=path.name, **values)
+
+
+def _arity(hook: Callable[..., object]) -> int:
+    return sum(
+        parameter.default is parameter.empty
+        and parameter.kind
+        in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in inspect.signature(hook).parameters.values()
+    )
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        message = (
+            f"There is no audit file {str(path)!r}. Pass --workload FILE, a Python "
+            "file with 'async def workload(user)'."
+        )
+        raise UsageError(message)
+    name = f"isolation_audit_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        message = f"{str(path)!r} is not a Python file. Its name must end in .py."
+        raise UsageError(message)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as exc:
+        message = f"{str(path)!r} line {exc.lineno} is not valid Python: {exc.msg}."
+        raise UsageError(message) from exc
+    except Exception as exc:
+        line = _line_in(exc, path)
+        message = (
+            f"{str(path)!r} line {line} failed on import: {type(exc).__name__}: {exc}. "
+            "An audit file must import without a running service."
+        )
+        raise UsageError(message) from exc
+    return module
+
+
+def _line_in(exc: BaseException, path: Path) -> int:
+    line = 1
+    trace = exc.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,89 @@
+"""What is still there when everybody has left: tasks, subscriptions, transactions.
+
+The service is looked at before the first user and after the last has logged out;
+what stays for longer than a short grace is residue. Tasks are counted in the
+service's own processes and so only when this run started them.
+"""
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from test_framework.clients.redis import RedisReader
+from test_framework.clients.sql import SqlReader
+from test_framework.core import ResidueRecord
+
+if TYPE_CHECKING:
+    from test_framework.swarm.identities import Identities
+    from test_framework.swarm.target import Target
+
+GRACE_S = 3.0
+_PAUSE_S = 0.25
+_SPARE_TASKS = 3
+"""Tasks of one kind that may come and go; pools start theirs when first used."""
+
+
+def count_tasks(target: "Target") -> Counter[str]:
+    """Return how many tasks of each coroutine run in the service's processes."""
+    tasks: Counter[str] = Counter()
+    if target.host is not None:
+        for census in target.host.census():
+            tasks.update(census.tasks)
+    return tasks
+
+
+async def find_residue(
+    target: "Target",
+    identities: "Identities",
+    *,
+    tasks_before: Counter[str],
+    grace_s: float = GRACE_S,
+) -> list[ResidueRecord]:
+    """Return what is still there after at most ``grace_s`` seconds of waiting.
+
+    Raises:
+        TargetError: Postgres or Redis cannot be reached.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace_s
+    while True:
+        residue = await _look(target, identities, tasks_before)
+        if not residue or loop.time() >= deadline:
+            return residue
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _look(
+    target: "Target", identities: "Identities", tasks_before: Counter[str]
+) -> list[ResidueRecord]:
+    residue = []
+    for name, count in (count_tasks(target) - tasks_before).items():
+        if count > _SPARE_TASKS:
+            residue.append(ResidueRecord("http", "task", name, count))
+    if target.redis_url is not None:
+        async with RedisReader(target.redis_url) as reader:
+            residue += _subscriptions(await reader.channels(), identities)
+    if target.database_url is not None:
+        async with SqlReader(target.database_url) as reader:
+            idle = await reader.idle_transactions()
+        if idle:
+            residue.append(
+                ResidueRecord(
+                    "postgres", "open transaction", "idle in transaction", idle
+                )
+            )
+    return residue
+
+
+def _subscriptions(
+    channels: list[bytes], identities: "Identities"
+) -> list[ResidueRecord]:
+    by_surface: dict[str, list[int]] = {}
+    for channel in channels:
+        users = identities.find(channel)
+        if users:
+            by_surface.setdefault(identities.blank(channel), []).extend(users)
+    return [
+        ResidueRecord("pubsub", "subscription", surface, len(users), tuple(users))
+        for surface, users in sorted(by_surface.items())
+    ]

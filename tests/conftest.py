@@ -1,0 +1,33 @@
+"""What every test is held to: no error in the loop, no task left behind."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_asyncio
+
+pytest_plugins = ["pytester"]
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _tidy_loop() -> AsyncIterator[None]:
+    """Fail a test whose loop handler saw an error or that leaves tasks behind.
+
+    Warnings as errors do not see a task that died unwatched: it is reported when it
+    is collected, to the loop's handler.
+    """
+    loop = asyncio.get_running_loop()
+    seen: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: seen.append(context))
+    before = asyncio.all_tasks()
+    yield
+    await asyncio.sleep(0)
+    gc.collect()
+    left = [
+        task
+        for task in asyncio.all_tasks() - before
+        if task is not asyncio.current_task() and not task.done()
+    ]
+    assert [context.get("message") for context in seen] == []
+    assert left == []

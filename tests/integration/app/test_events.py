@@ -1,0 +1,276 @@
+"""Events over real Redis and two instances: once, in order, to the right user."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from app.realtime import EventLog, Hub, follow
+from app.settings import Settings
+from tests.integration.app.service import Member, Service, next_frames, serving
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@contextlib.asynccontextmanager
+async def _two(settings: Settings) -> AsyncIterator[tuple[Service, Service]]:
+    async with serving(settings) as first, serving(settings) as second:
+        yield first, second
+
+
+async def _emit(service: Service, user_id: str, count: int) -> None:
+    for number in range(count):
+        await service.parts.events.append(
+            user_id,
+            "agent.thinking",
+            run_id="r",
+            thread_id="t",
+            data={"number": number, "owner": user_id},
+        )
+
+
+async def _ready(service: Service, member: Member) -> None:
+    """Wait until a socket of the member has subscribed."""
+    channel = f"u:{member.user_id}:wake"
+    for _ in range(500):
+        counted = dict(await service.parts.redis.pubsub_numsub(channel))
+        if counted[channel.encode()]:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"nobody subscribed to {channel}")
+
+
+async def _drain(connection: ClientConnection, into: list[str | bytes]) -> None:
+    """Read until the connection is closed."""
+    while True:
+        into.append(await asyncio.wait_for(connection.recv(), 10))
+
+
+async def _let_go(service: Service, member: Member) -> None:
+    """Wait until no socket of the member is served."""
+    for _ in range(500):
+        if f"u:{member.user_id}:wake" not in service.parts.hub.channels:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the socket is still served")
+
+
+async def test_two_instances_deliver_once_in_order(settings: Settings) -> None:
+    """Two workers emit for ten users at once; each socket gets its own, gapless."""
+    async with contextlib.AsyncExitStack() as stack:
+        first, second = await stack.enter_async_context(_two(settings))
+        members = [await stack.enter_async_context(first.member()) for _ in range(10)]
+        sockets = [
+            await stack.enter_async_context(service.socket(member))
+            for member in members
+            for service in (first, second)
+        ]
+        for connection in sockets:
+            await next_frames(connection, until="ready")
+
+        await asyncio.gather(
+            *(
+                _emit(service, member.user_id, 20)
+                for member in members
+                for service in (first, second)
+            )
+        )
+
+        for index, connection in enumerate(sockets):
+            frames = [json.loads(await connection.recv()) for _ in range(40)]
+            assert [frame["seq"] for frame in frames] == list(range(1, 41))
+            owners = {frame["data"]["owner"] for frame in frames}
+            assert owners == {members[index // 2].user_id}
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(connection.recv(), 0.05)
+
+
+async def test_socket_resumes_where_it_left(settings: Settings) -> None:
+    """After a disconnect the events in between come first, each once."""
+    async with _two(settings) as (first, second), first.member() as ada:
+        async with first.socket(ada) as connection:
+            await next_frames(connection, until="ready")
+            await _emit(first, ada.user_id, 3)
+            seen = [json.loads(await connection.recv())["seq"] for _ in range(2)]
+        await _emit(second, ada.user_id, 2)
+
+        async with second.socket(ada, after=seen[-1]) as connection:
+            frames = [json.loads(await connection.recv()) for _ in range(4)]
+
+    assert frames[0] == {"type": "ready", "after": 2, "user_id": ada.user_id}
+    assert [frame["seq"] for frame in frames[1:]] == [3, 4, 5]
+
+
+async def test_resume_before_kept_events_tells_gap(settings: Settings) -> None:
+    """What is not kept any more is named as a gap, and the rest follows."""
+    async with serving(settings) as service, service.member() as ada:
+        await _emit(service, ada.user_id, 5)
+        await service.parts.redis.xtrim(
+            f"u:{ada.user_id}:events", maxlen=2, approximate=False
+        )
+
+        async with service.socket(ada, after=1) as connection:
+            frames = [json.loads(await connection.recv()) for _ in range(4)]
+
+    assert frames[1] == {"type": "gap", "after": 1, "until": 3}
+    assert [frame["seq"] for frame in frames[2:]] == [4, 5]
+
+
+async def test_resume_beyond_end_starts_anew(settings: Settings) -> None:
+    """A number from a log that has expired does not silence the new one."""
+    async with (
+        serving(settings) as service,
+        service.member() as ada,
+        service.socket(ada, after=99) as connection,
+    ):
+        await next_frames(connection, until="gap")
+        await _emit(service, ada.user_id, 1)
+
+        assert json.loads(await connection.recv())["seq"] == 1
+
+
+async def test_disconnect_leaves_no_subscription(settings: Settings) -> None:
+    """When a user's last socket has gone, so have its subscription and its tasks."""
+    async with serving(settings) as service, service.member() as ada:
+        before = len(asyncio.all_tasks())
+        channel = f"u:{ada.user_id}:wake"
+        async with service.socket(ada), service.socket(ada):
+            await _ready(service, ada)
+        for _ in range(200):
+            if len(asyncio.all_tasks()) <= before:
+                break
+            await asyncio.sleep(0.01)
+        counted = dict(await service.parts.redis.pubsub_numsub(channel))
+
+        assert len(asyncio.all_tasks()) <= before
+        assert counted == {channel.encode(): 0}
+        assert channel not in service.parts.hub.channels
+
+
+async def test_leaving_socket_spares_staying_one(settings: Settings) -> None:
+    """Sockets of one user come and go at one time; who stays keeps receiving."""
+    async with (
+        serving(settings) as service,
+        service.member() as ada,
+        service.socket(ada) as staying,
+    ):
+        await next_frames(staying, until="ready")
+
+        async def come_and_go() -> None:
+            async with service.socket(ada) as passing:
+                await next_frames(passing, until="ready")
+
+        await asyncio.gather(*(come_and_go() for _ in range(20)))
+        await _emit(service, ada.user_id, 1)
+
+        # Well under the poll of five seconds: the wake-up did it.
+        frame = json.loads(await asyncio.wait_for(staying.recv(), 2))
+        assert frame["seq"] == 1
+
+
+async def test_broken_subscription_is_repaired(settings: Settings) -> None:
+    """When Redis drops the subscriber, events arrive after it has reconnected."""
+    async with (
+        serving(settings) as service,
+        service.member() as ada,
+        service.socket(ada) as connection,
+    ):
+        await next_frames(connection, until="ready")
+        await _ready(service, ada)
+        await service.parts.redis.client_kill_filter(_type="pubsub")
+        await _emit(service, ada.user_id, 1)
+
+        frame = json.loads(await asyncio.wait_for(connection.recv(), 4))
+        assert frame["seq"] == 1
+        await _ready(service, ada)
+
+
+async def test_lost_wake_up_is_repaired_by_poll(settings: Settings) -> None:
+    """An event whose wake-up never came is read at the next poll."""
+    async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        log, hub = EventLog(redis), Hub(redis)  # a hub that was never started
+        user_id = "00000000-0000-4000-8000-00000000dead"
+        after = await log.end(user_id)
+        events = follow(hub, log, user_id, after=after, poll_s=0.05)
+        async with contextlib.aclosing(events):
+            assert await anext(events) == []
+            await log.append(user_id, "x", run_id="r", thread_id="t", data={})
+
+            assert [event.seq for event in await anext(events)] == [after + 1]
+
+
+async def test_slow_consumer_is_closed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that does not read is let go, though its events are not all sent."""
+    monkeypatch.setattr("app.api.websocket.SEND_WITHIN_S", 0.2)
+    async with serving(settings) as service, service.member() as ada:
+        url = service.base_url.replace("http", "ws", 1) + "/ws"
+        auth = {"authorization": f"Bearer {ada.access_token}"}
+        async with connect(
+            url, additional_headers=auth, max_queue=1, compression=None, proxy=None
+        ) as connection:
+            await next_frames(connection, until="ready")
+            await _ready(service, ada)
+            # 40 MB, not compressed: more than all buffers between the two.
+            for _ in range(40):
+                await service.parts.events.append(
+                    ada.user_id, "x", run_id="r", thread_id="t", data={"x": "x" * 10**6}
+                )
+            await _let_go(service, ada)
+
+            received: list[str | bytes] = []
+            with pytest.raises(ConnectionClosed) as closed:
+                await _drain(connection, received)
+
+    assert len(received) < 40
+    # 1013, if the client began to read in time to see the close frame.
+    assert closed.value.rcvd is None or closed.value.rcvd.code == 1013
+
+
+async def test_token_in_first_message_is_enough(settings: Settings) -> None:
+    """A browser, which cannot set headers, authenticates with its first message."""
+    async with serving(settings) as service, service.member() as ada:
+        stranger = Member(ada.http, ada.user_id, "", "", "")
+        async with service.socket(stranger) as connection:
+            await connection.send(
+                json.dumps({"type": "authenticate", "token": ada.access_token})
+            )
+            (frame,) = await next_frames(connection, until="ready")
+
+    assert frame["user_id"] == ada.user_id
+
+
+@pytest.mark.parametrize("first", ["{}", "x", '{"type": "authenticate", "token": 1}'])
+async def test_stranger_is_closed(settings: Settings, first: str) -> None:
+    """A socket without a valid token is closed with 4401 and gets nothing."""
+    async with serving(settings) as service, service.member() as ada:
+        stranger = Member(ada.http, ada.user_id, "", "", "")
+        async with service.socket(stranger) as connection:
+            await connection.send(first)
+            with pytest.raises(ConnectionClosed) as closed:
+                await connection.recv()
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4401
+
+
+async def test_socket_ends_with_its_token(settings: Settings) -> None:
+    """An open socket is closed with 4401 when its access token expires."""
+    short = settings.model_copy(update={"access_token_s": 2})
+    async with (
+        serving(short) as service,
+        service.member() as ada,
+        service.socket(ada) as connection,
+    ):
+        await next_frames(connection, until="ready")
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(connection.recv(), 5)
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4401

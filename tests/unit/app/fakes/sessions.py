@@ -1,0 +1,117 @@
+"""Sessions over SQLite in memory: the service's own statements, without a socket.
+
+Each statement gives the loop a turn first, as a round trip would. SQLite runs one
+transaction at a time, so transactions queue; what happens between two transactions
+of a run interleaves freely. What only Postgres does (row-level security, the user of
+the transaction) is proved on real Postgres in ``tests/integration``.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import uuid4
+
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Executable,
+    create_engine,
+    insert,
+    select,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.pool import StaticPool
+
+from app.context import UserExecutionContext
+from app.storage import Run, RunStatus, SessionFactory
+from app.storage.tables import metadata, runs
+
+
+class MemorySession:
+    """One transaction."""
+
+    def __init__(self, connection: Connection, user_id: str) -> None:
+        """Belong to ``user_id``; the factory ends the transaction."""
+        self.user_id = user_id
+        self._connection = connection
+
+    async def execute(self, statement: Executable) -> CursorResult[Any]:
+        """Run a statement after a turn of the loop."""
+        await asyncio.sleep(0)
+        return self._connection.execute(statement)
+
+
+class MemorySessions(SessionFactory):
+    """Opens sessions over one database in memory.
+
+    Attributes:
+        opened: Users whose sessions were opened, in order.
+        open_now: Sessions that are open (count).
+    """
+
+    def __init__(self) -> None:
+        """Make an empty database that holds the runs."""
+        self._database = create_engine(
+            "sqlite://", poolclass=StaticPool, hide_parameters=True
+        )
+        metadata.create_all(self._database, tables=[runs])
+        self._turn = asyncio.Lock()
+        self.opened: list[str] = []
+        self.open_now = 0
+
+    @contextlib.asynccontextmanager
+    async def for_user(self, user_id: str) -> AsyncIterator[AsyncSession]:
+        """Open a transaction; commit at the end, roll back on error and cancel."""
+        async with self._turn:
+            self.open_now += 1
+            self.opened.append(user_id)
+            try:
+                with self._database.begin() as connection:
+                    yield cast("AsyncSession", MemorySession(connection, user_id))
+            finally:
+                self.open_now -= 1
+
+    def add_run(self, context: UserExecutionContext, *, goal: str) -> Run:
+        """Write a running run of the context's user and return it."""
+        now = datetime.now(UTC)
+        run = Run(
+            run_id=str(uuid4()),
+            thread_id=str(uuid4()),
+            goal=goal,
+            status="running",
+            result=None,
+            error=None,
+            cancel_requested=False,
+            events_after=0,
+            created_at=now,
+            finished_at=None,
+        )
+        with self._database.begin() as connection:
+            connection.execute(
+                insert(runs).values(
+                    id=run.run_id,
+                    user_id=context.user_id,
+                    thread_id=run.thread_id,
+                    request_id=context.request_id,
+                    goal=goal,
+                    status=run.status,
+                    cancel_requested=False,
+                    events_after=0,
+                    deadline_at=now,
+                )
+            )
+        return run
+
+    def outcome(self, run: Run) -> tuple[RunStatus, str | None]:
+        """Return a run's status and result as they are stored."""
+        with self._database.begin() as connection:
+            row = connection.execute(
+                select(runs.c.status, runs.c.result).where(runs.c.id == run.run_id)
+            ).one()
+        return row.status, row.result
+
+    def close(self) -> None:
+        """Forget the database."""
+        self._database.dispose()

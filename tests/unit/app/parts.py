@@ -1,0 +1,81 @@
+"""The small parts a context needs, in memory; for tests of code above them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.context import UserExecutionContext
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryKeyspace:
+    """A keyspace in a dictionary."""
+
+    user_id: str
+    values: dict[str, bytes] = field(default_factory=dict)
+
+    async def get(self, name: str) -> bytes | None:
+        """Return a value."""
+        return self.values.get(name)
+
+    async def set(self, name: str, value: bytes, *, ttl_s: int) -> None:
+        """Keep a value; time stands still here."""
+        assert ttl_s > 0
+        self.values[name] = value
+
+    async def delete(self, *names: str) -> None:
+        """Forget values."""
+        for name in names:
+            self.values.pop(name, None)
+
+    async def incr(self, name: str, *, ttl_s: int) -> int:
+        """Count."""
+        count = int(self.values.get(name, b"0")) + 1
+        await self.set(name, b"%d" % count, ttl_s=ttl_s)
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEmitter:
+    """An emitter that keeps what it sends."""
+
+    user_id: str
+    sent: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+
+    async def emit(
+        self, kind: str, *, run_id: str, thread_id: str, data: Mapping[str, object]
+    ) -> int:
+        """Keep an event."""
+        self.sent.append((kind, {"run_id": run_id, "thread_id": thread_id, **data}))
+        return len(self.sent)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryTrail:
+    """A trail that keeps what it is told."""
+
+    user_id: str
+    session: "AsyncSession | None" = None
+    entries: list[tuple[str, str]] = field(default_factory=list)
+
+    def bound_to(self, session: "AsyncSession | None") -> "MemoryTrail":
+        """Return the same trail with another session."""
+        return MemoryTrail(self.user_id, session, self.entries)
+
+    async def record(self, action: str, subject: str) -> None:
+        """Keep an entry."""
+        self.entries.append((action, subject))
+
+
+def context_of(user_id: str, *, request_id: str = "r-1") -> UserExecutionContext:
+    """Return a context whose parts live in memory."""
+    return UserExecutionContext(
+        user_id=user_id,
+        request_id=request_id,
+        keyspace=MemoryKeyspace(user_id),
+        emitter=MemoryEmitter(user_id),
+        audit=MemoryTrail(user_id),
+    )

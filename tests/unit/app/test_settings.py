@@ -1,0 +1,94 @@
+"""Settings: complete or refused in one sentence that repeats no secret."""
+
+import pytest
+
+from app.settings import Settings, SettingsError, parse_signing_keys
+
+SECRET = "s" * 40
+GOOD = {
+    "DATABASE_URL": "postgresql://ada:hunter2hunter2@db.invalid/app",
+    "REDIS_URL": "redis://:hunter2hunter2@redis.invalid/0",
+    "SIGNING_KEYS": SECRET,
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Return an environment with all that is needed."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("environment")
+def test_settings_convert_database_url() -> None:
+    """An ordinary Postgres URL becomes one for asyncpg, for owner and service."""
+    settings = Settings.from_environment()
+
+    expected = "postgresql+asyncpg://ada:hunter2hunter2@db.invalid/app"
+    assert settings.service_database_url == expected
+    assert settings.owner_database_url == expected
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_settings_name_what_is_missing(
+    environment: pytest.MonkeyPatch, name: str
+) -> None:
+    """A missing setting is named, with what was expected."""
+    environment.delenv(name)
+
+    with pytest.raises(SettingsError, match=f"^{name} is missing; expected "):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("DATABASE_URL", "mysql://ada:hunter2hunter2@db", "must start with postgres"),
+        ("REDIS_URL", "http://hunter2hunter2", "must start with redis"),
+        ("SIGNING_KEYS", "hunter2hunter2", "shorter than 32"),
+        ("SIGNING_KEYS", ",", "empty"),
+        ("ACCESS_TOKEN_S", "hunter2hunter2", "valid integer"),
+        ("LOG_LEVEL", "hunter2hunter2", "DEBUG"),
+        ("MODEL_KEY", "hunter2hunter2", "without MODEL_URL"),
+    ],
+)
+def test_settings_explain_without_secrets(
+    environment: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    """A wrong setting is explained in one line that does not repeat its value."""
+    environment.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=reason) as caught:
+        Settings.from_environment()
+
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.usefixtures("environment")
+def test_settings_repr_hides_secrets() -> None:
+    """Settings that end up in a log show no password and no key."""
+    shown = repr(Settings.from_environment())
+
+    assert "hunter2" not in shown
+    assert SECRET not in shown
+
+
+def test_bare_secret_gets_stable_name() -> None:
+    """Replicas that share a secret agree on its key id, and secrets differ in it."""
+    (first,), (again,) = parse_signing_keys(SECRET), parse_signing_keys(SECRET)
+    (other,) = parse_signing_keys("t" * 40)
+
+    assert first.kid == again.kid != other.kid
+    assert first.kid not in SECRET
+
+
+def test_key_name_cannot_occur_twice() -> None:
+    """Two secrets under one key id are refused."""
+    with pytest.raises(ValueError, match="twice"):
+        parse_signing_keys(f"a:{SECRET},a:{'t' * 40}")

@@ -1,0 +1,80 @@
+"""Audit files: read with care, refused with the line and the cure."""
+
+from pathlib import Path
+
+import pytest
+
+from test_framework.core import UsageError
+from test_framework.swarm import Plan, User, load_plan
+
+GOOD = """
+PUBLIC = ["GET /news"]
+HEALTH = "/health"
+EVENT_SEQUENCE = "seq"
+P95_GATES_S = {"*": 1.0}
+
+async def login(user): ...
+async def workload(user): ...
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write an audit file."""
+    path = folder / "audit_file.py"
+    path.write_text(text)
+    return path
+
+
+def test_audit_file_becomes_a_plan(tmp_path: Path) -> None:
+    """Hooks and options of the file stand in the plan."""
+    plan = load_plan(write(tmp_path, GOOD), users=7)
+
+    assert plan.users == 7
+    assert plan.public == ("GET /news",)
+    assert plan.health == "/health"
+    assert plan.event_sequence == "seq"
+    assert plan.p95_gates_s == {"*": 1.0}
+    assert plan.workload_name == "audit_file.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("async def workload(user:\n", "line 1 is not valid Python"),
+        ("x = 1\nimport no_such_module\n", "line 2 failed on import"),
+        ("async def login(user): ...\n", "defines no workload"),
+        ("def workload(user): ...\n", "must be 'async def workload"),
+        ("async def workload(): ...\n", "must be 'async def workload"),
+        ("async def workload(user): ...\nHEALTH = 3\n", "HEALTH = 3"),
+        ("async def workload(user): ...\nPUBLIC = 'GET /x'\n", "PUBLIC = 'GET /x'"),
+    ],
+)
+def test_malformed_audit_file_gets_one_sentence(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    """Each mistake is named with its line or value."""
+    with pytest.raises(UsageError, match="audit_file") as caught:
+        load_plan(write(tmp_path, text))
+
+    assert words in str(caught.value)
+
+
+def test_missing_audit_file_names_the_option(tmp_path: Path) -> None:
+    """A path that leads nowhere says what to pass."""
+    with pytest.raises(UsageError, match="Pass --workload FILE"):
+        load_plan(tmp_path / "absent.py")
+
+
+async def _nothing(_: User) -> None: ...
+
+
+def test_no_users_is_refused() -> None:
+    """Zero users cannot even prove nothing."""
+    with pytest.raises(UsageError, match="users=0"):
+        Plan(workload=_nothing, users=0)
+
+
+def test_unknown_shape_is_refused_with_the_list() -> None:
+    """A misspelt shape gets the names that exist."""
+    with pytest.raises(UsageError, match="'burst' is not a traffic shape"):
+        Plan(workload=_nothing, shapes=("burst",))

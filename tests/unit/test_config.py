@@ -1,0 +1,95 @@
+"""Configuration: pyproject.toml, the environment, then the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from test_framework.config import load_config
+from test_framework.core import UsageError
+
+TABLE = """
+[tool.isolation-audit]
+target = "app:app"
+workload = "audit.py"
+services = ["postgres"]
+env = { A = "1" }
+"""
+
+
+def project(folder: Path, text: str = TABLE) -> Path:
+    """Write a pyproject.toml and return a folder inside the project."""
+    (folder / "pyproject.toml").write_text(text)
+    inside = folder / "deep" / "inside"
+    inside.mkdir(parents=True)
+    return inside
+
+
+def test_nearest_pyproject_gives_the_defaults(tmp_path: Path) -> None:
+    """A table above the current folder configures the audit."""
+    config = load_config(start=project(tmp_path), environ={})
+
+    assert config.target == "app:app"
+    assert config.workload == tmp_path / "audit.py"
+    assert config.services == ("postgres",)
+    assert config.env == {"A": "1"}
+    assert config.root == tmp_path
+    assert config.users == 100
+
+
+def test_environment_wins_over_pyproject(tmp_path: Path) -> None:
+    """ISOLATION_TARGET points the audit somewhere else."""
+    environ = {"ISOLATION_TARGET": "http://127.0.0.1:8000"}
+
+    config = load_config(start=project(tmp_path), environ=environ)
+
+    assert config.target == "http://127.0.0.1:8000"
+    assert config.is_url
+
+
+def test_command_line_wins_over_everything(tmp_path: Path) -> None:
+    """An option that was given is used."""
+    config = load_config(
+        start=project(tmp_path),
+        environ={"ISOLATION_TARGET": "http://a"},
+        target="other:app",
+        users=3,
+        seed=None,
+        shapes="own-connections,streaming",
+    )
+
+    assert (config.target, config.users) == ("other:app", 3)
+    assert config.shapes == ("own-connections", "streaming")
+
+
+def test_repeat_is_the_command_one_would_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The printed command names everything that decides the run."""
+    monkeypatch.chdir(tmp_path)
+    config = load_config(start=project(tmp_path), environ={}, users=12)
+
+    assert config.repeat(77) == (
+        "isolation-audit run --target app:app --workload audit.py --users 12 "
+        "--seed 77 --services postgres"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "words"),
+    [
+        ("", {}, "no service to audit"),
+        ("", {"target": "http://a"}, "There is no workload"),
+        (TABLE + "userz = 3\n", {}, "unknown key 'userz'"),
+        (TABLE, {"services": "mysql"}, "'mysql' is not a service"),
+        ("[tool.isolation-audit\n", {}, "cannot be read as TOML"),
+        (TABLE + "secrets = 3\n", {}, "secrets=3 must be a list"),
+    ],
+)
+def test_wrong_configuration_gets_one_sentence(
+    tmp_path: Path, text: str, given: dict[str, str], words: str
+) -> None:
+    """What is missing or misspelt is named."""
+    with pytest.raises(UsageError) as caught:
+        load_config(start=project(tmp_path, text), environ={}, **given)
+
+    assert words in str(caught.value)
