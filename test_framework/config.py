@@ -67,8 +67,9 @@ class Config:
         words += ["--users", str(self.users), "--seed", str(seed)]
         if self.shapes != SHAPES:
             words += ["--shapes", ",".join(self.shapes)]
-        if self.services and not self.is_url:
-            words += ["--services", ",".join(self.services)]
+        if not self.is_url:
+            words += ["--services", ",".join(self.services) or "none"]
+            words += ["--workers", str(self.workers)]
         return shlex.join(words)
 
 

@@ -81,7 +81,9 @@ class Hub:
 
         self._listeners[channel].add(listener)
         try:
-            await self._settle(channel)
+            # Shielded: cancelled between sending SUBSCRIBE and writing it down, the
+            # subscription would be one that nobody here knows to end.
+            await asyncio.shield(self._settle(channel))
             yield wake
         finally:
             self._listeners[channel].discard(listener)

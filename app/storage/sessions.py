@@ -29,9 +29,9 @@ class SessionFactory:
     async def for_user(self, user_id: str) -> AsyncIterator[AsyncSession]:
         """Open a transaction that sees the rows of ``user_id`` only.
 
-        It commits at the end of the block and rolls back when the block raises. When
-        the block is cancelled the connection is thrown away: the query in flight may
-        still be running on it.
+        It commits at the end of the block and rolls back when the block raises. A
+        connection whose query was cancelled is not used again (SQLAlchemy discards
+        it): the query may still be running on it.
         """
         async with self._transaction() as session:
             await self.set_user(session, user_id)
@@ -58,11 +58,8 @@ class SessionFactory:
         try:
             yield session
             await session.commit()
-        except (asyncio.CancelledError, GeneratorExit):
-            # Shielded: the cleaning must be done even if a second cancellation comes.
-            await asyncio.shield(session.invalidate())
-            raise
         except BaseException:
+            # Shielded: the cleaning must be done even if a second cancellation comes.
             await asyncio.shield(session.rollback())
             raise
         finally:

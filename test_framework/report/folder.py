@@ -66,7 +66,9 @@ def write_reports(folder: Path, judgement: "Judgement", history: History) -> lis
 
 def _put_away(folder: Path) -> None:
     names = (HISTORY_NAME, DOCUMENT_NAME, JUNIT_NAME)
-    present = [folder / name for name in names if (folder / name).exists()]
+    paths = [folder / name for name in names]
+    # A run that never started left an empty history.
+    present = [path for path in paths if path.exists() and path.stat().st_size > 0]
     if not present:
         return
     earlier = folder / "earlier"

@@ -133,7 +133,7 @@ def print_judgement(console: Console, judgement: "Judgement", history: History) 
     console.print(_proof(judgement, history), highlight=False)
     _print_not_exercised(console, judgement.evidence)
     for gap in judgement.evidence.gaps:
-        console.print(Text(f"  proves nothing because {gap}", "yellow"))
+        console.print(_indented(f"Gap: {gap}", by=2, style="yellow"))
     console.print()
     colour = _COLOURS[judgement.verdict]
     count = len(judgement.findings)
@@ -154,18 +154,36 @@ def render_finding(finding: Finding, number: int) -> Group:
             (f"{number}. {finding.rule}", "bold red"),
             f"  {title}, {finding.count} time{'s' if finding.count != 1 else ''}",
         ),
-        Text(f"   {finding.claim}"),
+        _indented(finding.claim, by=3),
+        *(_indented(sentence, by=5, hang=7) for sentence in finding.evidence),
     ]
-    lines += [Text(f"     {sentence}") for sentence in finding.evidence]
     if len(finding.surfaces) > 1:
-        lines.append(Text(f"   Seen on  {', '.join(finding.surfaces)}"))
-    lines += [Text(f"   So also  {told}") for told in finding.consequences]
-    lines.append(Text(f"   Fix      {finding.fix}"))
-    lines.append(Text.assemble("   Repeat   ", (finding.repeat, "cyan")))
+        lines.append(_labelled("Seen on", ", ".join(finding.surfaces)))
+    lines += [_labelled("So also", told) for told in finding.consequences]
+    lines.append(_labelled("Fix", finding.fix))
+    lines.append(_labelled("Repeat", finding.repeat, style="cyan"))
     lines.append(
-        Text("            (same users, workload and order; real timing varies)", "dim")
+        _labelled("", "(same users, workload and order; real timing varies)", "dim")
     )
     return Group(*lines)
+
+
+def _labelled(label: str, text: str, style: str = "") -> RenderableType:
+    """Return a text beside its label; further lines stand under the first."""
+    return _beside(f"   {label:<9}", text, style)
+
+
+def _indented(text: str, *, by: int, hang: int = 0, style: str = "") -> RenderableType:
+    """Return a text set in; further lines are set in by ``hang`` more."""
+    return _beside(" " * by + text[:hang], text[hang:], style)
+
+
+def _beside(left: str, text: str, style: str) -> RenderableType:
+    grid = Table.grid()
+    grid.add_column(no_wrap=True, min_width=len(left))
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(left, style), Text(text, style))
+    return grid
 
 
 def _proof(judgement: "Judgement", history: History) -> Table:
@@ -219,7 +237,7 @@ def _print_not_exercised(console: Console, evidence: "Evidence") -> None:
         return
     console.print(f"  Not tested ({len(lines)})", style="bold")
     for line in lines[:_MOST_SHOWN]:
-        console.print(Text(f"    {line}", "dim"))
+        console.print(_indented(line, by=4, style="dim"))
     if len(lines) > _MOST_SHOWN:
         console.print(
             Text(f"    and {len(lines) - _MOST_SHOWN} more in audit.json", "dim")

@@ -27,7 +27,6 @@ from test_framework.core import HandlerRecord, InternalError, TargetError, Usage
 from test_framework.services.probe import read_records
 from test_framework.services.worker import STOP_LIMIT_S
 
-START_LIMIT_S = 30.0
 CENSUS_LIMIT_S = 5.0
 
 _HOST = "127.0.0.1"
@@ -62,6 +61,7 @@ class HostPlan:
             the same in all workers; a value given in ``env`` stays.
         uvicorn: More options of ``uvicorn.Config``.
         port: TCP port; 0 takes a free one.
+        start_limit_s: Seconds until every worker must accept connections.
     """
 
     target: str
@@ -71,6 +71,7 @@ class HostPlan:
     secrets: tuple[str, ...] = ()
     uvicorn: Mapping[str, object] = field(default_factory=dict)
     port: int = 0
+    start_limit_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def hosting(plan: HostPlan, *, work_dir: Path) -> Iterator[Host]:
                 )
         # Our copies of the sockets are closed now: a worker that dies refuses
         # connections instead of leaving them in a queue that nobody reads.
-        deadline = time.monotonic() + START_LIMIT_S
+        deadline = time.monotonic() + plan.start_limit_s
         for worker in workers:
             worker.await_ready(deadline)
         yield Host(f"http://{_HOST}:{port}", workers)
@@ -257,6 +258,7 @@ class _Worker:
         self.log = work_dir / f"worker-{index}.log"
         self.record = work_dir / f"worker-{index}.handlers"
         self._target = plan.target
+        self._start_limit_s = plan.start_limit_s
         self._unread = b""
         self._reply, reply = os.pipe()
         with self.log.open("wb") as log:
@@ -299,7 +301,7 @@ class _Worker:
         status = self._status()
         if status is None:
             message = (
-                f"{self._target!r} did not start within {START_LIMIT_S:.0f} s. Make "
+                f"{self._target!r} did not start within {self._start_limit_s:g} s. Make "
                 f"its startup quicker, or correct what it waits for.{self._tail()}"
             )
         else:
@@ -399,7 +401,7 @@ class _Worker:
         return f"it ended without a word ({_ending(self._process.returncode)})"
 
     def _tail(self) -> str:
-        lines = _condensed(self._lines())[-_TAIL_LINES:]
+        lines = condense(self._lines())[-_TAIL_LINES:]
         if len(lines) < 2:  # the cause has been quoted already
             return ""
         return " Its log ends with:\n" + "\n".join(lines)
@@ -412,7 +414,7 @@ class _Worker:
         return self._process.stdin
 
 
-def _condensed(lines: Sequence[str]) -> list[str]:
+def condense(lines: Sequence[str]) -> list[str]:
     """Shorten each traceback to the frame of the service that it came from."""
     kept: list[str] = []
     is_inside = False

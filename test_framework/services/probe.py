@@ -38,9 +38,7 @@ OPERATION_HEADER: Final = b"x-isolation-op"
 BURST_HEADER: Final = b"x-isolation-burst"
 
 QUIET_S: Final = 0.002
-"""A burst is complete when nobody else came for this long."""
 LONGEST_WAIT_S: Final = 0.025
-"""Nobody is held longer than this."""
 
 _PREFIX: Final = b"x-isolation-"
 _RECORD: Final = struct.Struct("<qqqB")
@@ -53,11 +51,22 @@ class Probe:
     Args:
         app: The service.
         record: File descriptor to append records to; the caller closes it.
+        quiet_s: A burst is complete when nobody else came for this long.
+        longest_wait_s: Nobody is held longer than this.
     """
 
-    def __init__(self, app: App, *, record: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        record: int,
+        quiet_s: float = QUIET_S,
+        longest_wait_s: float = LONGEST_WAIT_S,
+    ) -> None:
         self._app = app
         self._record = record
+        self._quiet_s = quiet_s
+        self._longest_wait_s = longest_wait_s
         self._meetings: dict[bytes, _Meeting] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -101,7 +110,9 @@ class Probe:
         meeting = self._meetings.get(burst)
         if meeting is None or meeting.is_over:
             meeting = self._meetings[burst] = _Meeting(
-                lambda: self._meetings.pop(burst, None)
+                lambda: self._meetings.pop(burst, None),
+                quiet_s=self._quiet_s,
+                longest_wait_s=self._longest_wait_s,
             )
         return meeting.join()
 
@@ -118,15 +129,23 @@ class _Meeting:
     them adds to the overlap that is there and claims none that is not.
     """
 
-    def __init__(self, on_over: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        on_over: Callable[[], object],
+        *,
+        quiet_s: float,
+        longest_wait_s: float,
+    ) -> None:
         self.is_over = False
+        self._quiet_s = quiet_s
         self._loop = asyncio.get_running_loop()
         self._on_over = on_over
         self._waiting: list[asyncio.Future[None]] = []
-        self._opened = self._latest = self._loop.time()
+        self._latest = self._loop.time()
+        self._deadline = self._latest + longest_wait_s
         # Timers would otherwise keep, and run in, the context of the first request.
         self._context = contextvars.Context()
-        self._wait(QUIET_S)
+        self._wait(quiet_s)
 
     def join(self) -> asyncio.Future[None]:
         """Return what the next member waits for."""
@@ -146,12 +165,11 @@ class _Meeting:
         )
 
     def _decide(self, count: int, looked: float) -> None:
-        quiet_until = self._latest + QUIET_S
+        quiet_until = self._latest + self._quiet_s
         is_growing = len(self._waiting) > count or quiet_until > looked
         now = self._loop.time()
-        if is_growing and now < self._opened + LONGEST_WAIT_S:
-            until = min(self._latest + QUIET_S, self._opened + LONGEST_WAIT_S)
-            self._wait(max(0.0, until - now))
+        if is_growing and now < self._deadline:
+            self._wait(max(0.0, min(quiet_until, self._deadline) - now))
             return
         self.is_over = True
         self._on_over()

@@ -122,6 +122,10 @@ def _claim(folder: Path) -> str:
         if status.st_uid != os.geteuid():
             return f"belongs to user {status.st_uid}"
         folder.chmod(_mode())
+        if os.geteuid() == 0:
+            closed = [p for p in folder.parents if not p.stat().st_mode & 0o001]
+            if closed:
+                return f"cannot be reached by user {NOBODY} through {str(closed[0])!r}"
         with tempfile.TemporaryFile(dir=folder):
             return ""
     except OSError as exc:
@@ -178,12 +182,7 @@ def _initialise(folder: Path, program: Path, *, user: int | None, lock: int) -> 
             **_run_as(user),
         )
         if ended.returncode != 0:
-            message = (
-                f"{str(program.parent / 'initdb')!r} cannot prepare a database: "
-                f"{_last_line(ended.stderr) or f'it ended with {ended.returncode}'}. "
-                "Correct that, or point DATABASE_URL at a running server."
-            )
-            raise TargetError(message)
+            raise TargetError(_refusal(program, ended))
         if user is not None:
             _give(making, os.geteuid())
     except subprocess.TimeoutExpired as exc:
@@ -202,6 +201,18 @@ def _initialise(folder: Path, program: Path, *, user: int | None, lock: int) -> 
         making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _refusal(program: Path, ended: subprocess.CompletedProcess[str]) -> str:
+    reason = _last_line(ended.stderr) or f"it ended with {ended.returncode}"
+    cure = "Correct that"
+    if "look up effective user" in reason:
+        # Containers that run under a number without a name.
+        cure = "Give this user a line in /etc/passwd"
+    return (
+        f"{str(program.parent / 'initdb')!r} cannot prepare a database: {reason}. "
+        f"{cure}, or point DATABASE_URL at a running server."
+    )
 
 
 def _copied(cache: Path, program: Path, identity: str) -> Path:

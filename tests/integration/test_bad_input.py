@@ -238,7 +238,7 @@ def test_wrong_option_is_a_usage_error(
 def test_history_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     """``check`` on a file that is no history names the line."""
     path = tmp_path / "history.jsonl"
-    path.write_text('{"type": "run"}\nnonsense\n')
+    path.write_text('nonsense\n')
 
     ended = subprocess.run(
         [*COMMAND, "check", str(path)], capture_output=True, text=True, check=False

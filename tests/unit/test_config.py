@@ -70,7 +70,7 @@ def test_repeat_is_the_command_one_would_type(
 
     assert config.repeat(77) == (
         "isolation-audit run --target app:app --workload audit.py --users 12 "
-        "--seed 77 --services postgres"
+        "--seed 77 --services postgres --workers 2"
     )
 
 

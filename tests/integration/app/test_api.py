@@ -2,14 +2,21 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.api import Parts
+from app.cache import UserKeyspace
 from app.settings import Settings
+from app.storage import SessionFactory, find_thread
 from app.storage.migrate import migrate
-from tests.integration.app.service import Service, running
+from tests.integration.app.service import Service, running, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -80,6 +87,58 @@ async def test_write_is_seen_by_next_read(settings: Settings) -> None:
             assert await titles() == [["two"], ["two"]]
             await ada.http.delete(f"/documents/{document}")
             assert await titles() == [[], []]
+
+
+async def test_answer_waits_for_commit(settings: Settings) -> None:
+    """However long a commit takes, the answer comes after it."""
+
+    class SlowCommits(SessionFactory):
+        @contextlib.asynccontextmanager
+        async def for_user(self, user_id: str) -> AsyncIterator[AsyncSession]:
+            async with super().for_user(user_id) as session:
+                yield session
+                await asyncio.sleep(0.2)
+
+    def replace(parts: Parts) -> Parts:
+        return dataclasses.replace(parts, sessions=SlowCommits(parts.engine))
+
+    # Behind a real server: the test transport waits for the whole request anyway.
+    async with (
+        running(settings) as other,
+        serving(settings, replace=replace) as service,
+        service.member() as ada,
+    ):
+        thread = await ada.new("/threads", title="t")
+
+        async with other.context(ada.user_id) as context:
+            assert await find_thread(context, thread) is not None
+
+
+async def test_version_is_raised_after_commit(settings: Settings) -> None:
+    """When the cached lists are made unreachable the write can be read already."""
+    visible: list[int] = []
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Witness(UserKeyspace):
+        """Looks into the database when the version is raised."""
+
+        sessions: SessionFactory = dataclasses.field(kw_only=True)
+
+        async def incr(self, name: str, *, ttl_s: int) -> int:
+            async with self.sessions.for_user(self.user_id) as session:
+                count = text("SELECT count(*) FROM documents")
+                visible.append(await session.scalar(count) or 0)
+            return await UserKeyspace.incr(self, name, ttl_s=ttl_s)
+
+    def replace(parts: Parts) -> Parts:
+        make = functools.partial(Witness, sessions=parts.sessions)
+        return dataclasses.replace(parts, keyspaces=make)
+
+    async with running(settings, replace=replace) as service, service.member() as ada:
+        document = await ada.new("/documents", title="d", body="b")
+        await ada.http.delete(f"/documents/{document}")
+
+    assert visible == [1, 0]
 
 
 async def test_list_is_right_amid_writes(settings: Settings) -> None:

@@ -1,16 +1,19 @@
 """Agent runs: real work on own data, one end, and stoppable from any worker."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api import Parts
 from app.llm import ChatMessage, LocalModel, Reply, ToolSpec
 from app.settings import Settings
+from app.storage import SessionFactory
 from tests.integration.app.service import Member, Service, next_frames, running, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -205,6 +208,51 @@ async def test_run_ends_once_however_it_is_raced(settings: Settings) -> None:
     for kinds, status in outcomes:
         ends = [k for k in kinds if str(k).startswith("run.") and k != "run.started"]
         assert ends == [f"run.{status}"]
+
+
+async def test_ending_run_cannot_be_cancelled(settings: Settings) -> None:
+    """A cancellation that comes while the outcome is written does not lose it."""
+
+    class HeldSessions(SessionFactory):
+        """Holds the first transaction after ``hold`` until ``gate`` is set."""
+
+        hold = False
+        held = asyncio.Event()
+        gate = asyncio.Event()
+
+        @contextlib.asynccontextmanager
+        async def for_user(self, user_id: str) -> AsyncIterator[AsyncSession]:
+            is_held, HeldSessions.hold = HeldSessions.hold, False
+            async with super().for_user(user_id) as session:
+                yield session
+                if is_held:
+                    self.held.set()
+                    await self.gate.wait()
+
+    class LastWord(LocalModel):
+        """Answers at once, so that the next transaction is the one that ends."""
+
+        async def complete(
+            self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolSpec]
+        ) -> Reply:
+            HeldSessions.hold = True
+            return await super().complete(messages, tools=tools[:0])
+
+    def replace(parts: Parts) -> Parts:
+        sessions = HeldSessions(parts.engine)
+        return dataclasses.replace(parts, sessions=sessions, model=LastWord())
+
+    async with running(settings, replace=replace) as service, service.member() as ada:
+        thread = await ada.new("/threads", title="t")
+        run_id = await ada.new(f"/threads/{thread}/runs", goal="g")
+        await asyncio.wait_for(HeldSessions.held.wait(), 5)
+
+        assert not service.parts.engines.cancel_run(run_id)
+        HeldSessions.gate.set()
+        events = await asyncio.wait_for(_events(ada, run_id), 10)
+
+        assert events[-1]["type"] == "run.completed"
+        assert await _status(ada, run_id) == ("completed", None)
 
 
 async def test_shutdown_interrupts_runs(settings: Settings) -> None:

@@ -63,6 +63,29 @@ async def test_cancelled_work_leaves_pool_clean(settings: Settings) -> None:
         assert await _serves(service, ada.user_id)
 
 
+async def test_connection_of_cancelled_query_is_discarded(settings: Settings) -> None:
+    """A connection whose query was cancelled in flight serves nobody after that."""
+    one = settings.model_copy(update={"database_pool_size": 1})
+    async with running(one) as service, service.member() as ada:
+        pids: list[int | None] = []
+
+        async def work(sleep_s: float) -> None:
+            async with service.context(ada.user_id) as context:
+                pid = text("SELECT pg_backend_pid()")
+                pids.append(await context.database.scalar(pid))
+                await context.database.execute(text(f"SELECT pg_sleep({sleep_s})"))
+
+        task = asyncio.create_task(work(5))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await work(0)
+        await work(0)
+
+    cancelled, next_one, after = pids
+    assert cancelled != next_one == after
+
+
 async def test_failed_work_is_rolled_back(settings: Settings) -> None:
     """Work that raises leaves nothing behind, not even in the audit trail."""
     async with running(settings) as service, service.member() as ada:
