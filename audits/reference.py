@@ -100,6 +100,13 @@ async def _change_things(user: User, thread_path: str, document_path: str) -> No
     await user.http.delete(draft_path)
     answer = await user.http.get(draft_path)
     user.expect(answer.status_code == 404, "my deleted document is still there")
+    spare = (
+        await user.http.post("/threads", json={"title": user.canary("spare thread")})
+    ).json()
+    spare_path = f"/threads/{spare['thread_id']}"
+    await user.http.delete(spare_path)
+    answer = await user.http.get(spare_path)
+    user.expect(answer.status_code == 404, "my deleted thread is still there")
 
 
 async def _watch_a_run(user: User, thread_path: str, note: str) -> str:
@@ -139,6 +146,8 @@ async def _read_the_run(user: User, run: str, note: str) -> None:
     result = (await user.http.get(f"/runs/{run}")).text
     user.expect(note in result, "my run's result is not about my document")
     await user.http.get("/runs")
+    late = await user.http.post(f"/runs/{run}/cancel")
+    user.expect(note in late.text, "cancelling my run answered about another")
     lines = (await user.http.get(f"/runs/{run}/events")).text
     user.expect("run.completed" in lines, "my run's events end before the run does")
 

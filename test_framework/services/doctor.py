@@ -15,8 +15,8 @@ from pathlib import Path
 
 from test_framework.core import TargetError, UsageError
 from test_framework.services.binaries import Binaries, find_postgres, find_redis
+from test_framework.services.given import check_given
 from test_framework.services.guardian import MEMORY_FOLDER, MEMORY_NEEDED
-from test_framework.services.launcher import check_given
 from test_framework.services.template import NOBODY, open_cache
 
 FILES_NEEDED = 1024

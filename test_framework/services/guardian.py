@@ -7,8 +7,8 @@ kernel does, the guardian stops the servers and removes their data. When the gua
 itself is killed, the kernel ends the servers (Linux: ``PR_SET_PDEATHSIG``) and the
 next guardian removes what they left.
 
-It imports nothing of this package: it must start in a few milliseconds and outlive
-everything. It reads one JSON line, writes one when the servers are ready
+It stays whole in one file and imports nothing of this package: it must start in a
+few milliseconds and outlive everything. It reads one JSON line, writes one when the servers are ready
 (``{"ready": ...}``) or cannot be started (``{"error": ...}``), and one more for each
 server that dies by itself (``{"died": ...}``).
 

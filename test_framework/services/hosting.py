@@ -12,40 +12,24 @@ import json
 import os
 import re
 import secrets
-import select
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from test_framework.core import HandlerRecord, InternalError, TargetError, UsageError
+from test_framework.core import HandlerRecord, TargetError, UsageError
 from test_framework.services.probe import read_records
-from test_framework.services.worker import STOP_LIMIT_S
-
-CENSUS_LIMIT_S = 5.0
+from test_framework.services.process import (
+    CENSUS_LIMIT_S,
+    STOP_LIMIT_S,
+    Census,
+    WorkerProcess,
+)
 
 _HOST = "127.0.0.1"
 _SECRET_BYTES = 36
 """They make 48 characters."""
-_TAIL_LINES = 15
-_TAIL_BYTES = 64 * 1024
-_PACKAGE_ROOT = Path(__file__).parents[2]
-# Our own package comes last on the path, so that it hides nothing of the service.
-_BOOT = (
-    "import sys; sys.path.append({root!r}); "
-    "from test_framework.services.worker import main; main()"
-)
-_CAUSE = re.compile(r"^\s*(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Exit)\b")
-
-# Frames that say nothing about the service: the boot line, ours, the importer.
-_OURS = re.compile(
-    rf'  File "(?:<|{re.escape(str(Path(__file__).parent))}|.*importlib.__init__\.py")'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +58,6 @@ class HostPlan:
     start_limit_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What one worker process holds at an instant.
-
-    Attributes:
-        worker: Number of the worker.
-        tasks: Tasks that are not done, counted by the name of their coroutine.
-        open_files: File descriptors.
-        rss_bytes: Memory in use.
-        threads: Threads.
-    """
-
-    worker: int
-    tasks: Mapping[str, int]
-    open_files: int
-    rss_bytes: int
-    threads: int
-
-
 class Host:
     """The running service; made by ``hosting``.
 
@@ -101,7 +66,7 @@ class Host:
         log_paths: What each worker printed.
     """
 
-    def __init__(self, url: str, workers: Sequence["_Worker"]) -> None:
+    def __init__(self, url: str, workers: Sequence["WorkerProcess"]) -> None:
         self.url = url
         self.log_paths = tuple(worker.log for worker in workers)
         self._workers = workers
@@ -119,8 +84,11 @@ class Host:
             for record in read_records(worker.record, worker=worker.index)
         ]
 
-    def census(self) -> list[Census]:
+    def census(self, *, limit_s: float = CENSUS_LIMIT_S) -> list[Census]:
         """Return what each worker holds now.
+
+        Args:
+            limit_s: Seconds that the workers have to answer.
 
         Raises:
             TargetError: A worker ended, or does not answer because its loop is
@@ -128,7 +96,7 @@ class Host:
         """
         for worker in self._workers:
             worker.ask_census()
-        deadline = time.monotonic() + CENSUS_LIMIT_S
+        deadline = time.monotonic() + limit_s
         return [worker.read_census(deadline) for worker in self._workers]
 
     def require_alive(self) -> None:
@@ -158,13 +126,15 @@ def hosting(plan: HostPlan, *, work_dir: Path) -> Iterator[Host]:
     for name in plan.secrets:
         if name not in plan.env:
             environment[name] = secrets.token_urlsafe(_SECRET_BYTES)
-    workers: list[_Worker] = []
+    workers: list[WorkerProcess] = []
     try:
         with contextlib.ExitStack() as ours:
             port, listeners = _bind(plan, ours)
             for index, listener in enumerate(listeners):
                 workers.append(
-                    _Worker(plan, index, listener, work_dir, environment=environment)
+                    WorkerProcess(
+                        plan, index, listener, work_dir, environment=environment
+                    )
                 )
         # Our copies of the sockets are closed now: a worker that dies refuses
         # connections instead of leaving them in a queue that nobody reads.
@@ -241,204 +211,7 @@ def _require_free(port: int) -> None:
         probe.bind((_HOST, port))
 
 
-class _Worker:
-    """One worker process, seen from the parent."""
-
-    def __init__(
-        self,
-        plan: HostPlan,
-        index: int,
-        listener: socket.socket,
-        work_dir: Path,
-        *,
-        environment: Mapping[str, str],
-    ) -> None:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        self.index = index
-        self.log = work_dir / f"worker-{index}.log"
-        self.record = work_dir / f"worker-{index}.handlers"
-        self._target = plan.target
-        self._start_limit_s = plan.start_limit_s
-        self._unread = b""
-        self._reply, reply = os.pipe()
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, our own module
-                [
-                    *(sys.executable, "-u", "-P", "-c"),
-                    _BOOT.format(root=str(_PACKAGE_ROOT)),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=plan.app_dir,
-                env=dict(environment),
-                bufsize=0,
-                pass_fds=(listener.fileno(), reply),
-                # Ctrl-C in a terminal must reach the audit first, not the workers.
-                start_new_session=True,
-            )
-        os.close(reply)
-        self._tell(
-            {
-                "target": plan.target,
-                "app_dir": str(plan.app_dir.absolute()),
-                "listener": listener.fileno(),
-                "reply": reply,
-                "record": str(self.record.absolute()),
-                "uvicorn": dict(plan.uvicorn),
-            }
-        )
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
-    def await_ready(self, deadline: float) -> None:
-        """Return once it accepts connections."""
-        if self._read(deadline) is not None:
-            return
-        status = self._status()
-        if status is None:
-            message = (
-                f"{self._target!r} did not start within {self._start_limit_s:g} s. Make "
-                f"its startup quicker, or correct what it waits for.{self._tail()}"
-            )
-        else:
-            message = (
-                f"{self._target!r} does not start: {self._cause()}. Correct that and "
-                f"run again.{self._tail()}"
-            )
-        raise TargetError(message)
-
-    def require_alive(self) -> None:
-        """Raise when it ended."""
-        status = self._process.poll()
-        if status is not None:
-            message = (
-                f"Worker {self.index} of {self._target!r} ended in the middle of the "
-                f"run with {_ending(status)}. Correct the cause and run again."
-                f"{self._tail()}"
-            )
-            raise TargetError(message)
-
-    def ask_census(self) -> None:
-        """Ask for a census; ``read_census`` returns it."""
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.write(b"census\n")
-
-    def read_census(self, deadline: float) -> Census:
-        """Return the census that was asked for."""
-        answer = self._read(deadline)
-        if answer is None:
-            if self._status() is not None:
-                self.require_alive()
-            message = (
-                f"Worker {self.index} of {self._target!r} did not answer for "
-                f"{CENSUS_LIMIT_S:.0f} s: its event loop is blocked. Look for a "
-                f"blocking call in it.{self._tail()}"
-            )
-            raise TargetError(message)
-        return Census(self.index, **answer)
-
-    def let_go(self) -> None:
-        """Close the control pipe: the worker shuts down gracefully."""
-        with contextlib.suppress(OSError):
-            self._stdin.close()
-
-    def end(self, deadline: float) -> None:
-        """Wait for the end, and bring it about if need be."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(0.05, deadline - time.monotonic()))
-                break
-            self._process.send_signal(number)
-            deadline = time.monotonic() + 1
-        self._process.wait()
-        os.close(self._reply)
-
-    def _tell(self, plan: Mapping[str, Any]) -> None:
-        # A worker that could not even start says so in its log.
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.write(json.dumps(plan).encode() + b"\n")
-
-    def _read(self, deadline: float) -> dict[str, Any] | None:
-        """Return the next answer; None at the deadline or when the worker ended."""
-        poller = select.poll()
-        poller.register(self._reply, select.POLLIN)
-        while b"\n" not in self._unread:
-            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
-            if not poller.poll(left_ms):
-                return None
-            part = os.read(self._reply, 65536)
-            if not part:
-                return None
-            self._unread += part
-        line, _, self._unread = self._unread.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def _status(self) -> int | None:
-        # The pipe ends a moment before the process does.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(0.5)
-        return None
-
-    def _lines(self) -> list[str]:
-        with self.log.open("rb") as log:
-            log.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
-            text = log.read().decode(errors="replace")
-        return [line for line in text.splitlines() if line.strip()]
-
-    def _cause(self) -> str:
-        """Return the line of the log that most likely says why it ended."""
-        lines = self._lines()
-        for line in reversed(lines):
-            if _CAUSE.match(line):
-                return line.strip().rstrip(".")
-        if lines:
-            return lines[-1].strip().rstrip(".")
-        return f"it ended without a word ({_ending(self._process.returncode)})"
-
-    def _tail(self) -> str:
-        lines = condense(self._lines())[-_TAIL_LINES:]
-        if len(lines) < 2:  # the cause has been quoted already
-            return ""
-        return " Its log ends with:\n" + "\n".join(lines)
-
-    @property
-    def _stdin(self) -> Any:  # noqa: ANN401  # a raw pipe
-        if self._process.stdin is None:
-            message = "A worker has no control pipe."
-            raise InternalError(message)
-        return self._process.stdin
-
-
-def condense(lines: Sequence[str]) -> list[str]:
-    """Shorten each traceback to the frame of the service that it came from."""
-    kept: list[str] = []
-    is_inside = False
-    frame = ""
-    for line in lines:
-        if line.endswith("Traceback (most recent call last):"):
-            is_inside, frame = True, ""
-        elif is_inside and line.startswith("  "):
-            if line.startswith('  File "') and not _OURS.match(line):
-                frame = line
-        else:
-            kept += [frame] if is_inside and frame else []
-            kept.append(line)
-            is_inside = False
-    return kept
-
-
-def _ending(status: int) -> str:
-    if status < 0:
-        return f"signal {signal.Signals(-status).name}"
-    return f"status {status}"
-
-
-def _end(workers: Sequence[_Worker]) -> None:
+def _end(workers: Sequence[WorkerProcess]) -> None:
     for worker in workers:
         worker.let_go()
     deadline = time.monotonic() + STOP_LIMIT_S + 1

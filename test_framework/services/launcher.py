@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import select
-import socket
 import subprocess
 import sys
 import time
@@ -18,10 +17,16 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from test_framework.core import InternalError, TargetError, UsageError
+from test_framework.core import TargetError, UsageError
 from test_framework.services.binaries import find_postgres, find_redis
+from test_framework.services.given import (
+    NAMES,
+    POSTGRES,
+    REDIS,
+    VARIABLES,
+    check_given,
+)
 from test_framework.services.template import (
     Template,
     discard_template,
@@ -29,21 +34,8 @@ from test_framework.services.template import (
     open_cache,
 )
 
-POSTGRES = "postgres"
-REDIS = "redis"
-
-_VARIABLES = {POSTGRES: "DATABASE_URL", REDIS: "REDIS_URL"}
-_SCHEMES = {POSTGRES: ("postgresql", "postgres"), REDIS: ("redis", "rediss")}
-_PORTS = {POSTGRES: 5432, REDIS: 6379}
-_NAMES = {POSTGRES: "Postgres", REDIS: "Redis"}
-_EXAMPLES = {
-    POSTGRES: "postgresql://user:password@host:5432/database",
-    REDIS: "redis://:password@host:6379/0",
-}
-
-_CONNECT_TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 12.0
 _GUARDIAN = Path(__file__).with_name("guardian.py")
 
 
@@ -99,7 +91,7 @@ def running_services(
         UsageError: A given URL is malformed, or a need is unknown.
     """
     for name in needs:
-        if name not in _VARIABLES:
+        if name not in VARIABLES:
             message = (
                 f"{name!r} is not a service that can be started. Choose from "
                 f"{POSTGRES}, {REDIS}."
@@ -107,13 +99,13 @@ def running_services(
             raise UsageError(message)
     started = time.monotonic_ns()
     given = {
-        name: check_given(name, environ[_VARIABLES[name]])
+        name: check_given(name, environ[VARIABLES[name]])
         for name in needs
-        if environ.get(_VARIABLES[name])
+        if environ.get(VARIABLES[name])
     }
     missing = [name for name in dict.fromkeys(needs) if name not in given]
     urls: dict[str, str] = dict(given)
-    origins = {name: f"given by {_VARIABLES[name]}" for name in given}
+    origins = {name: f"given by {VARIABLES[name]}" for name in given}
     if not missing:
         yield _services(urls, origins, {"total": _since(started)})
         return
@@ -225,8 +217,8 @@ def _refusal(answer: Mapping[str, Any], origins: Mapping[str, str]) -> str:
             "or point DATABASE_URL and REDIS_URL at running ones."
         )
     return (
-        f"{_NAMES[name]} ({origins[name]}) does not start. Correct what its log says, "
-        f"or point {_VARIABLES[name]} at a running server. Its log ends with:\n"
+        f"{NAMES[name]} ({origins[name]}) does not start. Correct what its log says, "
+        f"or point {VARIABLES[name]} at a running server. Its log ends with:\n"
         f"{answer['error']}"
     )
 
@@ -265,10 +257,10 @@ class _Guardian:
                 return
             name = message.get("died")
             self._death = (
-                f"{_NAMES[name]} ended in the middle of the run with status "
+                f"{NAMES[name]} ended in the middle of the run with status "
                 f"{message['status']}. Run again; if it ends again, correct what its "
                 f"log says. Its log ends with:\n{message['tail']}"
-                if name in _NAMES
+                if name in NAMES
                 else "The process that keeps Postgres and Redis was ended by somebody. "
                 "Run again."
             )
@@ -278,13 +270,14 @@ class _Guardian:
         """Have everything taken down, and wait until it is."""
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        finally:
-            self._stdout.close()
+        # A forked child of ours may hold the pipe open: then a signal says it.
+        for end in (self._process.terminate, self._process.kill):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_TIMEOUT_S)
+                break
+            end()
+        self._process.wait()
+        self._stdout.close()
 
     def _read(self, *, timeout_s: float) -> dict[str, Any] | None:
         """Return the next message; None when none came in time."""
@@ -308,66 +301,3 @@ class _Guardian:
     @property
     def _stdout(self) -> Any:  # noqa: ANN401  # a raw pipe
         return self._process.stdout
-
-
-def check_given(name: str, url: str) -> str:
-    """Return a given URL as our clients take it, once its server was reached.
-
-    Args:
-        name: ``postgres`` or ``redis``.
-        url: What the environment says.
-
-    Raises:
-        TargetError: Nobody answers there; the message leaves the password out.
-        UsageError: It is no URL of such a server.
-    """
-    parts = _parsed(name, url)
-    address = (parts.hostname or "", parts.port or _PORTS[name])
-    if parts.hostname:
-        try:
-            socket.create_connection(address, timeout=_CONNECT_TIMEOUT_S).close()
-        except OSError as exc:
-            message = (
-                f"{_VARIABLES[name]} names {_without_password(parts)!r}, where nobody "
-                f"answers ({exc.strerror or exc}). Start that server, correct "
-                f"{_VARIABLES[name]}, or unset it to have one started."
-            )
-            raise TargetError(message) from exc
-    return parts.geturl()
-
-
-def _parsed(name: str, url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        # Not chained: the parser quotes what it stumbled over, which may be a
-        # password with a stray # or / in it.
-        wrong = "its host or port cannot be read; a password is percent-encoded"
-        raise UsageError(_malformed(name, wrong)) from None
-    # SQLAlchemy writes its driver into the scheme; other clients refuse that.
-    parts = parts._replace(scheme=parts.scheme.partition("+")[0])
-    if parts.scheme not in _SCHEMES[name]:
-        wrong = f"the scheme is {parts.scheme!r}"
-        raise UsageError(_malformed(name, wrong))
-    if not parts.hostname and "host" not in parse_qs(parts.query):
-        raise UsageError(_malformed(name, "no host is named"))
-    return parts
-
-
-def _malformed(name: str, wrong: str) -> str:
-    # The value is not quoted: a URL that cannot be parsed may hold a password anywhere.
-    return (
-        f"{_VARIABLES[name]} is not a URL of {_NAMES[name]}: {wrong}. Write it as "
-        f"{_EXAMPLES[name]}, or unset it to have a server started."
-    )
-
-
-def _without_password(parts: SplitResult) -> str:
-    if not parts.hostname:
-        message = "A URL without a host was to be shown."
-        raise InternalError(message)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    user = f"{parts.username}@" if parts.username else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{user}{host}{port}{parts.path}"

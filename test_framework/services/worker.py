@@ -24,8 +24,7 @@ from typing import Any
 import uvicorn
 
 from test_framework.services.probe import App, Probe
-
-STOP_LIMIT_S = 5.0
+from test_framework.services.process import STOP_LIMIT_S
 
 _DEFAULTS: dict[str, Any] = {
     # A line per request would be the largest cost of a hosted service.
@@ -75,6 +74,9 @@ def _obey(control: Any, server: _Server, loop: asyncio.AbstractEventLoop) -> Non
     for line in control:
         if line.strip() == b"census":
             loop.call_soon_threadsafe(lambda: _say(server.reply, _take_census(loop)))
+    if not server.started:
+        # Nobody has been served, and uvicorn does not listen while it starts.
+        os._exit(1)
     server.should_exit = True
     threading.Event().wait(STOP_LIMIT_S)
     os._exit(1)

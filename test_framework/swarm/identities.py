@@ -13,7 +13,8 @@ from urllib.parse import quote
 _Trie = dict[str, "_Trie"]
 _END = ""
 _ID = re.compile(
-    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|(?<![0-9a-zA-Z])[0-9a-f]{16,}|\d{4,}"
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|(?<![0-9a-zA-Z])[0-9a-f]{16,}"
+    r"|(?<![0-9a-zA-Z])\d+(?![0-9a-zA-Z])"
 )
 _NOT_AFTER_WORD = "(?<![A-Za-z0-9])"
 _NOT_BEFORE_WORD = "(?![A-Za-z0-9])"

@@ -7,6 +7,7 @@ the same service with a mistake in it, and the same checking function finds that
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from test_framework.pytest_swarm import Swarm
 from test_framework.services import Services
 from test_framework.staging import staged
 from test_framework.swarm import Plan, Target, User
+from tests.machine import machine_slowness
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -33,11 +35,12 @@ FEW = 12
 """Users where the twin is to be caught: two would do."""
 SOCKETS_EACH = 3
 """Two at one time, and the one that resumes."""
+P95_GATES_S = {"POST /threads/{thread_id}/runs": 2.0, "*": 5.0}
 EVENTS_OF_A_RUN = 11
 """Started, then three turns with three uses of a tool, and completed."""
 
 
-async def watch_a_run_on_two_sockets(user: User) -> None:
+async def watch_a_run_on_two_sockets(user: User, *, patience_s: float = 30) -> None:
     """Start a run with all others, watch it on two sockets, drop and resume one."""
     secret = user.canary("document")
     await user.http.post("/documents", json={"title": "Notes", "body": f"On {secret}."})
@@ -55,13 +58,15 @@ async def watch_a_run_on_two_sockets(user: User) -> None:
             )
             user.expect(answer.status_code == 202, "my run was refused")
             run = answer.json()["run_id"]
-            before = await dropped.until(lambda event: event["seq"] >= start + 3)
+            before = await dropped.until(
+                lambda event: event["seq"] >= start + 3, timeout_s=patience_s
+            )
             dropped.cut()
         # Where it stood, on whichever worker takes the connection.
         async with user.ws(f"/ws?after={before[-1]['seq']}") as resumed:
             await resumed.receive()
-            after = await resumed.until(_ends)
-        whole = await staying.until(_ends)
+            after = await resumed.until(_ends, timeout_s=patience_s)
+        whole = await staying.until(_ends, timeout_s=patience_s)
         more = await staying.drain(quiet_s=0.05)
 
     _expect_complete(user, run, whole, socket="the socket that stayed")
@@ -101,7 +106,6 @@ PLAN = Plan(
     workload_name="a run on two sockets",
     shapes=("own-connections",),
     event_sequence="seq",
-    p95_gates_s={"POST /threads/{thread_id}/runs": 2.0, "*": 5.0},
 )
 
 
@@ -114,8 +118,9 @@ def assert_sockets_are_isolated(judgement: Judgement, *, users: int) -> None:
     assert judgement.verdict is Verdict.VALID
     assert evidence.users == users
     assert evidence.websockets == SOCKETS_EACH * users
-    # A "ready" on each socket; the run's events whole on two of them: 100 %.
-    assert evidence.events == users * (SOCKETS_EACH + 2 * EVENTS_OF_A_RUN)
+    # A "ready" on each socket; the run's events whole on two of them: 100 %. What
+    # reached the dropped socket after it was last read comes on top.
+    assert evidence.events >= users * (SOCKETS_EACH + 2 * EVENTS_OF_A_RUN)
     assert evidence.success_share == 1.0
     assert evidence.user_pairs_overlapped >= 0.95 * evidence.user_pairs
     for burst in evidence.bursts:
@@ -126,7 +131,11 @@ def assert_sockets_are_isolated(judgement: Judgement, *, users: int) -> None:
 @pytest.mark.isolation(users=USERS)
 async def test_no_socket_gets_anothers_event(swarm: Swarm) -> None:
     """A hundred users on three hundred sockets each get their run, whole and once."""
-    judgement = await swarm.audit(dataclasses.replace(PLAN, users=swarm.users))
+    slowness = machine_slowness()
+    gates = {endpoint: slowness * gate for endpoint, gate in P95_GATES_S.items()}
+    judgement = await swarm.audit(
+        dataclasses.replace(PLAN, users=swarm.users, p95_gates_s=gates)
+    )
 
     assert_sockets_are_isolated(judgement, users=swarm.users)
 
@@ -173,8 +182,12 @@ async def test_misrouted_events_are_caught(misrouting: Target, tmp_path: Path) -
     swarm = Swarm(
         misrouting, users=FEW, seed=7, folder=tmp_path, repeat="see the test's name"
     )
-    judgement = await swarm.audit(dataclasses.replace(PLAN, users=FEW))
+    # Events that went to another socket never come: that need not take long to see.
+    workload = functools.partial(watch_a_run_on_two_sockets, patience_s=2)
+    judgement = await swarm.audit(
+        dataclasses.replace(PLAN, users=FEW, workload=workload)
+    )
 
     assert judgement.verdict is Verdict.INVALID
-    with pytest.raises(AssertionError, match="foreign-canary"):
+    with pytest.raises(AssertionError, match="foreign-canary-in-event"):
         assert_sockets_are_isolated(judgement, users=FEW)

@@ -3,6 +3,8 @@
 Each case runs the real command as its own process against real services.
 """
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -14,8 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
+
+from test_framework.services import Services
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -168,6 +173,23 @@ def test_refused_redis_is_named_without_its_password(tmp_path: Path) -> None:
     assert "hidden" not in ended.stdout + ended.stderr
 
 
+async def test_full_postgres_is_named(tmp_path: Path, services: Services) -> None:
+    """A database without a free connection for the owner sweep."""
+    url = str(services.database_url)
+    taken: list[asyncpg.Connection] = []
+    try:
+        with contextlib.suppress(asyncpg.TooManyConnectionsError):
+            while True:
+                taken.append(await asyncpg.connect(url))
+
+        ended = await asyncio.to_thread(audit, tmp_path, DATABASE_URL=url)
+    finally:
+        await asyncio.gather(*(connection.close() for connection in taken))
+
+    require_sentence(ended, 4, "no connection left", "max_connections")
+    assert json.loads((tmp_path / "audit.json").read_text())["requests"] > 0
+
+
 def test_taken_port_is_named(tmp_path: Path) -> None:
     """A port that somebody else listens on."""
     with taken_port() as port:
@@ -238,7 +260,7 @@ def test_wrong_option_is_a_usage_error(
 def test_history_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     """``check`` on a file that is no history names the line."""
     path = tmp_path / "history.jsonl"
-    path.write_text('nonsense\n')
+    path.write_text("nonsense\n")
 
     ended = subprocess.run(
         [*COMMAND, "check", str(path)], capture_output=True, text=True, check=False
@@ -279,6 +301,6 @@ def test_interrupted_run_keeps_the_record_and_leaves_nothing(
     assert "interrupted" in output
     assert "Traceback" not in output
     assert json.loads((tmp_path / "audit.json").read_text())["verdict"] == "unknown"
-    gone, alive = psutil.wait_procs(started, timeout=10)
+    _, alive = psutil.wait_procs(started, timeout=10)
     assert started
     assert [process for process in alive if process.status() != "zombie"] == []

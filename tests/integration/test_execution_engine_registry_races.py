@@ -23,6 +23,7 @@ from app.context import UserExecutionContext
 from app.llm import ChatMessage, LocalModel, ModelClient, Reply, ToolSpec
 from app.settings import Settings
 from tests.integration.app.service import Member, Service, running
+from tests.machine import machine_slowness
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -213,16 +214,16 @@ def assert_runs_are_own(ran: Sequence[Ran]) -> None:
 async def test_concurrent_runs_are_their_users(settings: Settings) -> None:
     """A hundred runs at one time complete with their user's documents, in time."""
     async with enrolled(settings, users=USERS) as (_, members):
-        w,c=time.monotonic(), time.process_time()
+        slowness = [machine_slowness()]
         ran = await run_all(members)
-        wall,cpu=time.monotonic()-w, time.process_time()-c
-        share=cpu/wall
+        slowness.append(machine_slowness())
 
     assert len(ran) == USERS
     assert_runs_are_own(ran)
     p95_s = statistics.quantiles([one.seconds for one in ran], n=20)[-1]
-    print("P95", p95_s, cpu, wall, p95_s*cpu/wall)
-    assert p95_s * share < P95_GATE_S, f"95 of 100 runs took {p95_s:.1f} s"
+    # One process does here what two do in service.
+    allowed_s = 2 * P95_GATE_S * max(slowness)
+    assert p95_s < allowed_s, f"95 of 100 runs took {p95_s:.1f} s, not {allowed_s:.1f}"
 
 
 class _LastGoalModel(LocalModel):

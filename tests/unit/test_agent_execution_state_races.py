@@ -351,7 +351,7 @@ async def test_cancelling_at_each_turn_ends_once() -> None:
     """Whenever a cancellation comes, the run has one end and its row says the same."""
     ran = [
         await _cancel_after(turns, ExecutionEngine)
-        for turns in range(1, LONGEST_RUN_TURNS)
+        for turns in range(LONGEST_RUN_TURNS)
     ]
 
     assert_ended_once(ran)
@@ -375,6 +375,16 @@ async def test_two_ends_of_a_run_are_caught() -> None:
 
     with pytest.raises(AssertionError):
         assert_ended_once(ran)
+
+
+async def test_closing_at_first_turn_ends_runs() -> None:
+    """Engines closed before their runs had a turn mark each run as interrupted."""
+    async with working(users=RUNS) as work:
+        await asyncio.gather(*(own.close() for own in work.engines.values()))
+        ran = await work.settle()
+
+    assert {one.status for one in ran} == {"failed"}
+    assert_ended_once(ran)
 
 
 async def test_closing_interrupts_and_leaves_nothing() -> None:

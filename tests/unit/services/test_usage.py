@@ -16,7 +16,7 @@ from test_framework.services import (
     hosting,
     running_services,
 )
-from test_framework.services.hosting import condense
+from test_framework.services.process import condense
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,16 @@ def test_identities_are_blanked_to_a_pattern() -> None:
     assert identities.blank(b"u:id-two:events") == "u:{user}:events"
 
 
+def test_ids_and_numbers_are_blanked_too() -> None:
+    """Keys of one kind become one surface, whatever they are numbered with."""
+    identities = Identities({1: ["id-one"]})
+
+    assert (
+        identities.blank(b"run:0168e2ac-ebab-4f56-a638-caeeb6281ca5:v2:17")
+        == "run:{id}:v2:{id}"
+    )
+
+
 def test_short_identities_are_left_out() -> None:
     """An identity of three characters turns up by chance."""
     assert Identities({1: ["ada"]}).find(b"ada") == ()

@@ -1,0 +1,260 @@
+"""One worker process, seen from the parent: its pipes, its log, its end.
+
+The other side is ``worker``. What the service printed is the only witness of a start
+that failed, so most of this module makes one good sentence out of a log.
+"""
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from test_framework.core import InternalError, TargetError
+
+if TYPE_CHECKING:
+    from test_framework.services.hosting import HostPlan
+
+CENSUS_LIMIT_S = 5.0
+STOP_LIMIT_S = 5.0
+"""A worker that was let go ends within this, gracefully or not."""
+
+_TAIL_LINES = 15
+_TAIL_BYTES = 64 * 1024
+_PACKAGE_ROOT = Path(__file__).parents[2]
+# Our own package comes last on the path, so that it hides nothing of the service.
+_BOOT = (
+    "import sys; sys.path.append({root!r}); "
+    "from test_framework.services.worker import main; main()"
+)
+_CAUSE = re.compile(r"^\s*(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Exit)\b")
+
+# Frames that say nothing about the service: the boot line, ours, the importer.
+_OURS = re.compile(
+    rf'  File "(?:<|{re.escape(str(Path(__file__).parent))}|.*importlib.__init__\.py")'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What one worker process holds at an instant.
+
+    Attributes:
+        worker: Number of the worker.
+        tasks: Tasks that are not done, counted by the name of their coroutine.
+        open_files: File descriptors.
+        rss_bytes: Memory in use.
+        threads: Threads.
+    """
+
+    worker: int
+    tasks: Mapping[str, int]
+    open_files: int
+    rss_bytes: int
+    threads: int
+
+
+class WorkerProcess:
+    """One worker process, seen from the parent."""
+
+    def __init__(
+        self,
+        plan: "HostPlan",
+        index: int,
+        listener: socket.socket,
+        work_dir: Path,
+        *,
+        environment: Mapping[str, str],
+    ) -> None:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        self.index = index
+        self.log = work_dir / f"worker-{index}.log"
+        self.record = work_dir / f"worker-{index}.handlers"
+        self._target = plan.target
+        self._start_limit_s = plan.start_limit_s
+        self._unread = b""
+        self._reply, reply = os.pipe()
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, our own module
+                [
+                    *(sys.executable, "-u", "-P", "-c"),
+                    _BOOT.format(root=str(_PACKAGE_ROOT)),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=plan.app_dir,
+                env=dict(environment),
+                bufsize=0,
+                pass_fds=(listener.fileno(), reply),
+                # Ctrl-C in a terminal must reach the audit first, not the workers.
+                start_new_session=True,
+            )
+        os.close(reply)
+        self._tell(
+            {
+                "target": plan.target,
+                "app_dir": str(plan.app_dir.absolute()),
+                "listener": listener.fileno(),
+                "reply": reply,
+                "record": str(self.record.absolute()),
+                "uvicorn": dict(plan.uvicorn),
+            }
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def await_ready(self, deadline: float) -> None:
+        """Return once it accepts connections."""
+        if self._read(deadline) is not None:
+            return
+        status = self._status()
+        if status is None:
+            message = (
+                f"{self._target!r} did not start within {self._start_limit_s:g} s. Make "
+                f"its startup quicker, or correct what it waits for.{self._tail()}"
+            )
+        else:
+            message = (
+                f"{self._target!r} does not start: {self._cause()}. Correct that and "
+                f"run again.{self._tail()}"
+            )
+        raise TargetError(message)
+
+    def require_alive(self) -> None:
+        """Raise when it ended."""
+        status = self._process.poll()
+        if status is not None:
+            message = (
+                f"Worker {self.index} of {self._target!r} ended in the middle of the "
+                f"run with {_ending(status)}. Correct the cause and run again."
+                f"{self._tail()}"
+            )
+            raise TargetError(message)
+
+    def ask_census(self) -> None:
+        """Ask for a census; ``read_census`` returns it."""
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(b"census\n")
+
+    def read_census(self, deadline: float) -> Census:
+        """Return the census that was asked for."""
+        answer = self._read(deadline)
+        if answer is None:
+            if self._status() is not None:
+                self.require_alive()
+            message = (
+                f"Worker {self.index} of {self._target!r} did not answer in "
+                "time: its event loop is blocked. Look for a blocking call in it."
+                f"{self._tail()}"
+            )
+            raise TargetError(message)
+        return Census(self.index, **answer)
+
+    def let_go(self) -> None:
+        """Close the control pipe: the worker shuts down gracefully."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+
+    def end(self, deadline: float) -> None:
+        """Wait for the end, and bring it about if need be."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.05, deadline - time.monotonic()))
+                break
+            self._process.send_signal(number)
+            deadline = time.monotonic() + 1
+        self._process.wait()
+        os.close(self._reply)
+
+    def _tell(self, plan: Mapping[str, Any]) -> None:
+        # A worker that could not even start says so in its log.
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(json.dumps(plan).encode() + b"\n")
+
+    def _read(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next answer; None at the deadline or when the worker ended."""
+        poller = select.poll()
+        poller.register(self._reply, select.POLLIN)
+        while b"\n" not in self._unread:
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            if not poller.poll(left_ms):
+                return None
+            part = os.read(self._reply, 65536)
+            if not part:
+                return None
+            self._unread += part
+        line, _, self._unread = self._unread.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _status(self) -> int | None:
+        # The pipe ends a moment before the process does.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(0.5)
+        return None
+
+    def _lines(self) -> list[str]:
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+            text = log.read().decode(errors="replace")
+        return [line for line in text.splitlines() if line.strip()]
+
+    def _cause(self) -> str:
+        """Return the line of the log that most likely says why it ended."""
+        lines = self._lines()
+        for line in reversed(lines):
+            if _CAUSE.match(line):
+                return line.strip().rstrip(".")
+        if lines:
+            return lines[-1].strip().rstrip(".")
+        return f"it ended without a word ({_ending(self._process.returncode)})"
+
+    def _tail(self) -> str:
+        lines = condense(self._lines())[-_TAIL_LINES:]
+        if len(lines) < 2:  # the cause has been quoted already
+            return ""
+        return " Its log ends with:\n" + "\n".join(lines)
+
+    @property
+    def _stdin(self) -> Any:  # noqa: ANN401  # a raw pipe
+        if self._process.stdin is None:
+            message = "A worker has no control pipe."
+            raise InternalError(message)
+        return self._process.stdin
+
+
+def condense(lines: Sequence[str]) -> list[str]:
+    """Shorten each traceback to the frame of the service that it came from."""
+    kept: list[str] = []
+    is_inside = False
+    frame = ""
+    for line in lines:
+        if line.endswith("Traceback (most recent call last):"):
+            is_inside, frame = True, ""
+        elif is_inside and line.startswith("  "):
+            if line.startswith('  File "') and not _OURS.match(line):
+                frame = line
+        else:
+            kept += [frame] if is_inside and frame else []
+            kept.append(line)
+            is_inside = False
+    return kept
+
+
+def _ending(status: int) -> str:
+    if status < 0:
+        return f"signal {signal.Signals(-status).name}"
+    return f"status {status}"

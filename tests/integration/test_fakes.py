@@ -1,0 +1,85 @@
+"""The fakes of the unit tests keep the contract of what they stand for."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from app.realtime import EventLog, Hub, follow
+from app.settings import Settings
+from tests.unit.app.fakes.redis import MemoryRedis
+
+pytestmark = [pytest.mark.integration]
+
+Connect = Callable[[Settings], AbstractAsyncContextManager[Redis]]
+
+
+@contextlib.asynccontextmanager
+async def _in_memory(_: Settings) -> AsyncIterator[Redis]:
+    yield cast("Redis", MemoryRedis())
+
+
+@contextlib.asynccontextmanager
+async def _real(settings: Settings) -> AsyncIterator[Redis]:
+    async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        yield redis
+
+
+both = pytest.mark.parametrize(
+    "connect", [_in_memory, _real], ids=["in memory", "real"]
+)
+
+
+async def _append(log: EventLog, user_id: str, count: int) -> list[int]:
+    return [
+        await log.append(user_id, "x", run_id="r", thread_id="t", data={"n": number})
+        for number in range(count)
+    ]
+
+
+@both
+async def test_log_is_numbered_and_read_after(
+    connect: Connect, settings: Settings
+) -> None:
+    """Events are numbered from one per user; reading begins after the cursor."""
+    async with connect(settings) as redis:
+        log, ada, bob = EventLog(redis), str(uuid4()), str(uuid4())
+        empty = (await log.end(ada), await log.read(ada, after=0))
+
+        numbers = await asyncio.gather(_append(log, ada, 5), _append(log, bob, 2))
+        read = await log.read(ada, after=2, limit=2)
+
+        assert empty == (0, [])
+        assert numbers == [[1, 2, 3, 4, 5], [1, 2]]
+        assert [event.seq for event in read] == [3, 4]
+        assert await log.end(ada) == 5
+
+
+@both
+async def test_published_wakes_followers_only(
+    connect: Connect, settings: Settings
+) -> None:
+    """A follower is woken by its user's events; one that has left is unsubscribed."""
+    async with connect(settings) as redis:
+        hub, log, ada = Hub(redis), EventLog(redis), str(uuid4())
+        await hub.start(lambda _: None)
+        try:
+            events = follow(hub, log, ada, after=0)
+            async with contextlib.aclosing(events), asyncio.timeout(4):
+                while await anext(events) or not hub.channels:
+                    pass
+                appending = asyncio.create_task(_append(log, ada, 1))
+                batch = await anext(events)
+                while not batch:
+                    batch = await anext(events)
+                await appending
+
+            assert [event.seq for event in batch] == [1]
+            assert f"u:{ada}:wake" not in hub.channels
+        finally:
+            await hub.close()
