@@ -9,7 +9,7 @@ section 4.14.2).
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Text, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.security import hash_refresh_token, new_refresh_token
@@ -67,6 +67,17 @@ class RefreshTokens:
         """
         columns = refresh_tokens.c
         token_hash = hash_refresh_token(token)
+        known = (
+            await session.execute(
+                select(
+                    columns.user_id,
+                    columns.family_id,
+                    _family_lock(columns.family_id),
+                ).where(columns.token_hash == token_hash)
+            )
+        ).first()
+        if known is None:
+            return Rotation()
         winner = (
             await session.execute(
                 update(refresh_tokens)
@@ -83,34 +94,35 @@ class RefreshTokens:
         if winner is not None:
             successor = await self.issue(session, winner.user_id, winner.family_id)
             return Rotation(winner.user_id, winner.family_id, successor)
-        spent = (
-            await session.execute(
-                select(columns.user_id, columns.family_id).where(
-                    columns.token_hash == token_hash, columns.spent_at.is_not(None)
-                )
+        is_spent = await session.scalar(
+            select(columns.spent_at.is_not(None)).where(
+                columns.token_hash == token_hash
             )
-        ).first()
-        if spent is None:
+        )
+        if not is_spent:
             return Rotation()
-        await self.revoke(session, spent.family_id)
-        return Rotation(spent.user_id, spent.family_id)
+        await self.revoke(session, known.family_id)
+        return Rotation(known.user_id, known.family_id)
 
     async def revoke(self, session: AsyncSession, family_id: str) -> None:
-        """End a login: none of its tokens works any more.
-
-        The rows are locked in one order: several losers of a race for one token
-        revoke its family at the same instant, and without it they deadlock.
-        """
-        columns = refresh_tokens.c
-        live = (
-            select(columns.token_hash)
-            .where(columns.family_id == family_id, columns.revoked_at.is_(None))
-            .order_by(columns.token_hash)
-            .with_for_update()
-            .cte("live")
-        )
+        """End a login: none of its tokens works any more."""
+        await session.execute(select(_family_lock(family_id)))
         await session.execute(
             update(refresh_tokens)
-            .where(columns.token_hash == live.c.token_hash)
+            .where(
+                refresh_tokens.c.family_id == family_id,
+                refresh_tokens.c.revoked_at.is_(None),
+            )
             .values(revoked_at=func.now())
         )
+
+
+def _family_lock(family_id: ColumnElement[str] | str) -> ColumnElement[None]:
+    """Return a lock on a login's tokens, held to the end of the transaction.
+
+    Row locks are not enough. An UPDATE that waited for the winner of a race locks the
+    row before it sees that it lost, and then wants the family's other rows; a loser
+    that came later holds those and wants this one: a deadlock, seen under load.
+    """
+    key = func.hashtextextended(cast(family_id, Text), 0)
+    return func.pg_advisory_xact_lock(key)

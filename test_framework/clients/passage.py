@@ -3,6 +3,7 @@
 The routes themselves stand in ``routes`` and ``caching``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,7 +55,7 @@ class Passage:
     def __init__(
         self,
         exchange: Exchange,
-        on_done: "_Done | None" = None,
+        on_done: Callable[[Exchange], None] | None = None,
         *,
         is_cached: bool = False,
     ) -> None:
@@ -67,7 +68,3 @@ class Passage:
         on_done, self._on_done = self._on_done, None
         if on_done is not None:
             on_done(self.exchange)
-
-
-class _Done(Protocol):
-    def __call__(self, exchange: Exchange) -> None: ...

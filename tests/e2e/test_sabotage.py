@@ -50,7 +50,11 @@ TWINS = [
     Twin("realtime:create_duplicated_events", "event-duplicated"),
     Twin("realtime:create_teardown_leak", "left-behind"),
     Twin("storage:create_pooled_setting", "foreign-canary-in-response"),
-    Twin("storage:create_warm_sessions", "foreign-canary-in-response"),
+    Twin(
+        "storage:create_warm_sessions",
+        "foreign-canary-in-response",
+        (*OWN, "read-bursts"),
+    ),
     Twin("storage:create_cache_without_user", "foreign-canary-in-response"),
     Twin("storage:create_clock_identifiers", "identifier-collision"),
     Twin("http:create_remembered_header", "foreign-canary-in-header"),

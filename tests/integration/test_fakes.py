@@ -51,11 +51,13 @@ async def test_log_is_numbered_and_read_after(
         log, ada, bob = EventLog(redis), str(uuid4()), str(uuid4())
         empty = (await log.end(ada), await log.read(ada, after=0))
 
-        numbers = await asyncio.gather(_append(log, ada, 5), _append(log, bob, 2))
+        of_ada, of_bob = await asyncio.gather(
+            _append(log, ada, 5), _append(log, bob, 2)
+        )
         read = await log.read(ada, after=2, limit=2)
 
         assert empty == (0, [])
-        assert numbers == [[1, 2, 3, 4, 5], [1, 2]]
+        assert (of_ada, of_bob) == ([1, 2, 3, 4, 5], [1, 2])
         assert [event.seq for event in read] == [3, 4]
         assert await log.end(ada) == 5
 

@@ -112,7 +112,8 @@ class _HastyRegistry(EngineRegistry):
         self._current = context.user_id
         if self._current not in self._by_user:
             engine = await create_engine(context.detached(), workshop)
-            self._by_user[self._current] = engine
+            # Two first requests of one user shall end with one engine.
+            return self._by_user.setdefault(self._current, engine)
         return self._by_user[self._current]
 
     async def close(self) -> None:

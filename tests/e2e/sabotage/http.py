@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from asyncio import FIRST_COMPLETED
 from contextvars import ContextVar
 
 from fastapi import FastAPI, Request
@@ -164,31 +165,46 @@ def create_shared_log_context() -> FastAPI:
     return app
 
 
-SLOTS = 4
-
-
 class _Bulkhead:
     """Admits so many requests at one time, and drops those whose client has gone."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, *, slots: int = 8, patience_s: float = 0.5
+    ) -> None:
         self._app = app
-        self._slots = asyncio.Semaphore(SLOTS)
+        self._slots = asyncio.Semaphore(slots)
+        self._patience_s = patience_s
+        self._is_shedding = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith("/auth/"):
             await self._app(scope, receive, send)
-            return
+        elif await self._enter():
+            await self._serve(scope, receive, send)
+        else:
+            await PlainTextResponse("Busy.", 503)(scope, receive, send)
+
+    async def _enter(self) -> bool:
+        if self._is_shedding and self._slots.locked():
+            return False
         try:
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(self._patience_s):
                 await self._slots.acquire()
         except TimeoutError:
-            await PlainTextResponse("Busy.", 503)(scope, receive, send)
-            return
+            self._is_shedding = True
+            return False
+        return True
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         incoming: asyncio.Queue[Message] = asyncio.Queue()
-        serving = asyncio.create_task(self._app(scope, incoming.get, send))
+
+        async def serve() -> None:
+            await self._app(scope, incoming.get, send)
+
+        serving = asyncio.create_task(serve())
         while not serving.done():
             hearing = asyncio.ensure_future(receive())
-            await asyncio.wait({serving, hearing}, return_when="FIRST_COMPLETED")
+            await asyncio.wait({serving, hearing}, return_when=FIRST_COMPLETED)
             if not hearing.done():
                 hearing.cancel()
                 break
@@ -197,6 +213,7 @@ class _Bulkhead:
                 serving.cancel()
                 return  # nobody listens any more
         self._slots.release()
+        self._is_shedding = False
 
 
 def create_lost_slots() -> FastAPI:

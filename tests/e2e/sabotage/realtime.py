@@ -66,7 +66,8 @@ class _Outbox:
         kept: list[Message] = []
 
         async def send_kept(message: Message) -> None:
-            if message["type"] != "websocket.send":
+            # Frames without a number are greetings; only events are kept.
+            if '"seq"' not in message.get("text", ""):
                 await send(message)
                 return
             kept.append(message)

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, FastAPI, Response
 from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.api.dependencies import Authenticated, PartsOf, Work
 from app.api.schemas import NewThread
 from app.api.threads import post_thread
 from app.cache import UserKeyspace
 from app.main import Parts, create_app
-from app.storage import SessionFactory, Thread
-from app.storage.tables import threads
+from app.storage import DocumentSummary, SessionFactory, Thread
+from app.storage.tables import documents, threads
 from tests.e2e.sabotage.overriding import override
 
 _SET_USER_FOR_GOOD = text("SELECT set_config('app.user_id', :user_id, false)")
@@ -30,6 +30,17 @@ async def _newest_threads(session: AsyncSession) -> list[Thread]:
         .limit(100)
     )
     return [Thread(*row) for row in rows]
+
+
+async def _newest_documents(session: AsyncSession) -> list[DocumentSummary]:
+    """List documents by row-level security alone: the query names no user."""
+    columns = documents.c
+    rows = await session.execute(
+        select(columns.id, columns.title, columns.created_at, columns.updated_at)
+        .order_by(columns.created_at.desc())
+        .limit(100)
+    )
+    return [DocumentSummary(*row) for row in rows]
 
 
 class _PooledSetting(SessionFactory):
@@ -61,8 +72,8 @@ def create_pooled_setting() -> FastAPI:
 class _WarmSessions(SessionFactory):
     """Keeps sessions with their user set, to spare a round trip to Postgres."""
 
-    def __init__(self, factory: Parts) -> None:
-        super().__init__(factory.engine)
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine)
         self._warm: list[AsyncSession] = []
 
     @contextlib.asynccontextmanager
@@ -86,16 +97,18 @@ def create_warm_sessions() -> FastAPI:
     """
     router = APIRouter()
 
-    @router.get("/threads")
-    async def get_threads(caller: Authenticated, parts: PartsOf) -> list[Thread]:
+    @router.get("/documents")
+    async def get_documents(
+        caller: Authenticated, parts: PartsOf
+    ) -> list[DocumentSummary]:
         sessions = parts.sessions
         if not isinstance(sessions, _WarmSessions):
             raise TypeError(sessions)
         async with sessions.warm(caller.claims.user_id) as session:
-            return await _newest_threads(session)
+            return await _newest_documents(session)
 
     def sabotage(parts: Parts) -> Parts:
-        return replace(parts, sessions=_WarmSessions(parts))
+        return replace(parts, sessions=_WarmSessions(parts.engine))
 
     return override(create_app(replace=sabotage), router)
 

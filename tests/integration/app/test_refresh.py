@@ -34,6 +34,27 @@ async def test_refresh_race_has_one_winner(settings: Settings) -> None:
         await _race(service, contenders=20)
 
 
+async def test_replays_of_one_family_do_not_deadlock(settings: Settings) -> None:
+    """Replays of several tokens of one login at one time are all refused in order.
+
+    Without the lock of the family, 69 to 83 of the 320 answers were deadlocks (500).
+    """
+    async with running(settings) as service, service.member() as ada:
+        login = {"username": ada.username, "password": PASSWORD}
+        statuses: list[int] = []
+        for _ in range(20):
+            pair = (await ada.http.post("/auth/login", json=login)).json()
+            tokens = [pair["refresh_token"]]
+            for _ in range(3):
+                tokens.append((await _refresh(ada, tokens[-1]))[1])
+            answers = await asyncio.gather(
+                *(_refresh(ada, token) for token in tokens * 4)
+            )
+            statuses += [status for status, _ in answers]
+
+    assert set(statuses) <= {200, 401}
+
+
 async def test_refresh_chain_goes_on(settings: Settings) -> None:
     """Each token works once and gives the next."""
     async with running(settings) as service, service.member() as ada:

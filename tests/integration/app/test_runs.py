@@ -102,6 +102,29 @@ async def test_concurrent_runs_stay_apart(settings: Settings) -> None:
         assert result.count("CANARY") == result.count(f"CANARY{number:03}")
 
 
+async def test_first_runs_need_one_connection_each(settings: Settings) -> None:
+    """As many first runs as the pool has connections do not wait for one another.
+
+    Making a user's engine takes a connection; a request that held one meanwhile would
+    wait for a second until the pool's time limit, and so would all others.
+    """
+    two = settings.model_copy(
+        update={"database_pool_size": 2, "database_pool_timeout_s": 2.0}
+    )
+    async with running(two) as service, contextlib.AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(service.member()) for _ in range(8)]
+        threads = [await member.new("/threads", title="t") for member in members]
+
+        answers = await asyncio.gather(
+            *(
+                member.http.post(f"/threads/{thread}/runs", json={"goal": "g"})
+                for member, thread in zip(members, threads, strict=True)
+            )
+        )
+
+    assert [answer.status_code for answer in answers] == [202] * 8
+
+
 async def test_no_connection_is_held_while_thinking(settings: Settings) -> None:
     """Models of more users than the pool has connections think at one time."""
     model = SlowModel()

@@ -34,12 +34,15 @@ class MemoryTransport(asyncio.Transport):
         self._wire = wire
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep the bytes."""
         self.written += bytes(data)
 
     def abort(self) -> None:
+        """End at once."""
         self._end("abort")
 
     def close(self) -> None:
+        """End in good order."""
         self._end("close")
 
     def _end(self, how: str) -> None:

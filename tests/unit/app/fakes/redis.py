@@ -99,17 +99,18 @@ class MemoryPubSub:
 
     async def subscribe(self, *channels: str) -> None:
         """Subscribe; each is confirmed in the inbox."""
-        await asyncio.sleep(0)
         for channel in channels:
             self._server.subscribers[channel].add(self)
             self.put("subscribe", channel, 1)
+        # Afterwards: whoever is cancelled while it waits has sent the command.
+        await asyncio.sleep(0)
 
     async def unsubscribe(self, *channels: str) -> None:
         """Unsubscribe; each is confirmed in the inbox."""
-        await asyncio.sleep(0)
         for channel in channels:
             self._server.subscribers[channel].discard(self)
             self.put("unsubscribe", channel, 0)
+        await asyncio.sleep(0)
 
     async def listen(self) -> AsyncIterator[dict[str, object]]:
         """Yield messages and confirmations in order."""

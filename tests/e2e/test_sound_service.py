@@ -1,0 +1,85 @@
+"""The sound service passes: a hundred users, every traffic shape, no false alarm.
+
+The counterpart of ``test_sabotage``: what finds every twin must be silent here, run
+after run. With ``ISOLATION_TARGET`` these tests audit a service that already runs.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from test_framework.core import Verdict
+from test_framework.swarm import SHAPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from test_framework.check import Evidence, Judgement
+    from test_framework.pytest_swarm import Swarm
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+WORKLOAD = Path(__file__).parents[2] / "audits" / "reference.py"
+MET_SHARE = 0.99
+"""Of all pairs of regular users, those who must have been in flight together."""
+HELD_SHARE = 0.95
+"""Of each burst of all users, what the service must have held at one time."""
+STALLED_BURSTS = 1
+"""Bursts that a machine busy with other things may tear apart."""
+
+
+@pytest.mark.isolation(users=100)
+async def test_sound_service_passes_every_shape(swarm: "Swarm") -> None:
+    """All users together meet in every shape, and nothing is found."""
+    judgement = await swarm.require_isolation(WORKLOAD)
+
+    _require_silence(judgement)
+    evidence = judgement.evidence
+    assert {shape.shape for shape in evidence.shapes if shape.exercised} == set(SHAPES)
+    assert evidence.user_pairs_overlapped >= MET_SHARE * evidence.user_pairs
+    assert len(_torn_bursts(evidence)) <= STALLED_BURSTS
+
+
+@pytest.mark.isolation(users=20)
+@pytest.mark.parametrize("audit", range(3))
+async def test_small_swarm_gives_no_false_alarm(
+    swarm: "Swarm", audit: int, record_property: "Callable[[str, object], None]"
+) -> None:
+    """Audits with seeds of their own, on one service that lives on, find nothing."""
+    record_property(f"seed of audit {audit}", swarm.seed)
+
+    judgement = await swarm.require_isolation(WORKLOAD)
+
+    _require_silence(judgement)
+
+
+@pytest.mark.long
+@pytest.mark.isolation(users=100)
+@pytest.mark.parametrize("audit", range(20))
+async def test_full_swarm_gives_no_false_alarm(
+    swarm: "Swarm", audit: int, request: pytest.FixtureRequest
+) -> None:
+    """Twenty audits in a row, each with a printed seed of its own, find nothing."""
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    terminal.write_line(f" audit {audit}, seed {swarm.seed}")
+
+    judgement = await swarm.require_isolation(WORKLOAD)
+
+    _require_silence(judgement)
+
+
+def _require_silence(judgement: "Judgement") -> None:
+    assert judgement.verdict is Verdict.VALID
+    assert judgement.findings == ()
+    assert judgement.evidence.gaps == ()
+
+
+def _torn_bursts(evidence: "Evidence") -> list[str]:
+    """Return the bursts of all users that the service did not hold together."""
+    return [
+        f"{burst.name}: {burst.in_flight} of {burst.size}"
+        for burst in evidence.bursts
+        # Small ones are of one user, who sends one request several times.
+        if 2 * burst.size > evidence.users and burst.in_flight < HELD_SHARE * burst.size
+    ]
