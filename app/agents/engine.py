@@ -43,16 +43,24 @@ class _Job:
         task: Works on it; None for the moment before it is created.
         is_cancelled: The user asked to stop it, and its task was cancelled for that.
         is_ending: Its outcome is decided and being written: too late to cancel.
+        is_begun: Its task has had its first turn.
+        is_stopped: It was stopped before that turn: a task cancelled then runs nothing
+            at all, so its run would never be ended.
     """
 
     task: asyncio.Task[None] | None = None
     is_cancelled: bool = False
     is_ending: bool = False
+    is_begun: bool = False
+    is_stopped: bool = False
 
     def stop(self) -> bool:
         """Cancel the task unless it is ending already."""
         if self.task is None or self.is_ending or self.task.cancelling():
             return False
+        if not self.is_begun:
+            was_stopped, self.is_stopped = self.is_stopped, True
+            return not was_stopped
         return self.task.cancel()
 
 
@@ -128,7 +136,10 @@ class ExecutionEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, context: UserExecutionContext, run: Run, job: _Job) -> None:
+        job.is_begun = True
         try:
+            if job.is_stopped:
+                raise asyncio.CancelledError  # noqa: TRY301  # as if it came right now
             outcome = await self._outcome(context, run)
         except asyncio.CancelledError:
             job.is_ending = True

@@ -38,7 +38,7 @@ async def post_run(
     events_after = await parts.events.end(work.user_id)
     async with parts.sessions.for_user(context.user_id) as session:
         writing = work.child(session=session)
-        if await find_thread(writing, str(thread_id)) is None:
+        if await find_thread(writing, str(thread_id), is_kept=True) is None:
             raise not_found("thread")
         run = await create_run(
             writing,

@@ -66,15 +66,23 @@ async def list_threads(context: UserExecutionContext, *, limit: int) -> list[Thr
     return [Thread(*row) for row in rows]
 
 
-async def find_thread(context: UserExecutionContext, thread_id: str) -> Thread | None:
-    """Return a thread, None when the user has no such thread."""
-    row = (
-        await context.database.execute(
-            select(*_THREAD).where(
-                threads.c.id == thread_id, threads.c.user_id == context.user_id
-            )
-        )
-    ).first()
+async def find_thread(
+    context: UserExecutionContext, thread_id: str, *, is_kept: bool = False
+) -> Thread | None:
+    """Return a thread, None when the user has no such thread.
+
+    Args:
+        context: Whose thread it is.
+        thread_id: The thread.
+        is_kept: Keep it from being deleted until the transaction ends, so that what
+            is added next can refer to it.
+    """
+    wanted = select(*_THREAD).where(
+        threads.c.id == thread_id, threads.c.user_id == context.user_id
+    )
+    if is_kept:
+        wanted = wanted.with_for_update(read=True, key_share=True)
+    row = (await context.database.execute(wanted)).first()
     return None if row is None else Thread(*row)
 
 
@@ -120,7 +128,7 @@ async def add_message(
     content: str,
 ) -> Message | None:
     """Append a message; None when the user has no such thread."""
-    # One statement: the thread is checked and the message added at one instant.
+    # One statement checks the thread and adds the message.
     own_thread = select(
         cast(message_id, messages.c.id.type),
         threads.c.user_id,
@@ -128,6 +136,9 @@ async def add_message(
         cast(role, messages.c.role.type),
         cast(content, messages.c.content.type),
     ).where(threads.c.id == thread_id, threads.c.user_id == context.user_id)
+    # Locked against deletion: without the lock a thread deleted at this instant is
+    # still found here, and the reference to it fails.
+    own_thread = own_thread.with_for_update(read=True, key_share=True)
     row = (
         await context.database.execute(
             insert(messages)

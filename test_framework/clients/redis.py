@@ -7,7 +7,7 @@ not to a cluster.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -134,7 +134,7 @@ class RedisReader:
             channels: Any = await self._client.pubsub_channels()
         return sorted(channels)
 
-    async def subscribe_all(self) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def subscribe_all(self) -> AsyncGenerator[tuple[bytes, bytes]]:
         """Yield ``(channel, payload)`` of everything published, without end.
 
         Raises:

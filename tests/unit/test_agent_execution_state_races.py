@@ -378,9 +378,10 @@ async def test_two_ends_of_a_run_are_caught() -> None:
 
 
 async def test_closing_at_first_turn_ends_runs() -> None:
-    """Engines closed before their runs had a turn mark each run as interrupted."""
-    async with working(users=RUNS) as work:
-        await asyncio.gather(*(own.close() for own in work.engines.values()))
+    """An engine closed before its runs had a turn marks each of them as interrupted."""
+    async with working(users=1, runs_each=RUNS) as work:
+        (engine,) = work.engines.values()
+        await engine.close()
         ran = await work.settle()
 
     assert {one.status for one in ran} == {"failed"}

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -35,6 +35,7 @@ class Server:
         self.connections = 0
         self.port = 0
         self.writers: list[asyncio.StreamWriter] = []
+        self.is_over = asyncio.Event()
 
     async def handle(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -60,10 +61,11 @@ class Server:
         self, path: bytes, body: bytes, writer: asyncio.StreamWriter
     ) -> None:
         if path == b"/hang":
-            await asyncio.Event().wait()
-        elif path == b"/bye":
+            await self.is_over.wait()
             raise ConnectionResetError
-        elif path == b"/half":
+        if path == b"/bye":
+            raise ConnectionResetError
+        if path == b"/half":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
         elif path == b"/drip":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
@@ -93,9 +95,8 @@ async def server() -> AsyncIterator[Server]:
     ]
     for writer in answering.writers:
         writer.transport.abort()
-    for handler in handlers:
-        handler.cancel()
-    await asyncio.gather(*handlers, return_exceptions=True)
+    answering.is_over.set()
+    await asyncio.gather(*handlers)
 
 
 @pytest.fixture
@@ -323,13 +324,13 @@ async def test_slot_comes_back_exactly_once(
     server: Server,
     recorder: Recorder,
     path: str,
-    mishap: Callable[..., AsyncIterator[None]],
+    mishap: Callable[[SharedRoute, Recorder, str], Awaitable[None]],
 ) -> None:
     """However a request ends, its slot serves the next, and no slot is made up."""
     route = _shared(server, size=1)
 
     for _ in range(3):
-        await mishap(route, recorder, path)  # type: ignore[misc]  # a coroutine function, parametrised
+        await mishap(route, recorder, path)
     async with asyncio.timeout(2):
         operation = await send_again(
             recorder, Caller(0, route), _request(recorder, "/echo")
