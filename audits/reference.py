@@ -60,7 +60,7 @@ async def workload(user: User) -> None:
     run = None
     if user.shape == "own-connections" or user.index % 4 == 0:
         run = await _watch_a_run(user, thread_path, note)
-    if user.index % 2 == 0:
+    if user.index % 4 == 0:
         await _change_things(user, thread_path, document_path)
 
     await user.rendezvous("read back")

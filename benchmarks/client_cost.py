@@ -168,14 +168,18 @@ async def _aiohttp(url: str, requests: int) -> Cost:
 async def _ours(url: str, requests: int, *, is_raw: bool) -> Cost:
     import httpx  # noqa: PLC0415  # not there in the other environment
 
-    from test_framework.clients.http import (  # noqa: PLC0415  # likewise
+    from test_framework.clients import (  # noqa: PLC0415  # likewise
+        Address,
         Caller,
+        DirectRoute,
+        Recorder,
         RecordingTransport,
         send_again,
     )
-    from test_framework.clients.recorder import Recorder  # noqa: PLC0415  # likewise
-    from test_framework.clients.routes import Address, DirectRoute  # noqa: PLC0415
-    from test_framework.core import History, MonotonicClock  # noqa: PLC0415
+    from test_framework.core import (  # noqa: PLC0415  # likewise
+        History,
+        MonotonicClock,
+    )
 
     with tempfile.TemporaryDirectory() as folder:
         history = History(Path(folder, "history.jsonl"))

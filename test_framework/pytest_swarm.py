@@ -1,5 +1,6 @@
 """What the ``swarm`` fixture gives a test: audits on the service under test."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ class Swarm:
         """Run one audit and fail the test unless its verdict is ``valid``."""
         judgement, history = await self._run(workload, options)
         if judgement.verdict is not Verdict.VALID:
-            console = Console(record=True, width=100, quiet=False, file=_Nowhere())
+            console = Console(record=True, width=100, file=io.StringIO())
             print_judgement(console, judgement, history)
             pytest.fail(
                 f"{console.export_text()}\n  Reports: {self._folder}", pytrace=False
@@ -97,13 +98,3 @@ class Swarm:
         if isinstance(workload, Path):
             return load_plan(workload, **options)
         return Plan(workload=workload, **options)
-
-
-class _Nowhere:
-    """A file that keeps nothing; rich records what it would have printed."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        return

@@ -315,8 +315,8 @@ def _matrix(history: History) -> Iterable[Cell]:
     for channel, name in sorted(dict.fromkeys(keys)):
         operations = used.get((channel, name), [])
         places = stored.get((channel, name), [])
-        if channel == "websocket" and name.startswith("CONNECT "):
-            continue
+        if channel == "websocket" and not name.startswith("EVENT "):
+            continue  # only what comes in can be another's
         users = {op.user for op in operations}
         users |= {seen.owner for place in places for seen in place.seen}
         own = {

@@ -29,9 +29,19 @@ class Endpoints:
             self._patterns.setdefault(method, []).append((pattern, template))
 
     @classmethod
-    def of_openapi(cls, document: Mapping[str, Any]) -> "Endpoints":
-        """Return the endpoints of an OpenAPI 3 document; nonsense gives none."""
-        return cls(list(declared_operations(document)))
+    def of_openapi(
+        cls, document: Mapping[str, Any], *, prefix: str = ""
+    ) -> "Endpoints":
+        """Return the endpoints of an OpenAPI 3 document; nonsense gives none.
+
+        Args:
+            document: The document.
+            prefix: What stands before its paths when the service is reached.
+        """
+        return cls(
+            (method, prefix + template)
+            for method, template in declared_operations(document)
+        )
 
     def name(self, method: str, path: str) -> str:
         """Return ``METHOD template`` for a path without query."""

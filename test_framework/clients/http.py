@@ -400,11 +400,20 @@ class _Body(httpx.AsyncByteStream):
 
 
 class RecordingTransport(httpx.AsyncBaseTransport):
-    """Sends httpx requests over the caller's route and records them."""
+    """Sends httpx requests over the caller's route and records them.
 
-    def __init__(self, recorder: Recorder, caller: Caller) -> None:
+    Args:
+        recorder: Writes the operations.
+        caller: Whose requests they are.
+        host: The only host they may go to; None for any, which is that of the route.
+    """
+
+    def __init__(
+        self, recorder: Recorder, caller: Caller, *, host: str | None = None
+    ) -> None:
         self._recorder = recorder
         self._caller = caller
+        self._host = host
         # Answers handed out and neither read nor closed so far.
         self._unread: set[Call] = set()
 
@@ -415,7 +424,15 @@ class RecordingTransport(httpx.AsyncBaseTransport):
             httpx.ConnectError: The service does not accept connections.
             httpx.ReadTimeout: No answer within the timeout.
             httpx.RemoteProtocolError: The connection ended before the answer.
+            httpx.UnsupportedProtocol: The request is for another host.
         """
+        if self._host is not None and request.url.host != self._host:
+            # Sent over the route it would reach the service under test instead.
+            message = (
+                f"user.http speaks to {self._host!r} only, not to "
+                f"{request.url.host!r}. Use an httpx client of your own for others."
+            )
+            raise httpx.UnsupportedProtocol(message)
         timeout_s = request.extensions.get("timeout", {}).get("read") or TIMEOUT_S
         call = await self._prepare(request)
         try:

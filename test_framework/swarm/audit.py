@@ -137,8 +137,12 @@ def _recorded_end(
         raise
     finally:
         if target.host is not None:
+            started_ns = history.run.started_ns
             for handler in target.host.handlers():
-                history.add(handler)
+                # One service may live through several audits, each of which numbers
+                # its requests from the start.
+                if handler.started_ns >= started_ns:
+                    history.add(handler)
         history.add(
             EndRecord(
                 ended_ns=now_ns(),
@@ -205,9 +209,10 @@ async def _read_openapi(scene: Scene) -> None:
         visitor.route.close()
     if not isinstance(document, dict):
         return
-    scene.recorder.endpoints = Endpoints.of_openapi(document)
+    prefix = scene.address.prefix
+    scene.recorder.endpoints = Endpoints.of_openapi(document, prefix=prefix)
     for method, template in declared_operations(document):
-        scene.history.add(SurfaceRecord("http", f"{method} {template}"))
+        scene.history.add(SurfaceRecord("http", f"{method} {prefix}{template}"))
 
 
 async def _log_in(scene: Scene) -> None:

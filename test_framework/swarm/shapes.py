@@ -215,7 +215,7 @@ async def _strangers(scene: Scene, visitor: Caller, done: asyncio.Event) -> None
             wanted.append(anonymous(scene, request))
         for request in wanted:
             await send_again(scene.recorder, visitor, request)
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
 
 
 async def _big_bodies(scene: Scene, users: Sequence[User]) -> None:

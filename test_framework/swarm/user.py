@@ -52,7 +52,11 @@ class User:
         self.caller = Caller(index, self.direct)
         self.http = httpx.AsyncClient(
             base_url=scene.base_url,
-            transport=RecordingTransport(scene.recorder, self.caller),
+            transport=RecordingTransport(
+                scene.recorder,
+                self.caller,
+                host=httpx.URL(scene.base_url).host,
+            ),
             timeout=TIMEOUT_S,
             trust_env=False,
         )

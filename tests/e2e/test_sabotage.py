@@ -68,6 +68,7 @@ TWINS = [
         "http:create_lingering_context",
         "canary-shown-to-visitor",
         (*OWN, "shared-connections"),
+        24,
         uvicorn={"reset_contextvars": False},
     ),
     Twin("http:create_shared_log_context", "log-names-another-user"),

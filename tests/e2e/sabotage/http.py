@@ -4,6 +4,7 @@ import asyncio
 import sys
 from asyncio import FIRST_COMPLETED
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,14 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.dependencies import (
     Caller,
     authenticate,
-    bearer_token,
     build_context,
     parts_of,
 )
 from app.api.frontier import record_of
 from app.api.problems import unauthorized
 from app.main import create_app
-from app.security import Claims, TokenError
+
+if TYPE_CHECKING:
+    from app.security import Claims
 
 
 class _EchoSearch:
@@ -111,22 +113,18 @@ def create_lingering_context() -> FastAPI:
     current: ContextVar[Claims | None] = ContextVar("current", default=None)
 
     async def authenticate_once(request: Request) -> Caller:
-        parts = parts_of(request)
-        token = bearer_token(request.headers.get("authorization", ""))
-        if token is not None:
-            try:
-                current.set(parts.access_tokens.verify(token))
-            except TokenError as exc:
-                raise unauthorized(str(exc)) from exc
+        if "authorization" in request.headers:
+            caller = await authenticate(request)
+            current.set(caller.claims)
+            return caller
         claims = current.get()
         if claims is None:
             raise unauthorized("Send an access token.")
-        record = record_of(request.scope)
-        record.user_id = claims.user_id
-        return Caller(
-            claims,
-            build_context(parts, user_id=claims.user_id, request_id=record.request_id),
+        request_id = record_of(request.scope).request_id
+        context = build_context(
+            parts_of(request), user_id=claims.user_id, request_id=request_id
         )
+        return Caller(claims, context)
 
     app = create_app()
     app.dependency_overrides[authenticate] = authenticate_once

@@ -1,0 +1,29 @@
+"""A user's client speaks to the service under test and to nobody else."""
+
+import random
+
+import httpx
+import pytest
+
+from test_framework.clients.http import Caller, RecordingTransport
+from test_framework.clients.recorder import Recorder
+from test_framework.clients.routes import Address, DirectRoute
+from test_framework.core import History, MonotonicClock, Operation
+
+
+async def test_request_for_another_host_is_refused() -> None:
+    """A login at a foreign host must not end up at the service under test."""
+    history = History()
+    recorder = Recorder(
+        history,
+        seed=random.Random(1).getrandbits(32),
+        clock=MonotonicClock(),
+        is_tagging=False,
+    )
+    route = DirectRoute(Address("127.0.0.1", 9, None, ""))
+    transport = RecordingTransport(recorder, Caller(0, route), host="127.0.0.1")
+    async with httpx.AsyncClient(transport=transport) as client:
+        with pytest.raises(httpx.UnsupportedProtocol, match="not to 'idp.example'"):
+            await client.post("http://idp.example/token")
+
+    assert history.of(Operation) == []
