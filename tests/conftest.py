@@ -10,6 +10,15 @@ import pytest_asyncio
 pytest_plugins = ["pytester"]
 
 
+def pytest_collection_finish() -> None:
+    """Take what the imports made out of every later collection of garbage.
+
+    Each test ends with one (see below); over all modules it takes 0.1 s.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest_asyncio.fixture(autouse=True)
 async def _tidy_loop() -> AsyncIterator[None]:
     """Fail a test whose loop handler saw an error or that leaves tasks behind.

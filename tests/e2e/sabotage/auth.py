@@ -56,7 +56,7 @@ def create_refresh_race() -> FastAPI:
 def create_folded_names() -> FastAPI:
     """Finds accounts by name without regard to case, and takes the oldest.
 
-    Catalogue K and CVE-2019-19844 (Django): look-up and registration compare names
+    CWE-178 and CVE-2019-19844 (Django): look-up and registration compare names
     differently.
     """
     router = APIRouter()

@@ -135,7 +135,7 @@ def create_cache_without_user() -> FastAPI:
 def create_clock_identifiers() -> FastAPI:
     """Numbers new threads by the clock, so that two of one second are one.
 
-    Catalogue O and CWE-694: ``datetime.now().strftime(...)`` as a reference number.
+    CWE-694: ``datetime.now().strftime(...)`` as a reference number.
     """
     router = APIRouter()
 
