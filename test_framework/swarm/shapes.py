@@ -192,6 +192,7 @@ async def _shared_connections(scene: Scene) -> Outcome:
         try:
             await run_hook(scene, users, scene.plan.workload)
             await _big_bodies(scene, users)
+            await _visit_all(scene, users, visitor)
         finally:
             done.set()
             await strangers
@@ -216,6 +217,28 @@ async def _strangers(scene: Scene, visitor: Caller, done: asyncio.Event) -> None
         for request in wanted:
             await send_again(scene.recorder, visitor, request)
         await asyncio.sleep(0.02)
+
+
+async def _visit_all(scene: Scene, users: Sequence[User], visitor: Caller) -> None:
+    """Ask for each thing users read, anonymously and as them, all at once.
+
+    One stranger alone would be given the warmest connection every time, and miss
+    what users left behind on the others; some strangers travel right behind a user.
+    """
+    readers: dict[str, list[User]] = {}
+    for user in users:
+        for endpoint in user.caller.reads:
+            readers.setdefault(endpoint, []).append(user)
+    for endpoint, several in sorted(readers.items()):
+        requests = [
+            (user.caller, user.caller.reads[endpoint])
+            for user in several[:UPSTREAM_CONNECTIONS]
+        ]
+        stranger = anonymous(scene, requests[0][1])
+        requests += [(visitor, stranger)] * UPSTREAM_CONNECTIONS
+        await asyncio.gather(
+            *(send_again(scene.recorder, *request) for request in requests)
+        )
 
 
 async def _big_bodies(scene: Scene, users: Sequence[User]) -> None:

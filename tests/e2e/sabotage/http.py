@@ -1,6 +1,7 @@
 """Twins of the HTTP layer: headers, error bodies, caching, context, logs, slots."""
 
 import asyncio
+import contextlib
 import sys
 from asyncio import FIRST_COMPLETED
 from contextvars import ContextVar
@@ -16,12 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.dependencies import (
     Caller,
     authenticate,
+    bearer_token,
     build_context,
     parts_of,
 )
 from app.api.frontier import record_of
 from app.api.problems import unauthorized
-from app.main import create_app
+from app.main import Parts, create_app
+from app.security import TokenError
 
 if TYPE_CHECKING:
     from app.security import Claims
@@ -103,6 +106,26 @@ def create_public_answers() -> FastAPI:
     return app
 
 
+_current: ContextVar["Claims | None"] = ContextVar("current", default=None)
+
+
+class _CurrentUser:
+    """Makes the user of a request known to everything below, and leaves it so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            token = bearer_token(given.decode("latin-1"))
+            if token is not None:
+                parts: Parts = scope["app"].state.parts
+                with contextlib.suppress(TokenError):
+                    _current.set(parts.access_tokens.verify(token))
+        await self._app(scope, receive, send)
+
+
 def create_lingering_context() -> FastAPI:
     """Keeps the user in a context variable that is set and never reset.
 
@@ -110,14 +133,9 @@ def create_lingering_context() -> FastAPI:
     on from one request of a connection to the next: uvicorn without
     ``reset_contextvars``.
     """
-    current: ContextVar[Claims | None] = ContextVar("current", default=None)
 
-    async def authenticate_once(request: Request) -> Caller:
-        if "authorization" in request.headers:
-            caller = await authenticate(request)
-            current.set(caller.claims)
-            return caller
-        claims = current.get()
+    async def authenticate_current(request: Request) -> Caller:
+        claims = _current.get()
         if claims is None:
             raise unauthorized("Send an access token.")
         request_id = record_of(request.scope).request_id
@@ -127,7 +145,8 @@ def create_lingering_context() -> FastAPI:
         return Caller(claims, context)
 
     app = create_app()
-    app.dependency_overrides[authenticate] = authenticate_once
+    app.add_middleware(_CurrentUser)
+    app.dependency_overrides[authenticate] = authenticate_current
     return app
 
 
