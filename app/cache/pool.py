@@ -1,11 +1,31 @@
 """The Redis connections of this process."""
 
+import asyncio
+from typing import Any
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 CONNECT_TIMEOUT_S = 5.0
+
+
+class _Client(Redis):
+    """A client whose commands can always be cancelled.
+
+    redis-py sends through ``asyncio.wait_for``, which in Python 3.11 forgets a
+    cancellation that comes as the sending ends (gh-86296). The task would go on: a
+    socket that was left would be served for ever.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # redis-py's own
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        result = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return result
 
 
 def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Redis:
@@ -31,4 +51,4 @@ def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Red
             supported_errors=(RedisConnectionError,),
         ),
     )
-    return Redis.from_pool(pool)
+    return _Client.from_pool(pool)
