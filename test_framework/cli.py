@@ -4,8 +4,8 @@ Exit codes: 0 valid, 1 invalid, 2 usage error, 3 unknown (the run proved nothing
 4 the service or what it needs is down, 130 interrupted.
 """
 
-import asyncio
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from test_framework.core import (
     TargetError,
     UsageError,
 )
+from test_framework.interruption import EXIT_INTERRUPTED
 from test_framework.report import (
     HISTORY_NAME,
     TerminalProgress,
+    make_folder,
     open_folder,
     print_judgement,
     write_reports,
@@ -37,7 +39,6 @@ from test_framework.swarm import SHAPES
 EXIT_USAGE = 2
 EXIT_TARGET = 4
 EXIT_INTERNAL = 70
-EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,11 +84,19 @@ def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: AN
     try:
         with TerminalProgress(console, history) as progress:
             judgement = perform(config, history, progress=progress)
-    except (TargetError, UsageError, KeyboardInterrupt, asyncio.CancelledError):
+    except (TargetError, UsageError, KeyboardInterrupt):
         _keep(console, history, folder)
         raise
     finally:
         history.close()
+    if judgement.verdict != "valid" and config.shares_nothing:
+        console.print(
+            Text(
+                f"\n  Note: the service ran as {config.workers} processes without a "
+                "database. If it keeps its state in memory, they do not share it: try "
+                "--workers 1."
+            )
+        )
     _conclude(console, judgement, history, folder)
 
 
@@ -101,7 +110,7 @@ def check(history_path: Path, report: str | None) -> None:
     judgement = judge(history)
     folder = Path(report) if report is not None else None
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     _conclude(console, judgement, history, folder)
 
 
@@ -189,9 +198,17 @@ def main() -> None:
     except InternalError as exc:
         errors.print(Text(f"isolation-audit: {exc}"))
         sys.exit(EXIT_INTERNAL)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         errors.print(Text("isolation-audit: interrupted; nothing was left running."))
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as exc:  # noqa: BLE001  # whatever it is, it is not a finding: not exit 1
+        frame = traceback.extract_tb(exc.__traceback__)[-1]
+        error = InternalError(
+            f"{type(exc).__name__}: {exc} (in {frame.name}, {frame.filename} line "
+            f"{frame.lineno})."
+        )
+        errors.print(Text(f"isolation-audit: {error}"))
+        sys.exit(EXIT_INTERNAL)
 
 
 if __name__ == "__main__":

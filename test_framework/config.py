@@ -5,6 +5,7 @@ names the defaults of a repository; every value can be given on the command line
 """
 
 import os
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -60,6 +61,11 @@ class Config:
         """Whether the target already runs."""
         return "://" in self.target
 
+    @property
+    def shares_nothing(self) -> bool:
+        """Whether several processes are hosted that have no store in common."""
+        return not self.is_url and self.workers > 1 and not self.services
+
     def repeat(self, seed: int) -> str:
         """Return the command that repeats a run of this configuration."""
         words = ["isolation-audit", "run", "--target", self.target]
@@ -81,6 +87,7 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+/?|\[[0-9a-fA-F:]+\]:\d+/?")
 _LISTS = {"shapes", "services", "secrets", "logs"}
 
 
@@ -118,6 +125,12 @@ def load_config(
         message = (
             "There is no service to audit. Pass --target URL or --target module:app, "
             f"or set target under [tool.{TABLE}] in pyproject.toml."
+        )
+        raise UsageError(message)
+    if _HOST_AND_PORT.fullmatch(str(values["target"])):
+        message = (
+            f"target={values['target']!r} is neither a URL nor module:app. Did you "
+            f"mean http://{values['target']}?"
         )
         raise UsageError(message)
     if not values.get("workload"):

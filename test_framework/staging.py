@@ -7,7 +7,6 @@ command line and the pytest plugin both call it.
 import asyncio
 import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from test_framework.check import Judgement, judge
 from test_framework.core import History, fresh_seed
+from test_framework.interruption import interruption
 from test_framework.services import (
     HostPlan,
     hosting,
     running_services,
 )
-from test_framework.swarm import Plan, Target, load_plan, run_audit
+from test_framework.swarm import Target, load_plan, run_audit
 
 if TYPE_CHECKING:
     from test_framework.config import Config
@@ -101,9 +101,11 @@ def perform(
     """
     plan = load_plan(config.workload, users=config.users, shapes=config.shapes)
     seed = fresh_seed() if config.seed is None else config.seed
-    with staged(config, environ=environ) as target:
-        asyncio.run(
-            _interruptible(
+    with staged(config, environ=environ) as target, interruption() as stop:
+
+        async def run() -> None:
+            stop.ends(asyncio.current_task())
+            await run_audit(
                 target,
                 plan,
                 seed=seed,
@@ -111,25 +113,9 @@ def perform(
                 repeat=config.repeat(seed),
                 progress=progress,
             )
-        )
+
+        try:
+            asyncio.run(run())
+        except asyncio.CancelledError as exc:
+            raise KeyboardInterrupt from exc
     return judge(history)
-
-
-async def _interruptible(  # run_audit's own arguments
-    target: Target,
-    plan: Plan,
-    *,
-    seed: int,
-    history: History,
-    repeat: str,
-    progress: "Progress | None",
-) -> None:
-    """Run the audit; SIGTERM ends it in good order, as Ctrl-C does."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    if task is not None:
-        with contextlib.suppress(NotImplementedError, RuntimeError):
-            loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    await run_audit(
-        target, plan, seed=seed, history=history, repeat=repeat, progress=progress
-    )

@@ -13,19 +13,32 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from test_framework.check.names import operation_line, user_name
+from test_framework.check.names import (
+    operation_line,
+    public_endpoints,
+    user_name,
+)
 from test_framework.check.sighting import Sighting
 from test_framework.core import (
     VISITOR,
     ComplaintRecord,
+    EndRecord,
     History,
     Operation,
     ResidueRecord,
 )
 
 _SERVER_ERROR = 500
-_OPAQUE = re.compile(r"(?=.*\d)[\w.-]{16,}|\d{10,}")
-"""Identifiers that look global; short ones may be counted per user by design."""
+_UNAVAILABLE = 503
+_DISTURBING_SHAPE = "disconnects"
+"""Load shedding is an answer, but not for what other users' disconnects cost."""
+_OPAQUE = re.compile(
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|[0-9a-fA-F]{16,}|\d{10,}"
+)
+"""Identifiers that look global: UUIDs, long hexadecimals, clocks.
+
+Others, such as 7 or INV-2026-000007, may be counted per user by design.
+"""
 
 PROVOKING_SHAPES = frozenset({"error-paths"})
 """Shapes in which a server error may be the answer that was asked for."""
@@ -34,9 +47,12 @@ PROVOKING_SHAPES = frozenset({"error-paths"})
 def check_identifiers(history: History) -> Iterator[Sighting]:
     """Yield each identifier that the service gave to two users."""
     first: dict[tuple[str, str], Operation] = {}
+    shared = public_endpoints(history)
     for operation in history.of(Operation):
         identifier = operation.created_id
         if identifier is None or not _OPAQUE.fullmatch(identifier):
+            continue
+        if operation.endpoint in shared or identifier in operation.path:
             continue
         earlier = first.setdefault((operation.endpoint, identifier), operation)
         if earlier.user != operation.user:
@@ -126,11 +142,21 @@ def check_expectations(history: History) -> Iterator[Sighting]:
 
 
 def check_bystanders(history: History) -> Iterator[Sighting]:
-    """Yield each request that nobody disturbed and that got no proper answer."""
+    """Yield each request that nobody disturbed and that got no proper answer.
+
+    A service that refuses the login or dies half way is told as such; who was in
+    flight then is no bystander.
+    """
+    end = history.of(EndRecord)
+    if end and not end[-1].complete:
+        return
     for operation in history.of(Operation):
         if operation.channel != "http" or operation.disturbed:
             continue
-        if operation.user == VISITOR or operation.outcome != "info":
+        is_shed = (
+            operation.status == _UNAVAILABLE and operation.shape == _DISTURBING_SHAPE
+        )
+        if operation.user == VISITOR or not (operation.outcome == "info" or is_shed):
             continue
         is_error = operation.status is not None and operation.status >= _SERVER_ERROR
         if operation.error == "cancelled":

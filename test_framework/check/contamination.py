@@ -9,7 +9,11 @@ identity stands in them. Linear in the number of canaries seen.
 
 from collections.abc import Iterator
 
-from test_framework.check.names import operation_line, user_name
+from test_framework.check.names import (
+    operation_line,
+    public_endpoints,
+    user_name,
+)
 from test_framework.check.sighting import Sighting
 from test_framework.core import (
     VISITOR,
@@ -17,7 +21,6 @@ from test_framework.core import (
     History,
     Observation,
     Operation,
-    PolicyRecord,
     Seen,
     UserRecord,
 )
@@ -36,9 +39,7 @@ def check_contamination(history: History) -> Iterator[Sighting]:
     """Yield every canary that reached another user than its owner."""
     public = {record.canary for record in history.of(CanaryRecord) if record.public}
     purposes = {record.canary: record.purpose for record in history.of(CanaryRecord)}
-    shared = {
-        endpoint for policy in history.of(PolicyRecord) for endpoint in policy.public
-    }
+    shared = public_endpoints(history)
     planted_by = _first_writers(history)
     for operation in history.of(Operation):
         if not operation.seen or operation.endpoint in shared:

@@ -232,6 +232,14 @@ def _seconds(history: History, end: EndRecord | None) -> float:
     return ((end.ended_ns if end else last_ns) - started_ns) / NS_PER_S
 
 
+def _got_own(operation: Operation) -> bool:
+    """Tell whether a user got back what it had planted before, not a mere echo."""
+    return any(
+        seen.owner == operation.user and seen.canary not in operation.planted
+        for seen in operation.seen
+    )
+
+
 def _interval(operation: Operation, handler: HandlerRecord | None) -> _Interval:
     if handler is not None:
         return _Interval(handler.started_ns, handler.ended_ns, operation.user)
@@ -250,20 +258,16 @@ def _shape(
     saw_own |= {
         op.user
         for op in history.of(Operation)
-        if op.channel == "websocket"
-        and op.shape == record.shape
-        and any(seen.owner == op.user for seen in op.seen)
+        if op.channel == "websocket" and op.shape == record.shape and _got_own(op)
     }
     met = _Overlap(intervals[op.index] for op in mine).met()
     reason = record.reason
     if not reason and len(saw_own) < _SAW_SHARE * len(members):
-        reason = (
-            f"only {len(saw_own)} of {len(members)} users received an own canary in it"
-        )
+        reason = f"only {len(saw_own)} of {len(members)} users read back what they had written"
     if not reason and len(met) < _MET_SHARE * len(members):
         reason = (
             f"only {len(met)} of {len(members)} users had a request in flight "
-            "together with another user's"
+            "together with another user's; more users or slower answers make them meet"
         )
     return ShapeEvidence(
         shape=record.shape,
@@ -425,7 +429,7 @@ def _channel_gaps(history: History, users: list[UserRecord]) -> Iterable[str]:
         if operation.user == VISITOR:
             continue
         in_use.add(operation.channel)
-        if any(seen.owner == operation.user for seen in operation.seen):
+        if _got_own(operation):
             saw[operation.channel].add(operation.user)
     if users and not in_use:
         yield "no request was recorded: the workload must use user.http or user.ws"

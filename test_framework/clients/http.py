@@ -29,6 +29,7 @@ BURST_HEADER = "x-isolation-burst"
 TIMEOUT_S = 10.0
 _CREATED = frozenset({201, 202})
 _SERVER_ERROR = 500
+_UNAVAILABLE = 503
 _LARGEST_CREATED_BYTES = 65536
 _NOT_IN_TOKEN = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`|~-]")
 _TAGS = b"\r\n" + OPERATION_HEADER.encode() + b": "
@@ -88,7 +89,7 @@ class Caller:
                     name.lower() == b"transfer-encoding" for name, _ in exchange.headers
                 ):
                     self.streams[operation.endpoint] = request
-        elif operation.planted and request.body.startswith(b"{"):
+        elif operation.planted and _is_json_object(request.body):
             self.writes[operation.endpoint] = request
 
 
@@ -217,9 +218,22 @@ class Call:
         )
 
 
+def _is_json_object(body: bytes) -> bool:
+    if not body.startswith(b"{"):
+        return False
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
+
+
 def _outcome(exchange: Exchange | None, *, whole: bool) -> "Outcome":
     if exchange is None or not whole:
         return "info"
+    if exchange.status == _UNAVAILABLE and any(
+        name.lower() == b"retry-after" for name, _ in exchange.headers
+    ):
+        return "fail"  # load shedding: refused in so many words, did not happen
     if exchange.status >= _SERVER_ERROR:
         return "info"
     return "ok" if exchange.status < 400 else "fail"  # 4xx: refused
@@ -275,15 +289,22 @@ async def send_again(  # one argument per fact of the call
     *,
     gate: Gate | None = None,
     timeout_s: float = TIMEOUT_S,
+    disturbed: bool = False,
 ) -> Operation:
     """Send a request again as bytes, without httpx, and return its operation.
 
     A tenth of the cost of ``user.http``: bursts and replays use it. Failures of
-    the connection are recorded, not raised.
+    the connection are recorded, not raised. ``disturbed`` marks one that a service
+    may well cut.
     """
     index = recorder.number()
     call = Call(
-        recorder, caller, renumbered(recorder, request, index, gate), index, gate=gate
+        recorder,
+        caller,
+        renumbered(recorder, request, index, gate),
+        index,
+        gate=gate,
+        disturbed=disturbed,
     )
     try:
         exchange = await call.start()

@@ -9,17 +9,14 @@ their requests by a call, which is all that a reverse proxy's other side would a
 
 import asyncio
 import random
+import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult
 
 from test_framework.clients.caching import CachingRoute
 from test_framework.clients.passage import Passage, Route, WireRequest
 from test_framework.clients.wire import Exchange, Wire
 from test_framework.core import TargetError
-
-if TYPE_CHECKING:
-    import ssl
 
 __all__ = [
     "Address",
@@ -30,6 +27,10 @@ __all__ = [
     "SharedRoute",
     "WireRequest",
 ]
+
+
+SERVER_ERROR = 500
+"""Servers often close after it without saying so: the connection is not used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,16 @@ class Address:
 
     host: str
     port: int
-    tls: "ssl.SSLContext | None"
+    tls: ssl.SSLContext | None
     prefix: str
 
     @classmethod
-    def of(cls, url: SplitResult, tls: "ssl.SSLContext | None") -> "Address":
-        """Return the address of a split http or https URL."""
+    def of(cls, url: SplitResult, tls: ssl.SSLContext | None) -> "Address":
+        """Return the address of a split http or https URL.
+
+        Raises:
+            ValueError: The port is no TCP port.
+        """
         port = url.port or (443 if url.scheme == "https" else 80)
         return cls(url.hostname or "", port, tls, url.path.rstrip("/"))
 
@@ -63,6 +68,13 @@ class Address:
         """
         try:
             return await Wire.open(self.host, self.port, tls=self.tls)
+        except ssl.SSLCertVerificationError as exc:
+            message = (
+                f"The certificate of {self.host}:{self.port} is not trusted "
+                f"({exc.verify_message}). Name its authority in SSL_CERT_FILE, or "
+                "point --target at http."
+            )
+            raise TargetError(message) from exc
         except (OSError, UnicodeError) as exc:  # a name that cannot be one: the latter
             reason = getattr(exc, "strerror", None) or str(exc) or "no answer in time"
             message = (
@@ -86,7 +98,11 @@ class DirectRoute:
         exchange = wire.send(request.head, request.body, hold=request.hold)
 
         def give_back(exchange: Exchange) -> None:
-            if exchange.is_complete and not wire.is_closed:
+            if (
+                exchange.is_complete
+                and not wire.is_closed
+                and exchange.status < SERVER_ERROR
+            ):
                 self._idle.append(wire)
             else:
                 wire.abort()
@@ -174,7 +190,10 @@ class SharedRoute:
             self._busy[wire] -= 1
             if self._busy[wire] == 0:
                 del self._busy[wire]
-                self._slots.put_nowait(None if wire.is_closed else wire)
+                is_spent = wire.is_closed or exchange.status >= SERVER_ERROR
+                if is_spent:
+                    wire.close()
+                self._slots.put_nowait(None if is_spent else wire)
 
         return Passage(exchange, give_back)
 

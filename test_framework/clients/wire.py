@@ -31,6 +31,11 @@ request sent into a closing connection would look like a failure of the service.
 """
 CONNECT_TIMEOUT_S = 5.0
 
+LARGEST_ANSWER_BYTES = 64 * 2**20
+"""An answer that goes on beyond this is cut by us: it would fill the memory."""
+
+_SERVER_ERROR = 500
+
 
 class WireError(ConnectionError):
     """Raised when a connection ends before the answer does: unknown, not failed."""
@@ -182,6 +187,7 @@ class Wire(asyncio.Protocol):
         self._has_spent_parser = False
         self.last_used_ns = time.monotonic_ns()
         self.is_closed = False
+        self._is_soured = False
 
     @classmethod
     async def open(
@@ -295,7 +301,10 @@ class Wire(asyncio.Protocol):
         if self._pending and exc is None and self._ends_with_connection:
             self._complete()
         reason = type(exc).__name__ if exc is not None else "closed by the service"
-        self._end(WireError, f"the connection ended before the answer ({reason})")
+        # Servers close after an error they did not expect, without announcing it; who
+        # was next on the connection is no victim of another user.
+        kind = CollateralError if self._is_soured else WireError
+        self._end(kind, f"the connection ended before the answer ({reason})")
 
     @property
     def _ends_with_connection(self) -> bool:
@@ -351,6 +360,13 @@ class Wire(asyncio.Protocol):
             exchange = self._pending[0]
             exchange.parts.append(body)
             exchange.received_bytes += len(body)
+            if exchange.received_bytes > LARGEST_ANSWER_BYTES:
+                self._end(
+                    CollateralError,
+                    f"the answer goes on beyond {LARGEST_ANSWER_BYTES >> 20} MiB",
+                )
+                self.abort()
+                return
             exchange.wake()
 
     def on_message_complete(self) -> None:
@@ -365,5 +381,6 @@ class Wire(asyncio.Protocol):
         exchange = self._pending.popleft()
         now_ns = time.monotonic_ns()
         exchange.completed_ns = now_ns
+        self._is_soured = exchange.status >= _SERVER_ERROR
         self.last_used_ns = now_ns
         exchange.wake()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from test_framework.core.errors import UsageError
 from test_framework.core.lines import decode, encode
-from test_framework.core.records import RECORD_TYPES, Record, RunRecord
+from test_framework.core.records import RECORD_TYPES, VISITOR, Record, RunRecord
 
 if TYPE_CHECKING:
     import io
@@ -136,6 +136,12 @@ class History:
                 "Pass the history.jsonl of a run."
             )
             raise UsageError(message)
+        if len(history.of(RunRecord)) > 1:
+            message = (
+                f"{str(path)!r} holds {len(history.of(RunRecord))} runs, and their "
+                "numbers would be mixed up. Pass the history.jsonl of one run."
+            )
+            raise UsageError(message)
         return history
 
     def _read(self, lines: Iterable[str], path: Path) -> None:
@@ -148,7 +154,9 @@ class History:
             try:
                 body = json.loads(line)
                 _require_format(body, path)
-                self.add(decode(body))
+                record = decode(body)
+                _require_user(record)
+                self.add(record)
             except UsageError:
                 raise
             except (ValueError, RecursionError) as exc:
@@ -158,6 +166,18 @@ class History:
                     "that wrote it."
                 )
                 raise UsageError(message) from exc
+
+
+def _require_user(record: Record) -> None:
+    """Refuse user numbers that nobody can have.
+
+    Raises:
+        ValueError: It is below that of a visitor.
+    """
+    user = getattr(record, "user", VISITOR)
+    if isinstance(user, int) and user < VISITOR:
+        message = f"user={user} is no number of a user"
+        raise ValueError(message)
 
 
 def _require_format(body: object, path: Path) -> None:

@@ -5,6 +5,7 @@ from test_framework.report.folder import (
     DOCUMENT_NAME,
     HISTORY_NAME,
     JUNIT_NAME,
+    make_folder,
     open_folder,
     write_reports,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "TerminalProgress",
     "audit_document",
     "junit_report",
+    "make_folder",
     "open_folder",
     "print_judgement",
     "render_finding",

@@ -24,19 +24,28 @@ def open_folder(path: Path) -> Path:
     Raises:
         UsageError: It cannot.
     """
+    make_folder(path)
+    _put_away(path)
+    return path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and check that it can be written.
+
+    Raises:
+        UsageError: It cannot.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
         probe.unlink()
-        _put_away(path)
     except OSError as exc:
         message = (
             f"The report folder {str(path)!r} cannot be written: {exc.strerror}. "
             "Pass --report with a folder you may write to."
         )
         raise UsageError(message) from exc
-    return path
 
 
 def write_reports(folder: Path, judgement: "Judgement", history: History) -> list[Path]:

@@ -33,7 +33,12 @@ from test_framework.core import (
 from test_framework.swarm.identities import Identities
 from test_framework.swarm.residue import count_tasks, find_residue
 from test_framework.swarm.scene import Scene
-from test_framework.swarm.shapes import plain_get, run_hook, run_shape
+from test_framework.swarm.shapes import (
+    HOOK_LIMIT_S,
+    plain_get,
+    run_hook,
+    run_shape,
+)
 from test_framework.swarm.sweep import log_surfaces, overhearing, sweep
 from test_framework.swarm.user import ExpectationError, User
 
@@ -241,16 +246,24 @@ async def _log_in(scene: Scene) -> None:
 
 async def _enter(login: "Hook", user: User) -> None:
     try:
-        await login(user)
+        async with asyncio.timeout(HOOK_LIMIT_S):
+            await login(user)
         user.has_entered = True
     except (UsageError, TargetError):
         raise
     except (httpx.HTTPError, TimeoutError, ExpectationError, OSError) as exc:
+        reason = f"{type(exc).__name__}: {exc}".partition("\n")[0]
         message = (
-            f"The login of {user.name!r} was refused ({type(exc).__name__}: {exc}). "
+            f"The login of {user.name!r} was refused ({reason}). "
             "Check the service's log and the login hook of the audit file."
         )
         raise TargetError(message) from exc
+    except SystemExit as exc:
+        message = (
+            "The login hook called sys.exit, which would end the audit without a "
+            "verdict. Return instead."
+        )
+        raise UsageError(message) from exc
     except Exception as exc:
         message = (
             f"The login hook failed for {user.name!r} with {type(exc).__name__}: "

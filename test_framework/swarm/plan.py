@@ -30,6 +30,9 @@ SHAPES = (
 )
 
 
+MOST_USERS = 10_000
+
+
 async def no_login(_: User) -> None:
     """Log nobody in: for services that name users by something in each request."""
 
@@ -82,6 +85,12 @@ class Plan:
             message = (
                 f"users={self.users}: at least one is needed, and at least two to "
                 "prove anything. Pass --users 100."
+            )
+            raise UsageError(message)
+        if self.users > MOST_USERS:
+            message = (
+                f"users={self.users}: at most {MOST_USERS:,} can be driven from one "
+                "process. Pass fewer; two find most defects, a hundred the rest."
             )
             raise UsageError(message)
         for shape in self.shapes:
@@ -185,7 +194,7 @@ def _import_file(path: Path) -> ModuleType:
     except SyntaxError as exc:
         message = f"{str(path)!r} line {exc.lineno} is not valid Python: {exc.msg}."
         raise UsageError(message) from exc
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         line = _line_in(exc, path)
         message = (
             f"{str(path)!r} line {line} failed on import: {type(exc).__name__}: {exc}. "

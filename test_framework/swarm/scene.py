@@ -58,7 +58,11 @@ class Scene:
             raise UsageError(message)
         tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.base_url = base_url
-        self.address = Address.of(parts, tls)
+        try:
+            self.address = Address.of(parts, tls)
+        except ValueError as exc:
+            message = f"--target {base_url!r}: {exc}. Pass a port up to 65535."
+            raise UsageError(message) from exc
         self.recorder = recorder
         self.history = recorder.history
         self.clock = MonotonicClock()

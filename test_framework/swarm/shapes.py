@@ -39,6 +39,7 @@ from test_framework.core import (
     ComplaintRecord,
     ShapeRecord,
     TargetError,
+    UsageError,
 )
 from test_framework.swarm.plan import Hook
 from test_framework.swarm.scene import Scene
@@ -110,6 +111,16 @@ async def run_hook(scene: Scene, users: Sequence[User], hook: Hook) -> None:
         try:
             async with asyncio.timeout(HOOK_LIMIT_S):
                 await hook(user)
+        except UsageError:
+            raise
+        except SystemExit as exc:
+            raise _exit_refused(hook) from exc
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled the user: the workload raised it by itself.
+            scene.history.add(_complaint(scene, user, exc))
         except Exception as exc:  # noqa: BLE001  # a workload may raise anything: it is data
             scene.history.add(_complaint(scene, user, exc))
         finally:
@@ -119,12 +130,22 @@ async def run_hook(scene: Scene, users: Sequence[User], hook: Hook) -> None:
                 unused.excuse()
             crowd.leave()
 
-    async with asyncio.TaskGroup() as group:
-        for user in users:
-            group.create_task(one(user), name=f"user-{user.index}")
+    try:
+        async with asyncio.TaskGroup() as group:
+            for user in users:
+                group.create_task(one(user), name=f"user-{user.index}")
+    except* UsageError as several:
+        raise several.exceptions[0] from several
 
 
-def _complaint(scene: Scene, user: User, exc: Exception) -> ComplaintRecord:
+def _exit_refused(hook: Hook) -> UsageError:
+    return UsageError(
+        f"{getattr(hook, '__name__', 'A hook')} of the audit file called sys.exit, "
+        "which would end the audit without a verdict. Return instead."
+    )
+
+
+def _complaint(scene: Scene, user: User, exc: BaseException) -> ComplaintRecord:
     kind: str = "error"
     if isinstance(exc, ExpectationError):
         kind = "expectation"
@@ -134,7 +155,8 @@ def _complaint(scene: Scene, user: User, exc: Exception) -> ComplaintRecord:
         user=user.index,
         shape=scene.recorder.shape,
         kind=kind,  # type: ignore[arg-type]  # one of the three literals above
-        message=f"{type(exc).__name__}: {exc}"[:500],
+        # httpx adds lines that lead the reader elsewhere.
+        message=f"{type(exc).__name__}: {exc}".partition("\n")[0][:500],
         op=user.caller.last_op,
     )
 
@@ -247,7 +269,8 @@ async def _big_bodies(scene: Scene, users: Sequence[User]) -> None:
     async def one(user: User) -> None:
         for endpoint in sorted(user.caller.writes)[:1]:
             padded = _padded(user.caller.writes[endpoint])
-            await send_again(scene.recorder, user.caller, padded)
+            # A service may cut a body that it finds too large.
+            await send_again(scene.recorder, user.caller, padded, disturbed=True)
         for endpoint in sorted(user.caller.reads)[:1]:
             await send_again(scene.recorder, user.caller, user.caller.reads[endpoint])
 
@@ -356,7 +379,10 @@ async def _colliding_identifiers(scene: Scene) -> Outcome:
 
     async def enter(user: User) -> None:
         try:
-            await scene.plan.login(user)
+            async with asyncio.timeout(HOOK_LIMIT_S):
+                await scene.plan.login(user)
+        except SystemExit as exc:
+            raise _exit_refused(scene.plan.login) from exc
         except Exception:  # noqa: BLE001  # a service may refuse odd names in any way
             return
         user.has_entered = True

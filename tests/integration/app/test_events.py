@@ -141,7 +141,7 @@ async def test_disconnect_leaves_no_subscription(settings: Settings) -> None:
         channel = f"u:{ada.user_id}:wake"
         async with service.socket(ada), service.socket(ada):
             await _ready(service, ada)
-        counted: dict[bytes, int] = {}
+        counted: dict[bytes | str, int] = {}
         for _ in range(500):
             # UNSUBSCRIBE goes over another connection, so Redis may see it later.
             counted = dict(await service.parts.redis.pubsub_numsub(channel))
