@@ -192,11 +192,18 @@ def weigh(history: History) -> Evidence:
     http = [op for op in operations if op.channel == "http" and op.user != VISITOR]
     handlers = {record.op: record for record in history.of(HandlerRecord)}
     hosted = history.run.hosted
-    intervals = {op.index: _interval(op, handlers.get(op.index)) for op in http}
+    # A socket is a meeting too, for as long as the service's process saw it open.
+    sockets = [
+        op for op in operations if op.channel == "websocket" and op.index in handlers
+    ]
+    intervals = {
+        op.index: _interval(op, handlers.get(op.index)) for op in [*http, *sockets]
+    }
     overlap = _Overlap(intervals.values())
     users = [record for record in history.of(UserRecord) if record.cohort == "regular"]
     shapes = tuple(
-        _shape(history, record, http, intervals) for record in history.of(ShapeRecord)
+        _shape(history, record, [*http, *sockets], intervals)
+        for record in history.of(ShapeRecord)
     )
     matrix = tuple(_matrix(history))
     answered = [op for op in http if not op.disturbed]
@@ -212,7 +219,7 @@ def weigh(history: History) -> Evidence:
         ),
         events=sum(op.endpoint.startswith("EVENT ") for op in operations),
         seconds=round(_seconds(history, end), 3),
-        in_flight_peak=overlap.peak,
+        in_flight_peak=_Overlap(intervals[op.index] for op in http).peak,
         overlap_source="service processes" if hosted and handlers else "clients",
         user_pairs_overlapped=overlap.pairs({record.user for record in users}),
         user_pairs=count * (count - 1) // 2,
@@ -249,12 +256,12 @@ def _interval(operation: Operation, handler: HandlerRecord | None) -> _Interval:
 def _shape(
     history: History,
     record: ShapeRecord,
-    http: list[Operation],
+    meetings: list[Operation],
     intervals: dict[int, _Interval],
 ) -> ShapeEvidence:
     members = set(record.users)
-    mine = [op for op in http if op.shape == record.shape and op.user in members]
-    saw_own = {op.user for op in mine if any(seen.owner == op.user for seen in op.seen)}
+    mine = [op for op in meetings if op.shape == record.shape and op.user in members]
+    saw_own = {op.user for op in mine if _got_own(op)}
     saw_own |= {
         op.user
         for op in history.of(Operation)
@@ -273,7 +280,7 @@ def _shape(
         shape=record.shape,
         seconds=round((record.ended_ns - record.started_ns) / NS_PER_S, 3),
         users=len(members),
-        requests=len(mine),
+        requests=sum(op.channel == "http" for op in mine),
         saw_own=len(saw_own),
         met=len(met),
         exercised=not reason,

@@ -47,6 +47,8 @@ class Identities:
             for form in by_form
         }
         self._pattern = re.compile(_regex(by_form).encode()) if by_form else None
+        # The module would keep this run's pattern (50 kB) for runs that never come.
+        re.purge()
 
     def find(self, data: bytes) -> tuple[int, ...]:
         """Return the numbers of the users named in ``data``, ascending."""

@@ -149,6 +149,23 @@ def test_overlap_is_what_the_service_saw() -> None:
     assert evidence.user_pairs_overlapped == 0
 
 
+def test_users_of_sockets_only_meet_too() -> None:
+    """A service without HTTP is proved by sockets that are open together."""
+    builder = Builder(2)
+    for user in range(2):
+        connect = builder.op(
+            user, "CONNECT /feed", channel="websocket", planted=(canary(user),)
+        )
+        builder.history.add(HandlerRecord(connect.index, "websocket", 0, 500 * MS, 0))
+        builder.event(user, 1, socket=user + 1, seen=(seen(user),))
+
+    judgement = judge(builder.end())
+
+    assert judgement.verdict is Verdict.VALID
+    assert judgement.evidence.user_pairs_overlapped == 1
+    assert judgement.evidence.in_flight_peak == 0
+
+
 def test_declared_endpoint_without_use_is_listed() -> None:
     """What the service has and nobody tried is printed."""
     builder = whole_run()
