@@ -2,8 +2,9 @@
 
 from test_framework.services.binaries import Binaries, find_postgres, find_redis
 from test_framework.services.doctor import Check, examine
-from test_framework.services.hosting import Host, HostPlan, hosting
+from test_framework.services.hosting import Host, hosting
 from test_framework.services.launcher import Services, running_services
+from test_framework.services.plan import HostPlan
 from test_framework.services.probe import Probe, read_records
 from test_framework.services.process import Census
 

@@ -14,11 +14,11 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from test_framework.core import HandlerRecord, TargetError, UsageError
+from test_framework.services.plan import HostPlan
 from test_framework.services.probe import read_records
 from test_framework.services.process import (
     CENSUS_LIMIT_S,
@@ -30,32 +30,6 @@ from test_framework.services.process import (
 _HOST = "127.0.0.1"
 _SECRET_BYTES = 36
 """They make 48 characters."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostPlan:
-    """How to run the service under test.
-
-    Attributes:
-        target: ``module:attribute``, an ASGI application or what makes one.
-        workers: Processes (count, >= 1).
-        app_dir: Folder that the module is imported from, and current folder.
-        env: Variables of the service on top of ours.
-        secrets: Names of variables that get a fresh random value of 48 characters,
-            the same in all workers; a value given in ``env`` stays.
-        uvicorn: More options of ``uvicorn.Config``.
-        port: TCP port; 0 takes a free one.
-        start_limit_s: Seconds until every worker must accept connections.
-    """
-
-    target: str
-    workers: int = 2
-    app_dir: Path = field(default_factory=Path.cwd)
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-    uvicorn: Mapping[str, object] = field(default_factory=dict)
-    port: int = 0
-    start_limit_s: float = 30.0
 
 
 class Host:

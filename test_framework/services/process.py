@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from test_framework.core import InternalError, TargetError
 
 if TYPE_CHECKING:
-    from test_framework.services.hosting import HostPlan
+    from test_framework.services.plan import HostPlan
 
 CENSUS_LIMIT_S = 5.0
 STOP_LIMIT_S = 5.0

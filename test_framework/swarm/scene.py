@@ -67,6 +67,8 @@ class Scene:
         self.history = recorder.history
         self.clock = MonotonicClock()
         self.plan = plan
+        self.event_sequence = plan.event_sequence
+        self.event_type = plan.event_type
         self.seed = seed
         self.users: list[User] = []
         # Names differ from run to run, so that a service that keeps its data can be

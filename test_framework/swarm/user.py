@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from contextlib import AbstractAsyncContextManager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,12 +17,28 @@ from test_framework.core import UsageError, stream
 if TYPE_CHECKING:
     import random
 
+    from test_framework.clients.recorder import Recorder
+    from test_framework.clients.routes import Address
     from test_framework.swarm.crowd import Burst, Crowd
-    from test_framework.swarm.scene import Scene
 
 
 class ExpectationError(AssertionError):
     """Raised when a workload's own expectation does not hold; becomes a finding."""
+
+
+class Stage(Protocol):
+    """What a user needs of the run it is in; ``Scene`` is one."""
+
+    base_url: str
+    seed: int
+    address: "Address"
+    recorder: "Recorder"
+    event_sequence: str | None
+    event_type: str
+
+    def burst(self, name: str, expected: int) -> "Burst":
+        """Return a gate for ``expected`` requests."""
+        ...
 
 
 class User:
@@ -38,7 +54,7 @@ class User:
         state: A free namespace for what one hook wants to tell the next.
     """
 
-    def __init__(self, scene: "Scene", index: int, name: str) -> None:
+    def __init__(self, scene: Stage, index: int, name: str) -> None:
         self.index = index
         self.name = name
         self.password = secrets.token_urlsafe(16)
@@ -125,8 +141,8 @@ class User:
             path=path.partition("?")[0],
             headers={**kept, **(headers or {})},
             tls=self._scene.address.tls,
-            sequence_field=self._scene.plan.event_sequence,
-            type_field=self._scene.plan.event_type,
+            sequence_field=self._scene.event_sequence,
+            type_field=self._scene.event_type,
         )
 
     async def rendezvous(self, name: str) -> None:
