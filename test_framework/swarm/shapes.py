@@ -285,8 +285,8 @@ def _padded(request: WireRequest) -> WireRequest:
 
 async def _caching_proxy(scene: Scene) -> Outcome:
     """Users and strangers through a shared cache that keeps what it is allowed to."""
-    # A cache that leaks does so for the first two users; more cost time only.
-    users = scene.users[: max(2, len(scene.users) // 8)]
+    # A cache that leaks does so for the first few users; more cost time only.
+    users = scene.users[: max(4, len(scene.users) // 8)]
     cache = CachingRoute(
         SharedRoute(
             scene.address,
