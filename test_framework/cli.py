@@ -4,6 +4,7 @@ Exit codes: 0 valid, 1 invalid, 2 usage error, 3 unknown (the run proved nothing
 4 the service or what it needs is down, 130 interrupted.
 """
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -28,8 +29,8 @@ from test_framework.report import (
     HISTORY_NAME,
     TerminalProgress,
     make_folder,
-    open_folder,
     print_judgement,
+    put_away,
     write_reports,
 )
 from test_framework.services import examine
@@ -39,6 +40,12 @@ from test_framework.swarm import SHAPES
 EXIT_USAGE = 2
 EXIT_TARGET = 4
 EXIT_INTERNAL = 70
+
+
+def _console() -> Console:
+    """Return a console; what goes to a file or a pipe is not squeezed into 80 columns."""
+    is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=120) if is_free else Console()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,11 +76,16 @@ def cli() -> None:
 )
 def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  # click's own types
     """Audit a service with concurrent users and judge what they saw."""
-    console = Console()
+    console = _console()
     config = load_config(logs=list(logs) or None, **options)
-    folder = open_folder(Path(report))
-    path = folder / HISTORY_NAME
-    history = History(path)
+    folder = make_folder(Path(report))
+    history = History()
+
+    def keep_from_now_on() -> None:
+        # Not before the service is up: a failed start leaves the last report there.
+        put_away(folder)
+        history.write_to(folder / HISTORY_NAME)
+
     console.print(
         Text.assemble(
             ("isolation-audit", "bold"),
@@ -83,7 +95,9 @@ def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: AN
     console.print()
     try:
         with TerminalProgress(console, history) as progress:
-            judgement = perform(config, history, progress=progress)
+            judgement = perform(
+                config, history, progress=progress, on_start=keep_from_now_on
+            )
     except (TargetError, UsageError, KeyboardInterrupt):
         _keep(console, history, folder)
         raise
@@ -105,7 +119,7 @@ def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: AN
 @click.option("--report", help="Also write audit.json and junit.xml to this folder.")
 def check(history_path: Path, report: str | None) -> None:
     """Judge a stored history again."""
-    console = Console()
+    console = _console()
     history = History.load(history_path)
     judgement = judge(history)
     folder = Path(report) if report is not None else None
@@ -118,7 +132,7 @@ def check(history_path: Path, report: str | None) -> None:
 @click.argument("rule_id", metavar="RULE", required=False)
 def explain(rule_id: str | None) -> None:
     """Explain a rule, or list all of them."""
-    console = Console(highlight=False)
+    console = _console()
     if rule_id is None:
         for one in RULES.values():
             console.print(f"{one.id:<28}{one.title}")
@@ -136,7 +150,7 @@ def explain(rule_id: str | None) -> None:
 @cli.command()
 def doctor() -> None:
     """Say which Postgres and Redis were found, what will be used, what is missing."""
-    console = Console(highlight=False)
+    console = _console()
     checks = examine()
     for one in checks:
         mark = ("ok  ", "green") if one.ok else ("MISS", "red")

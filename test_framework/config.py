@@ -28,7 +28,7 @@ class Config:
 
     Attributes:
         target: URL, or ``module:app`` to have it started.
-        workload: Path of the audit file.
+        workload: Path of the audit file; None where a test brings its own.
         users: Concurrent users.
         seed: Seed of the run; None draws a fresh one.
         shapes: Traffic shapes to run.
@@ -43,7 +43,7 @@ class Config:
     """
 
     target: str
-    workload: Path
+    workload: Path | None = None
     users: int = 100
     seed: int | None = None
     shapes: tuple[str, ...] = SHAPES
@@ -69,7 +69,8 @@ class Config:
     def repeat(self, seed: int) -> str:
         """Return the command that repeats a run of this configuration."""
         words = ["isolation-audit", "run", "--target", self.target]
-        words += ["--workload", _shown(self.workload)]
+        if self.workload is not None:
+            words += ["--workload", _shown(self.workload)]
         words += ["--users", str(self.users), "--seed", str(seed)]
         if self.shapes != SHAPES:
             words += ["--shapes", ",".join(self.shapes)]
@@ -105,7 +106,7 @@ def load_config(
         **given: Values from the command line; None means not given.
 
     Raises:
-        UsageError: No target or workload is known, or a value has the wrong form.
+        UsageError: No target is known, or a value has the wrong form.
     """
     root, table = _read_table(start or Path.cwd())
     values = dict(table)
@@ -133,14 +134,9 @@ def load_config(
             f"mean http://{values['target']}?"
         )
         raise UsageError(message)
-    if not values.get("workload"):
-        message = (
-            "There is no workload. Pass --workload FILE, a Python file with 'async def "
-            "workload(user)'; see docs/audit-file.md."
-        )
-        raise UsageError(message)
-    base = Path.cwd() if given.get("workload") is not None else root
-    values["workload"] = base / values["workload"]
+    if values.get("workload"):
+        base = Path.cwd() if given.get("workload") is not None else root
+        values["workload"] = base / values["workload"]
     for name in _LISTS & values.keys():
         values[name] = _as_tuple(name, values[name])
     values["logs"] = tuple(Path(path) for path in values.get("logs", ()))

@@ -9,6 +9,7 @@ Every pytest run of a project loads this module, so it imports the framework onl
 when a fixture is asked for.
 """
 
+import contextlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,9 +56,14 @@ def services() -> "Iterator[Services]":
 def target() -> "Iterator[Target]":
     """The service under test, given by ISOLATION_TARGET or hosted by pyproject.toml."""
     from test_framework.config import load_config  # noqa: PLC0415  # see above
+    from test_framework.core import IsolationError  # noqa: PLC0415  # see above
     from test_framework.staging import staged  # noqa: PLC0415  # see above
 
-    with staged(load_config()) as running:
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(staged(load_config()))
+        except IsolationError as exc:
+            pytest.fail(str(exc), pytrace=False)
         yield running
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from test_framework.check import Judgement, judge
-from test_framework.core import History, Verdict
+from test_framework.core import History, IsolationError, UsageError, Verdict
 from test_framework.report import HISTORY_NAME, print_judgement, write_reports
 from test_framework.swarm import Plan, load_plan, run_audit
 
@@ -68,15 +68,24 @@ class Swarm:
         if judgement.verdict is not Verdict.VALID:
             console = Console(record=True, width=100, file=io.StringIO())
             print_judgement(console, judgement, history)
+            reason = next(
+                (finding.claim for finding in judgement.findings),
+                "; ".join(judgement.evidence.gaps),
+            )
             pytest.fail(
-                f"{console.export_text()}\n  Reports: {self._folder}", pytrace=False
+                f"{judgement.verdict}: {reason}\n{console.export_text()}\n"
+                f"  Reports: {self._folder}",
+                pytrace=False,
             )
         return judgement
 
     async def _run(
         self, workload: "Plan | Path | Hook", options: dict[str, Any]
     ) -> tuple[Judgement, History]:
-        plan = self._plan(workload, options)
+        try:
+            plan = self._plan(workload, options)
+        except UsageError as exc:
+            pytest.fail(str(exc), pytrace=False)
         folder = self._folder / f"audit-{len(self.judgements) + 1}"
         folder.mkdir()
         history = History(folder / HISTORY_NAME)
@@ -84,6 +93,8 @@ class Swarm:
             await run_audit(
                 self.target, plan, seed=self.seed, history=history, repeat=self._repeat
             )
+        except IsolationError as exc:
+            pytest.fail(str(exc), pytrace=False)
         finally:
             history.close()
         judgement = judge(history)

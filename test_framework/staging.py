@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from test_framework.check import Judgement, judge
-from test_framework.core import History, fresh_seed
+from test_framework.core import History, UsageError, fresh_seed
 from test_framework.interruption import interruption
 from test_framework.services import (
     HostPlan,
@@ -90,18 +90,34 @@ def perform(
     history: History,
     *,
     progress: "Progress | None" = None,
+    on_start: "Callable[[], None] | None" = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Judgement:
     """Run one whole audit and judge it.
+
+    Args:
+        config: What to audit.
+        history: Where everything is recorded.
+        progress: Told about phases.
+        on_start: Called once the service is up, before anything is recorded.
+        environ: Environment.
 
     Raises:
         TargetError: The service or what it needs is down.
         UsageError: The audit file or an option is wrong.
         KeyboardInterrupt: Somebody stopped it; the history holds what was recorded.
     """
+    if config.workload is None:
+        message = (
+            "There is no workload. Pass --workload FILE, a Python file with 'async def "
+            "workload(user)'; README shows one."
+        )
+        raise UsageError(message)
     plan = load_plan(config.workload, users=config.users, shapes=config.shapes)
     seed = fresh_seed() if config.seed is None else config.seed
     with staged(config, environ=environ) as target, interruption() as stop:
+        if on_start is not None:
+            on_start()
 
         async def run() -> None:
             stop.ends(asyncio.current_task())

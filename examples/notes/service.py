@@ -1,6 +1,6 @@
 """A small notes service, as one finds them: log in, write notes, watch a feed.
 
-It passes its own tests and every click through it by hand. With two users at once
+Every click through it by hand works. With two users at once
 it hands out the notes of one to the other; ``service_fixed.py`` is the same service
 without the mistake. Everything lives in memory: run it as one process.
 """

@@ -201,8 +201,13 @@ def weigh(history: History) -> Evidence:
     }
     overlap = _Overlap(intervals.values())
     users = [record for record in history.of(UserRecord) if record.cohort == "regular"]
+    # Whether users met is the clients' to say: a handler that never awaits is never
+    # seen beside another by its own process, however many requests wait for it.
+    meetings = {op.index: _interval(op, None) for op in http} | {
+        op.index: intervals[op.index] for op in sockets
+    }
     shapes = tuple(
-        _shape(history, record, [*http, *sockets], intervals)
+        _shape(history, record, [*http, *sockets], meetings)
         for record in history.of(ShapeRecord)
     )
     matrix = tuple(_matrix(history))
@@ -274,7 +279,7 @@ def _shape(
     if not reason and len(met) < _MET_SHARE * len(members):
         reason = (
             f"only {len(met)} of {len(members)} users had a request in flight "
-            "together with another user's; more users or slower answers make them meet"
+            "together with another user's; a workload that waits for others meets them"
         )
     return ShapeEvidence(
         shape=record.shape,
@@ -328,6 +333,10 @@ def _matrix(history: History) -> Iterable[Cell]:
         places = stored.get((channel, name), [])
         if channel == "websocket" and not name.startswith("EVENT "):
             continue  # only what comes in can be another's
+        if channel == "http" and (channel, name) not in declared:
+            used_in = {op.shape for op in used.get((channel, name), [])}
+            if used_in == {"error-paths"}:
+                continue  # a path that we made up to be refused
         users = {op.user for op in operations}
         users |= {seen.owner for place in places for seen in place.seen}
         own = {
@@ -396,6 +405,7 @@ def _gaps(
         yield "the history has no end: the run was killed"
     elif not end.complete:
         yield f"the run did not come to its end: {end.reason}"
+    yield from _complaint_gaps(history, users)
     if len(users) < 2:  # contamination takes two
         yield f"{len(users)} user(s) took part; it takes two to see another's data"
     if not history.of(CanaryRecord):
@@ -425,7 +435,6 @@ def _gaps(
                 "service's own processes"
             )
     yield from _channel_gaps(history, users)
-    yield from _complaint_gaps(history, users)
 
 
 def _channel_gaps(history: History, users: list[UserRecord]) -> Iterable[str]:
@@ -453,7 +462,7 @@ def _channel_gaps(history: History, users: list[UserRecord]) -> Iterable[str]:
         if surface.name == "*" and surface.channel not in observed:
             yield (
                 f"the sweep of {surface.channel} found no canary: is it the "
-                "service's own server?"
+                "service's own server? If it uses none, leave it out of --services"
             )
 
 

@@ -38,10 +38,19 @@ class History:
         self._file: io.FileIO | None = None
         self._path = path
         if path is not None:
-            try:
-                self._file = path.open("wb", buffering=0)
-            except OSError as exc:
-                raise self._unwritable(exc) from exc
+            self.write_to(path)
+
+    def write_to(self, path: Path) -> None:
+        """Append records to a new file from now on; call it before the first record.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        self._path = path
+        try:
+            self._file = path.open("wb", buffering=0)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
 
     def add(self, record: Record) -> None:
         """Append one record.

@@ -6,7 +6,7 @@ from test_framework.report.folder import (
     HISTORY_NAME,
     JUNIT_NAME,
     make_folder,
-    open_folder,
+    put_away,
     write_reports,
 )
 from test_framework.report.junit import junit_report
@@ -25,8 +25,8 @@ __all__ = [
     "audit_document",
     "junit_report",
     "make_folder",
-    "open_folder",
     "print_judgement",
+    "put_away",
     "render_finding",
     "to_json",
     "write_reports",

@@ -15,22 +15,8 @@ DOCUMENT_NAME = "audit.json"
 JUNIT_NAME = "junit.xml"
 
 
-def open_folder(path: Path) -> Path:
-    """Make the report folder, writable and without an earlier run's files.
-
-    What an earlier run left is moved to ``earlier/0001``, ``earlier/0002``, ...:
-    nothing recorded is lost.
-
-    Raises:
-        UsageError: It cannot.
-    """
-    make_folder(path)
-    _put_away(path)
-    return path
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and check that it can be written.
+def make_folder(path: Path) -> Path:
+    """Make a folder, check that it can be written, and return it.
 
     Raises:
         UsageError: It cannot.
@@ -46,6 +32,7 @@ def make_folder(path: Path) -> None:
             "Pass --report with a folder you may write to."
         )
         raise UsageError(message) from exc
+    return path
 
 
 def write_reports(folder: Path, judgement: "Judgement", history: History) -> list[Path]:
@@ -73,7 +60,11 @@ def write_reports(folder: Path, judgement: "Judgement", history: History) -> lis
     return written
 
 
-def _put_away(folder: Path) -> None:
+def put_away(folder: Path) -> None:
+    """Move what an earlier run left to ``earlier/0001``, ``earlier/0002``, ...
+
+    Nothing recorded is lost.
+    """
     names = (HISTORY_NAME, DOCUMENT_NAME, JUNIT_NAME)
     paths = [folder / name for name in names]
     # A run that never started left an empty history.

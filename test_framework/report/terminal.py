@@ -90,10 +90,8 @@ class TerminalProgress:
     def end(self, phase: str) -> None:
         """Print the finished phase."""
         took = time.monotonic() - self._phase_started
-        self._console.print(
-            f"  {phase:<24}{took:6.1f} s {self._count():>7,} operations",
-            highlight=False,
-        )
+        count = f" {self._count():>7,} operations" if self._count() else ""
+        self._console.print(f"  {phase:<24}{took:6.1f} s{count}", highlight=False)
         self._phase = ""
 
     def _count(self) -> int:

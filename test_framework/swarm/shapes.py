@@ -369,6 +369,8 @@ def colliding_names(stem: str) -> list[str]:
 
 async def _colliding_identifiers(scene: Scene) -> Outcome:
     """Users whose names are alike, with equal request ids on shared connections."""
+    if len(scene.users) < 2:
+        return Outcome(scene.users, "one user alone collides with nobody")
     cohort: list[User] = []
     for name in colliding_names(f"iso{scene.run_id}"):
         user = scene.add_extra(name)

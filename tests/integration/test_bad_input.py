@@ -115,6 +115,50 @@ def test_stored_history_judges_to_the_same_verdict(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "again" / "audit.json").read_text()) == first
 
 
+def test_failed_start_leaves_the_last_report(tmp_path: Path) -> None:
+    """A service that does not start must not take the report of the run before."""
+    audit(tmp_path)
+    before = (tmp_path / "audit.json").read_text()
+
+    ended = audit(tmp_path, target="no_such_module:app")
+
+    assert ended.returncode == 4
+    assert (tmp_path / "audit.json").read_text() == before
+    assert not (tmp_path / "earlier").exists()
+
+
+def test_one_user_of_a_leaking_service_is_unknown(tmp_path: Path) -> None:
+    """The tutorial's wrong turn: one user proves nothing, in every shape."""
+    ended = subprocess.run(
+        [
+            *(*COMMAND, "run", "--target", "examples.notes.service:create_app"),
+            *("--workload", "examples/notes/audit.py", "--services", "none"),
+            *("--workers", "1", "--users", "1", "--report", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        check=False,
+    )
+
+    require_sentence(ended, 3, "1 user(s) took part; it takes two")
+
+
+def test_missing_workload_is_a_usage_error(tmp_path: Path) -> None:
+    """Without an audit file there is nothing to do."""
+    ended = subprocess.run(
+        [*COMMAND, "run", "--target", NOTES],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+
+    require_sentence(ended, 2, "There is no workload", "Pass --workload FILE")
+
+
 def test_wrong_url_is_a_usage_error(tmp_path: Path) -> None:
     """A target that is neither URL nor module:app."""
     ended = audit(tmp_path, target="ftp://127.0.0.1")

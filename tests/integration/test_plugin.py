@@ -21,6 +21,16 @@ asyncio_mode = "auto"
 asyncio_default_fixture_loop_scope = "function"
 """
 
+BARE_PROJECT = f"""
+[tool.isolation-audit]
+target = "tests.targets.notes:create_app"
+workers = 1
+env = {{ PYTHONPATH = "{REPOSITORY}" }}
+
+[tool.pytest.ini_options]
+asyncio_default_fixture_loop_scope = "function"
+"""
+
 HEAD = f"""
 import asyncio
 import pytest
@@ -37,12 +47,13 @@ def run(
     body: str,
     *arguments: str,
     monkeypatch: pytest.MonkeyPatch,
+    project: str = PROJECT,
 ) -> pytest.RunResult:
     """Run one test file in a process of its own."""
     for name in ("DATABASE_URL", "REDIS_URL", "ISOLATION_TARGET"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    pytester.makefile(".toml", pyproject=PROJECT)
+    pytester.makefile(".toml", pyproject=project)
     pytester.makepyfile(HEAD + body)
     return pytester.runpytest_subprocess("-q", *arguments, timeout=60)
 
@@ -160,6 +171,54 @@ async def test_isolation(swarm):
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*it takes two to see another's data*"])
+
+
+def test_example_of_the_readme_runs_without_our_settings(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target and the marks are all that a project must set."""
+    result = run(
+        pytester,
+        """
+@pytest.mark.asyncio
+@pytest.mark.isolation(users=6)
+async def test_no_user_reads_anothers_notes(swarm):
+    await swarm.require_isolation(AUDIT, shapes=SHAPES)
+""",
+        monkeypatch=monkeypatch,
+        project=BARE_PROJECT,
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("await swarm.audit(Path('absent.py'))", "There is no audit file"),
+        ("await swarm.audit(AUDIT, shapes=('sideways',))", "is not a traffic shape"),
+    ],
+)
+def test_mistake_in_a_test_is_one_sentence(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+    words: str,
+) -> None:
+    """A wrong file or option fails the test with its sentence, not with our frames."""
+    result = run(
+        pytester,
+        f"""
+async def test_isolation(swarm):
+    {body}
+""",
+        monkeypatch=monkeypatch,
+    )
+
+    result.assert_outcomes(failed=1)
+    assert words in " ".join(result.stdout.str().split())
+    assert "Traceback" not in result.stdout.str()
+    assert "pytest_swarm.py" not in result.stdout.str()
 
 
 def test_seed_is_taken_from_the_command_line(

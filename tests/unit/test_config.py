@@ -78,7 +78,7 @@ def test_repeat_is_the_command_one_would_type(
     ("text", "given", "words"),
     [
         ("", {}, "no service to audit"),
-        ("", {"target": "http://a"}, "There is no workload"),
+        ("", {"target": "127.0.0.1:8000"}, "Did you mean http://127.0.0.1:8000"),
         (TABLE + "userz = 3\n", {}, "unknown key 'userz'"),
         (TABLE, {"services": "mysql"}, "'mysql' is not a service"),
         ("[tool.isolation-audit\n", {}, "cannot be read as TOML"),

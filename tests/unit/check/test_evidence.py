@@ -166,6 +166,34 @@ def test_users_of_sockets_only_meet_too() -> None:
     assert judgement.evidence.in_flight_peak == 0
 
 
+def test_handlers_that_never_await_do_not_void_a_shape() -> None:
+    """Requests that wait for one another in the service were sent together."""
+    builder = Builder(2)
+    for user in range(2):
+        both = {"planted": (canary(user),), "start_ms": 0, "end_ms": 100}
+        write = builder.op(user, "POST /notes", **both)
+        read = builder.op(user, seen=(seen(user),), start_ms=100, end_ms=200)
+        for op, start in ((write, 10 * user), (read, 100 + 10 * user)):
+            builder.history.add(
+                HandlerRecord(op.index, "http", start * MS, (start + 1) * MS, 0)
+            )
+
+    judgement = judge(builder.end())
+
+    assert judgement.verdict is Verdict.VALID
+    assert judgement.evidence.in_flight_peak == 1
+
+
+def test_made_up_paths_are_no_endpoints() -> None:
+    """What the audit invented to be refused is not listed as untested."""
+    builder = whole_run()
+    builder.op(0, "GET /notes/{id}", shape="error-paths", status=404, outcome="fail")
+
+    evidence = weigh(builder.end())
+
+    assert "GET /notes/{id}" not in {cell.name for cell in evidence.matrix}
+
+
 def test_declared_endpoint_without_use_is_listed() -> None:
     """What the service has and nobody tried is printed."""
     builder = whole_run()

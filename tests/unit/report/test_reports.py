@@ -12,8 +12,9 @@ from test_framework.core import History, UsageError
 from test_framework.report import (
     audit_document,
     junit_report,
-    open_folder,
+    make_folder,
     print_judgement,
+    put_away,
     write_reports,
 )
 from tests.unit.check.builder import canary, seen, whole_run
@@ -159,7 +160,8 @@ def test_earlier_reports_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "reports"
 
     for _ in range(3):
-        write_reports(open_folder(folder), *judged())
+        put_away(make_folder(folder))
+        write_reports(folder, *judged())
 
     kept = sorted(path.parent.name for path in folder.glob("earlier/*/audit.json"))
     assert kept == ["0001", "0002"]
@@ -172,4 +174,4 @@ def test_report_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     path.write_text("")
 
     with pytest.raises(UsageError, match="Pass --report with a folder"):
-        open_folder(path)
+        make_folder(path)
