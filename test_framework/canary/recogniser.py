@@ -14,7 +14,7 @@ import bisect
 import operator
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from test_framework.canary.compression import (
     Allowance,
@@ -54,8 +54,7 @@ _NUL, _PERCENT_SIGN, _AMPERSAND, _BACKSLASH = b"\0%&\\"
 _offset = operator.attrgetter("offset")
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """A canary and where it stood.
 
     Attributes:
@@ -124,6 +123,11 @@ class Recogniser:
             end = position + _MARKER_BYTES
             body = data[end : end + BODY_LENGTH]
             canary = self._known.get(body)
+            if canary is not None and data.startswith(_MARKER, position):
+                # Nearly all there is in a run: keys of the cache are in lower case.
+                found.append(Sighting(canary, "raw", position))
+                position = data.find(needle, end)
+                continue
             if canary is None:
                 # Not seen before, or the run is longer or shorter than a marker.
                 run = _RAW_RUN.match(data, position)
