@@ -23,6 +23,7 @@ from test_framework.core import (
     RunRecord,
     TargetError,
     UsageError,
+    Verdict,
 )
 from test_framework.interruption import EXIT_INTERRUPTED
 from test_framework.report import (
@@ -45,7 +46,7 @@ EXIT_INTERNAL = 70
 def _console() -> Console:
     """Return a console; what goes to a file or a pipe is not squeezed into 80 columns."""
     is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=120) if is_free else Console()
+    return Console(width=120 if is_free else None, highlight=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,15 +104,13 @@ def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: AN
         raise
     finally:
         history.close()
-    if judgement.verdict != "valid" and config.shares_nothing:
-        console.print(
-            Text(
-                f"\n  Note: the service ran as {config.workers} processes without a "
-                "database. If it keeps its state in memory, they do not share it: try "
-                "--workers 1."
-            )
+    note = ""
+    if config.shares_nothing:
+        note = (
+            f"Note: the service ran as {config.workers} processes without a database. "
+            "If it keeps its state in memory, they do not share it: try --workers 1."
         )
-    _conclude(console, judgement, history, folder)
+    _conclude(console, judgement, history, folder, note=note)
 
 
 @cli.command()
@@ -183,9 +182,16 @@ def _keep(console: Console, history: History, folder: Path) -> None:
 
 
 def _conclude(
-    console: Console, judgement: Judgement, history: History, folder: Path | None
+    console: Console,
+    judgement: Judgement,
+    history: History,
+    folder: Path | None,
+    *,
+    note: str = "",
 ) -> None:
     print_judgement(console, judgement, history)
+    if note and judgement.verdict is not Verdict.VALID:
+        console.print(Text(f"  {note}"))
     if folder is not None:
         paths = write_reports(folder, judgement, history)
         names = ", ".join(str(path) for path in paths)

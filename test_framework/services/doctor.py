@@ -76,6 +76,7 @@ def _server(
         found, missing = None, str(exc)
     told = f"{found.label} ({found.program})" if found else "no program"
     if environ.get(variable):
+        told = f"{variable} is set; {told}"
         try:
             check_given(name, environ[variable])
         except (TargetError, UsageError) as exc:
