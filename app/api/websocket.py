@@ -21,7 +21,6 @@ from app.security import Claims, TokenError
 
 UNAUTHORIZED = 4401
 TRY_AGAIN_LATER = 1013
-GOING_AWAY = 1001
 AUTHENTICATE_WITHIN_S = 5.0
 SEND_WITHIN_S = 10.0
 

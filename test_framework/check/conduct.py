@@ -13,11 +13,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from test_framework.check.names import (
-    operation_line,
-    public_endpoints,
-    user_name,
-)
+from test_framework.check.names import operation_line, user_name
+from test_framework.check.policy import public_endpoints
 from test_framework.check.sighting import Sighting
 from test_framework.core import (
     VISITOR,

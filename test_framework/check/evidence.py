@@ -4,6 +4,7 @@ A verdict is worth what stands here: how many requests were in flight at one tim
 which pairs of users met, what each user saw of its *own* on each channel in each
 traffic shape (the positive control), and what was never tried. Where the service's
 own processes were watched, overlap is what they saw; otherwise what clients saw.
+Whether the users of a shape met is always the clients' to say.
 
 Gaps void the verdict: a run with one gap is ``unknown``, however clean it looks.
 Pairs in flight are tracked with one bit per user, so the cost is linear in
@@ -67,8 +68,9 @@ class ShapeEvidence:
         seconds: How long it took.
         users: Who took part (count).
         requests: Requests of those users.
-        saw_own: Users who received an own canary in it.
-        met: Users whose requests overlapped with another user's.
+        saw_own: Users who read back in it what they had written.
+        met: Users whose requests were in flight together with another user's, as the
+            clients saw it.
         exercised: Whether it counts as tested.
         reason: Why not; empty when it does.
         facts: Counts that only the driver knows.

@@ -22,13 +22,13 @@ from test_framework.check.contamination import check_contamination
 from test_framework.check.delivery import check_delivery
 from test_framework.check.evidence import Evidence, weigh
 from test_framework.check.names import user_name
+from test_framework.check.policy import gates_of
 from test_framework.check.rules import RULES, rule
 from test_framework.check.sighting import Sighting
 from test_framework.check.timing import (
     Latency,
     check_gates,
     check_slowed,
-    gates_of,
     measure_latencies,
 )
 from test_framework.core import Finding, History, Verdict, merge

@@ -1,6 +1,6 @@
 """How users and operations are called in findings: short, the same everywhere."""
 
-from test_framework.core import VISITOR, History, Operation, PolicyRecord
+from test_framework.core import VISITOR, Operation
 
 
 def user_name(user: int | None) -> str:
@@ -21,10 +21,3 @@ def operation_line(operation: Operation) -> str:
         f"op {operation.index}  {user_name(operation.user)}  {operation.endpoint}"
         f"  {answer}"
     )
-
-
-def public_endpoints(history: History) -> set[str]:
-    """Return the endpoints whose answers all users may share."""
-    return {
-        endpoint for policy in history.of(PolicyRecord) for endpoint in policy.public
-    }

@@ -22,7 +22,6 @@ from test_framework.core import (
     VISITOR,
     History,
     Operation,
-    PolicyRecord,
 )
 
 MAD_LIMIT = 3.5
@@ -182,11 +181,3 @@ def check_slowed(history: History) -> Iterator[Sighting]:
                     ),
                 ),
             )
-
-
-def gates_of(history: History) -> dict[str, float]:
-    """Return the declared gates of a history."""
-    gates: dict[str, float] = {}
-    for policy in history.of(PolicyRecord):
-        gates.update(policy.p95_gates_s)
-    return gates

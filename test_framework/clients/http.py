@@ -17,7 +17,12 @@ import httpx
 
 from test_framework.clients.recorder import HEADERS, Part, Recorder
 from test_framework.clients.routes import Passage, Route, WireRequest
-from test_framework.clients.wire import CollateralError, Exchange, WireError
+from test_framework.clients.wire import (
+    SERVER_ERROR,
+    CollateralError,
+    Exchange,
+    WireError,
+)
 from test_framework.core import Operation, TargetError
 
 if TYPE_CHECKING:
@@ -28,7 +33,6 @@ BURST_HEADER = "x-isolation-burst"
 """Tells the service's own processes which requests belong together."""
 TIMEOUT_S = 10.0
 _CREATED = frozenset({201, 202})
-_SERVER_ERROR = 500
 _UNAVAILABLE = 503
 _LARGEST_CREATED_BYTES = 65536
 _NOT_IN_TOKEN = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`|~-]")
@@ -234,7 +238,7 @@ def _outcome(exchange: Exchange | None, *, whole: bool) -> "Outcome":
         name.lower() == b"retry-after" for name, _ in exchange.headers
     ):
         return "fail"  # load shedding: refused in so many words, did not happen
-    if exchange.status >= _SERVER_ERROR:
+    if exchange.status >= SERVER_ERROR:
         return "info"
     return "ok" if exchange.status < 400 else "fail"  # 4xx: refused
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult
 
 from test_framework.clients.caching import CachingRoute
 from test_framework.clients.passage import Passage, Route, WireRequest
-from test_framework.clients.wire import Exchange, Wire
+from test_framework.clients.wire import SERVER_ERROR, Exchange, Wire
 from test_framework.core import TargetError
 
 __all__ = [
@@ -27,10 +27,6 @@ __all__ = [
     "SharedRoute",
     "WireRequest",
 ]
-
-
-SERVER_ERROR = 500
-"""Servers often close after it without saying so: the connection is not used again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ CONNECT_TIMEOUT_S = 5.0
 LARGEST_ANSWER_BYTES = 64 * 2**20
 """An answer that goes on beyond this is cut by us: it would fill the memory."""
 
-_SERVER_ERROR = 500
+SERVER_ERROR = 500
+"""Servers often hang up after it without saying so: the connection is not used again."""
 
 
 class WireError(ConnectionError):
@@ -381,6 +382,6 @@ class Wire(asyncio.Protocol):
         exchange = self._pending.popleft()
         now_ns = time.monotonic_ns()
         exchange.completed_ns = now_ns
-        self._is_soured = exchange.status >= _SERVER_ERROR
+        self._is_soured = exchange.status >= SERVER_ERROR
         self.last_used_ns = now_ns
         exchange.wake()

@@ -39,14 +39,6 @@ def audit_of(
     return audit(folder / "reports", "--workload", str(path), *arguments)
 
 
-def document_of(folder: Path) -> dict[str, object]:
-    """Return audit.json of a run."""
-    document: dict[str, object] = json.loads(
-        (folder / "reports" / "audit.json").read_text()
-    )
-    return document
-
-
 @pytest.mark.power
 def test_exit_in_a_workload_is_no_pass(tmp_path: Path) -> None:
     """sys.exit(0) in an audit file must not end the command with 0."""
