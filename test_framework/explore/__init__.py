@@ -1,0 +1,59 @@
+"""Explore the schedules of an asyncio program: deterministic, replayable, shrunk.
+
+``explore(scenario)`` runs an async test under thousands of orders of its tasks, and
+says FOUND with the shortest schedule that breaks it, PROVEN when all orders were run,
+SAMPLED when some were, INCONCLUSIVE when the scenario cannot be explored.
+
+Not for data races between threads, nor for what happens inside of other processes.
+"""
+
+from test_framework.explore.execution import Failure
+from test_framework.explore.explorer import Outcome, explore, replay
+from test_framework.explore.loader import find_scenarios, load_scenario
+from test_framework.explore.report import (
+    Conclusion,
+    Line,
+    Progress,
+    Report,
+    Witness,
+    as_test,
+    write_test,
+)
+from test_framework.explore.scenario import Scenario, external, invariant
+from test_framework.explore.schedule import (
+    Cancel,
+    Disconnect,
+    Expire,
+    Fault,
+    Fidelity,
+    Raise,
+    Schedule,
+    Segment,
+)
+
+__all__ = [
+    "Cancel",
+    "Conclusion",
+    "Disconnect",
+    "Expire",
+    "Failure",
+    "Fault",
+    "Fidelity",
+    "Line",
+    "Outcome",
+    "Progress",
+    "Raise",
+    "Report",
+    "Scenario",
+    "Schedule",
+    "Segment",
+    "Witness",
+    "as_test",
+    "explore",
+    "external",
+    "find_scenarios",
+    "invariant",
+    "load_scenario",
+    "replay",
+    "write_test",
+]

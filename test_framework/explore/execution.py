@@ -1,0 +1,257 @@
+"""One run of a scenario under a scheduler and faults, judged.
+
+What counts as a failure: an exception or failed assertion of the scenario, a broken
+invariant, a deadlock, an exception that a task raised and nobody retrieved, an error
+told to the loop's handler, and a task left over that the first run did not leave.
+A cancellation that a fault caused is no failure.
+"""
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+
+from test_framework.core import UsageError
+from test_framework.explore.faults import FaultPlan, interposing
+from test_framework.explore.loop import (
+    EndlessError,
+    ExplorationLoop,
+    Hook,
+    RunOverError,
+    StalledError,
+)
+from test_framework.explore.scenario import CoroutineFunction
+from test_framework.explore.schedule import Cancel, Fault, Raise, Schedule
+from test_framework.explore.schedulers import Scheduler, segments_of
+from test_framework.explore.waits import Wait, cycle, is_foreign, short_path
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong in one run.
+
+    Attributes:
+        kind: ``assertion``, ``exception``, ``invariant``, ``deadlock``, ``endless``,
+            ``lost-exception``, ``loop-error``, ``task-left`` or ``foreign-canary``.
+        message: One sentence.
+        where: ``file:line`` in the program; empty when there is none.
+        details: Further lines, such as the wait-for graph.
+    """
+
+    kind: str
+    message: str
+    where: str = ""
+    details: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What makes two failures the same bug: kind and place."""
+        return self.kind, self.where
+
+
+class _Everything(frozenset[str]):
+    """Contains every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING = _Everything()
+"""What a first run may leave over: it sets the norm."""
+
+
+class BrokenInvariantError(RunOverError):
+    """Raised through the loop when an invariant does not hold after a step."""
+
+
+class Runner:
+    """Runs one scenario again and again.
+
+    Args:
+        main: Makes the coroutine of task 0.
+        loop: Where it runs; kept from run to run.
+
+    Attributes:
+        runs: How many runs were made.
+        usual_left: Names of the tasks that the first run left over.
+        watches: Whether invariants are looked for after each step.
+        struck: The faults of the last run that found their task waiting.
+    """
+
+    def __init__(self, main: CoroutineFunction, loop: ExplorationLoop) -> None:
+        self._main = main
+        self.loop = loop
+        self.runs = 0
+        self.usual_left: frozenset[str] = frozenset()
+        self.watches = True
+        self.struck: list[Fault] = []
+
+    def run(
+        self,
+        scheduler: Scheduler,
+        faults: tuple[Fault, ...] = (),
+        *,
+        after: Hook | None = None,
+    ) -> Failure | None:
+        """Make one run.
+
+        Args:
+            scheduler: Who goes next.
+            faults: What is done to tasks.
+            after: Also called after each step.
+
+        Returns:
+            What went wrong first, None when nothing did. ``loop`` keeps the order.
+
+        Raises:
+            UsageError: The scenario misuses the explorer.
+        """
+        loop = self.loop
+        self.runs += 1
+        before: Hook | None = None
+        hooks: list[Hook] = [] if after is None else [after]
+        loop.set_task_factory(None)
+        if faults:
+            plan = FaultPlan(loop, faults)
+            self.struck = plan.struck
+            before = plan.before
+            hooks.append(plan.after)
+            if any(isinstance(fault, Raise) for fault in faults):
+                loop.set_task_factory(interposing(loop))
+        if self.watches:
+            # Until a run shows that the scenario has no invariants.
+            hooks.append(self._check_invariants)
+        try:
+            loop.run(
+                self._main(),
+                scheduler.begin,
+                before=before,
+                after=_together(hooks),
+            )
+        except BaseException as exc:  # noqa: BLE001  # judged, and raised again if not of the scenario
+            failure = self._judge(exc, faults)
+        else:
+            failure = None
+        if loop.errors or loop.left or failure is None:
+            failure = failure or self._judge_rest()
+        return failure
+
+    def schedule(self, faults: tuple[Fault, ...] = ()) -> Schedule:
+        """Return the last run as a schedule."""
+        return Schedule(self.loop.fidelity, segments_of(self.loop), faults)
+
+    def _check_invariants(self, _: int) -> None:
+        for holds in self.loop.invariants:
+            try:
+                is_broken = holds() is False
+            except AssertionError as exc:
+                raise BrokenInvariantError(_first_line(exc)) from exc
+            if is_broken:
+                name = getattr(holds, "__qualname__", repr(holds))
+                raise BrokenInvariantError(f"{name} is False")
+
+    def _judge(self, exc: BaseException, faults: tuple[Fault, ...]) -> Failure | None:
+        match exc:
+            case BrokenInvariantError():
+                cause = exc.__cause__ or exc
+                return Failure("invariant", str(exc), where_raised(cause))
+            case StalledError(waits=waits):
+                return _deadlock(waits)
+            case EndlessError():
+                last = self.loop.name(max(self.loop.current, 0))
+                return Failure(
+                    "endless",
+                    f"The run did not end within {self.loop.max_steps:,} steps; "
+                    f"{last} was running.",
+                    exc.where,
+                )
+            case KeyboardInterrupt() | SystemExit() | UsageError():
+                raise exc
+            case asyncio.CancelledError():
+                if any(isinstance(fault, Cancel) for fault in faults):
+                    return None
+                return Failure("exception", "The scenario was cancelled from inside.")
+            case _:
+                pass
+        if type(exc).__name__ == "Skipped":
+            raise exc
+        kind = "assertion" if isinstance(exc, AssertionError) else "exception"
+        kind = getattr(exc, "failure_kind", kind)
+        message = _first_line(exc)
+        if kind == "exception":
+            message = f"{type(exc).__name__}: {message}"
+        where = where_raised(exc)
+        if kind == "assertion" and not message:
+            message = "The assertion is false."
+        return Failure(kind, message, where)
+
+    def _judge_rest(self) -> Failure | None:
+        loop = self.loop
+        for context in loop.errors:
+            exc = context.get("exception")
+            where = where_raised(exc) if exc is not None else ""
+            text = context.get("message", "error in the loop")
+            if exc is not None:
+                text = f"{text}: {type(exc).__name__}: {_first_line(exc)}"
+            return Failure("loop-error", text, where)
+        for number, task in enumerate(loop.tasks):
+            # What __del__ of a task looks at, without waiting for it to be collected.
+            if number and task._log_traceback and task.done():  # no public way
+                task._log_traceback = False
+                lost = None if task.cancelled() else task.exception()
+                if lost is not None:
+                    return Failure(
+                        "lost-exception",
+                        f"{loop.name(number)} raised {type(lost).__name__}: "
+                        f"{_first_line(lost)}, and nobody awaited it.",
+                        where_raised(lost),
+                    )
+        for number in loop.left:
+            name = loop.name(number)
+            if number and name not in self.usual_left:
+                return Failure(
+                    "task-left",
+                    f"{name} was still running when the scenario ended; in the order "
+                    "of plain asyncio it is not.",
+                )
+        return None
+
+
+def _together(hooks: list[Hook]) -> Hook | None:
+    if len(hooks) <= 1:
+        return hooks[0] if hooks else None
+
+    def call(number: int) -> None:
+        for hook in hooks:
+            hook(number)
+
+    return call
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).partition("\n")[0]
+
+
+def where_raised(exc: BaseException) -> str:
+    """Return ``file:line`` of the program's own frame that raised, else empty."""
+    best = ""
+    for frame, line in traceback.walk_tb(exc.__traceback__):
+        if not is_foreign(frame.f_code):
+            best = f"{short_path(frame.f_code.co_filename)}:{line}"
+    return best
+
+
+def _deadlock(waits: tuple[Wait, ...]) -> Failure:
+    ring = cycle(waits)
+    if ring:
+        names = " -> ".join(wait.task for wait in (*ring, ring[0]))
+        message = f"Deadlock: {names}."
+    else:
+        names = ", ".join(wait.task for wait in waits)
+        message = f"Deadlock: nothing can go; {names} wait for ever."
+    # The innermost waiter, not main that waits for everybody.
+    shown = ring or tuple(wait for wait in waits if wait.task != "main") or waits
+    details = []
+    for wait in waits:
+        held = f", held by {', '.join(wait.holders)}" if wait.holders else ""
+        details.append(f"{wait.task} waits {wait.what}{held}  at {wait.where}")
+    return Failure("deadlock", message, shown[0].where, tuple(details))

@@ -1,0 +1,238 @@
+"""Search the schedules of a scenario within a budget and say what that proves.
+
+The order of work: one run as plain asyncio would make it, twice, to see that the
+scenario is deterministic; a few fixed orders; every cancellation point when asked;
+then, in turns, random schedules (which find most bugs within tens of runs) and the
+enumeration of all of them (which ends small cases with a proof). What fails is run
+again, shrunk, and told in source lines.
+"""
+
+import contextlib
+import gc
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from test_framework.core import UsageError, fresh_seed
+from test_framework.explore.budget import seconds_of
+from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.guards import BlockedError, guarded
+from test_framework.explore.loader import reference_of
+from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
+from test_framework.explore.proof import prove
+from test_framework.explore.report import Conclusion, Listener, Report, Witness
+from test_framework.explore.scenario import CoroutineFunction, Scenario, main_of
+from test_framework.explore.schedule import Fidelity, Schedule
+from test_framework.explore.schedulers import Replay, Stock
+from test_framework.explore.search import FoundError, Options, Search, SettledError
+from test_framework.explore.story import Step, tell, traced
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect garbage only between runs, and never what was there before.
+
+    A collection in a run would call finalisers at points that no schedule decides.
+    """
+    was_enabled = gc.isenabled()
+    was_frozen = gc.get_freeze_count()
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not was_frozen:
+            gc.unfreeze()
+        if was_enabled:
+            gc.enable()
+
+
+def explore(
+    scenario: CoroutineFunction | Scenario[Any],
+    *,
+    users: int | None = None,
+    budget: str | float = "5s",
+    schedules: int | None = None,
+    fidelity: Fidelity | str = Fidelity.FIFO,
+    cancel: bool | str = False,
+    errors: tuple[str, ...] = (),
+    seed: int | None = None,
+    max_steps: int = MAX_STEPS,
+    progress: Listener | None = None,
+    reference: str | None = None,
+) -> Report:
+    """Search the schedules of a scenario for one that breaks it.
+
+    Args:
+        scenario: An async function without arguments that asserts what must hold, or a
+            ``Scenario``. Makes all its state anew in each run.
+        users: Users of a ``Scenario``.
+        budget: Wall time, such as ``"5s"`` or seconds; shrinking comes on top.
+        schedules: At most so many runs.
+        fidelity: ``fifo`` (what stock asyncio can do), ``await`` (every await may take
+            any time) or ``any``.
+        cancel: Cancel each task at each suspension, let its timeouts expire and its
+            client leave there; a pattern such as ``"user*"`` limits it to tasks.
+        errors: Names of exceptions with which waits for the world outside may end.
+        seed: Repeats an exploration.
+        max_steps: Steps after which a run counts as endless.
+        progress: Called about twice a second.
+        reference: ``PATH::NAME`` of the scenario where it cannot be told from it.
+
+    Returns:
+        What was found, proven or sampled; see ``Report``.
+
+    Raises:
+        UsageError: An argument is wrong.
+    """
+    main = main_of(scenario, users)
+    if isinstance(scenario, Scenario):
+        users = scenario.users if users is None else users
+    options = Options(
+        budget_s=seconds_of(budget),
+        schedules=schedules,
+        fidelity=_fidelity(fidelity),
+        cancel=cancel if isinstance(cancel, str) else "*" * cancel,
+        errors=tuple(errors),
+        seed=fresh_seed() if seed is None else seed,
+        max_steps=max_steps,
+        progress=progress,
+    )
+    if reference is None:
+        reference = reference_of(scenario)
+    search = Search(main, options)
+    with _without_collections(), guarded(search.loop) as guards:
+        try:
+            conclusion, claim, witness = _conclude(search, reference, users)
+        except BlockedError:
+            conclusion, claim, witness = Conclusion.INCONCLUSIVE, "", None
+        if guards.problem:
+            conclusion, claim, witness = Conclusion.INCONCLUSIVE, guards.problem, None
+    return Report(
+        conclusion=conclusion,
+        claim=claim,
+        seed=options.seed,
+        schedules=search.runs,
+        distinct=search.distinct,
+        unseen_mass=search.unseen_mass,
+        seconds=time.monotonic() - search.started,
+        notes=tuple(_notes(search)),
+        witness=witness,
+    )
+
+
+def _conclude(
+    search: Search, reference: str, users: int | None
+) -> tuple[Conclusion, str, Witness | None]:
+    try:
+        conclusion, claim = search.search()
+    except SettledError as exc:
+        return exc.conclusion, exc.claim, None
+    except FoundError as exc:
+        witness, why_not = prove(search, exc, reference=reference, users=users)
+        if witness is None:
+            return Conclusion.INCONCLUSIVE, why_not, None
+        switches = witness.schedule.switches
+        unit = "switch" if switches == 1 else "switches"
+        claim = (
+            f"after {witness.found_after:,} runs; shrunk to {switches} context {unit} "
+            f"in {witness.shrink_runs} runs."
+        )
+        return Conclusion.FOUND, claim, witness
+    return conclusion, claim, None
+
+
+def _notes(search: Search) -> Iterator[str]:
+    if search.jobs:
+        yield (
+            "Executor jobs ran as one step each; races between threads are not explored."
+        )
+    if search.endless:
+        yield (
+            f"{search.endless} runs were cut off at {search.loop.max_steps:,} steps: "
+            "some task spins while others wait for their turn."
+        )
+
+
+def _fidelity(fidelity: Fidelity | str) -> Fidelity:
+    try:
+        return Fidelity(fidelity)
+    except ValueError:
+        raise UsageError(
+            f"fidelity={fidelity!r}: expected one of {', '.join(Fidelity)}."
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay showed.
+
+    Attributes:
+        failure: What went wrong; None when nothing did.
+        parted: Index of the first segment that no longer fits; None when all did.
+        steps: Task, place and source line of every step.
+        schedule: What was followed.
+    """
+
+    failure: Failure | None
+    parted: int | None
+    steps: tuple[Step, ...]
+    schedule: Schedule
+
+    def text(self) -> str:
+        """Return the run as lines."""
+        lines = []
+        if self.failure is None:
+            lines.append("The schedule passes: nothing went wrong.")
+        else:
+            at = f"  at {self.failure.where}" if self.failure.where else ""
+            lines.append(f"{self.failure.kind}: {self.failure.message}{at}")
+            lines += [f"    {detail}" for detail in self.failure.details]
+        if self.parted is not None:
+            segment = self.schedule.segments[self.parted]
+            lines.append(
+                f"    The schedule no longer fits: at its entry {self.parted + 1} "
+                f"({segment.name} {segment.steps}) {segment.name} could not go. It was "
+                "followed as far as it goes."
+            )
+        for line in tell(list(self.steps), self.schedule.faults):
+            stop = f"{line.stop}  {line.code}" if line.stop else "to its end"
+            fault = f"   <- {line.fault}" if line.fault else ""
+            lines.append(f"    {line.task}  {line.steps}  {stop}{fault}")
+        return "\n".join(lines)
+
+
+def replay(
+    scenario: CoroutineFunction | Scenario[Any],
+    schedule: Schedule | str,
+    *,
+    users: int | None = None,
+) -> Outcome:
+    """Follow a schedule once.
+
+    Args:
+        scenario: What it is a schedule of.
+        schedule: A schedule, its text or its token.
+        users: Users of a ``Scenario``; those of the schedule when left out.
+
+    Raises:
+        UsageError: The schedule cannot be read or the scenario blocks the loop.
+    """
+    if isinstance(schedule, str):
+        schedule = Schedule.parse(schedule)
+    if users is None and isinstance(scenario, Scenario):
+        users = schedule.users
+    loop = ExplorationLoop(schedule.fidelity)
+    runner = Runner(main_of(scenario, users), loop)
+    runner.usual_left = EVERYTHING
+    follow = Replay(schedule.segments)
+    with _without_collections(), guarded(loop) as guards:
+        with contextlib.suppress(BlockedError):
+            traced(runner, Stock())
+            runner.usual_left = frozenset(loop.name(number) for number in loop.left)
+            failure, steps = traced(runner, follow, schedule.faults)
+        if guards.problem:
+            raise UsageError(guards.problem)
+    return Outcome(failure, follow.parted, tuple(steps), schedule)

@@ -1,0 +1,175 @@
+"""Strikes the faults of a schedule while a run goes: at the k-th suspension of a task.
+
+A task suspends once per step, so its k-th suspension is where its k-th step ends.
+Cancellation is tried there in two ways. As soon as the task waits, so that what it
+waits for is cancelled too; and late, when the answer has come and the task is about to
+take it, the case in which ``wait_for`` lost its result until 3.12 (gh-86296).
+"""
+
+import asyncio
+import builtins
+import importlib
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from test_framework.core import UsageError
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.schedule import Cancel, Disconnect, Expire, Fault, Raise
+from test_framework.explore.waits import frames_of, is_foreign
+
+_SLEEP = asyncio.sleep.__code__
+
+
+class FaultPlan:
+    """Strikes given faults in one run.
+
+    Args:
+        loop: The loop of the run.
+        faults: What to strike.
+
+    Attributes:
+        struck: The faults that found their task waiting, in order.
+    """
+
+    def __init__(self, loop: ExplorationLoop, faults: tuple[Fault, ...]) -> None:
+        self._loop = loop
+        self._by_point: dict[tuple[str, int], list[Fault]] = {}
+        for fault in faults:
+            self._by_point.setdefault((fault.task, fault.suspension), []).append(fault)
+        self._names = {fault.task for fault in faults}
+        self._counts: dict[int, int] = {}
+        self._late: dict[int, Fault] = {}
+        self.struck: list[Fault] = []
+
+    def before(self, number: int) -> None:
+        """Strike late faults: the task is about to go on."""
+        fault = self._late.pop(number, None)
+        if fault is not None:
+            task = self._loop.tasks[number]
+            if not task.done():
+                task.cancel()
+                self.struck.append(fault)
+
+    def after(self, number: int) -> None:
+        """Strike the faults of the suspension that the task just reached."""
+        loop = self._loop
+        task = loop.tasks[number]
+        if task.done():
+            return
+        count = self._counts[number] = self._counts.get(number, 0) + 1
+        for fault in self._by_point.get((loop.name(number), count), ()):
+            if isinstance(fault, Cancel) and fault.late:
+                self._late[number] = fault
+            elif strike(loop, task, fault):
+                self.struck.append(fault)
+
+
+def strike(loop: ExplorationLoop, task: asyncio.Task[Any], fault: Fault) -> bool:
+    """Do to a waiting task what a fault says; False when it does not apply."""
+    match fault:
+        case Cancel():
+            return task.cancel()
+        case Expire():
+            return loop.expire(task)
+        case Disconnect():
+            leave = loop.disconnects.get(task)
+            if leave is None:
+                return False
+            leave()
+            return True
+        case Raise(error=name):
+            return _answer_with(task, error_named(name))
+
+
+def error_named(name: str) -> BaseException:
+    """Make the exception that a schedule names: a builtin, or ``module:Name``.
+
+    Raises:
+        UsageError: There is no such exception.
+    """
+    module, _, attribute = name.rpartition(":")
+    try:
+        owner = importlib.import_module(module) if module else builtins
+        made = getattr(owner, attribute)(f"injected {attribute}")
+    except (ImportError, AttributeError, TypeError) as exc:
+        raise UsageError(
+            f"error {name!r} cannot be raised ({exc}): expected the name of a builtin "
+            "exception or 'module:Name' of one that takes a message."
+        ) from exc
+    if not isinstance(made, Exception):
+        raise UsageError(f"error {name!r} is not an exception: it makes {made!r}.")
+    return made
+
+
+def _answer_with(task: asyncio.Task[Any], error: BaseException) -> bool:
+    """Let what the task waits for fail, where it waits for the world outside.
+
+    Waiting for a lock, a queue or another task cannot fail by itself.
+    """
+    coroutine = task.get_coro()
+    frames = list(frames_of(coroutine))
+    if not frames or (is_foreign(frames[-1].f_code) and not _is_outside(frames)):
+        return False
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is None:
+        if isinstance(coroutine, Interposed):
+            coroutine.pending = error
+            return True
+        return False
+    if type(waiter) is not asyncio.Future or waiter.done():
+        return False
+    waiter.set_exception(error)
+    return True
+
+
+def _is_outside(frames: list[Any]) -> bool:
+    code = frames[-1].f_code
+    return code is _SLEEP or code.co_name in {"__sleep0", "external"}
+
+
+class Interposed(Coroutine[Any, Any, Any]):
+    """A coroutine into which an exception can be thrown at a bare yield.
+
+    Args:
+        inner: The coroutine it stands for.
+    """
+
+    def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
+        self._inner = inner
+        self.__name__ = getattr(inner, "__name__", type(inner).__name__)
+        self.pending: BaseException | None = None
+
+    @property
+    def cr_await(self) -> Any:
+        """Return the coroutine it stands for."""
+        return self._inner
+
+    def send(self, value: Any) -> Any:
+        """Go on, or raise what is pending at the await."""
+        if self.pending is not None:
+            error, self.pending = self.pending, None
+            return self._inner.throw(error)
+        return self._inner.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise at the await."""
+        self.pending = None
+        return self._inner.throw(*error)
+
+    def close(self) -> None:
+        """End the coroutine."""
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._inner.__await__()
+
+
+def interposing(loop: ExplorationLoop) -> Callable[..., asyncio.Task[Any]]:
+    """Return a task factory that lets faults raise at every await."""
+
+    def make(
+        _: object, coro: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        return asyncio.Task(Interposed(coro), loop=loop, **options)
+
+    return make

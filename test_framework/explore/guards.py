@@ -1,0 +1,133 @@
+"""What a scenario must not do under the explorer, noticed where it happens.
+
+``time.sleep`` blocks the loop, a thread runs when it likes, and a step that never
+ends would hang the search. While an exploration runs, the first two are refused at
+their line and a timer looks whether the loop still moves. Everything is put back
+afterwards.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.waits import is_foreign, place, source
+
+TICK_S = 0.5
+_STILL_TICKS = 3
+
+
+class BlockedError(SystemExit):
+    """Raised inside a step that does not end; a task passes it on at once."""
+
+
+class Guards:
+    """What was noticed during one exploration.
+
+    Attributes:
+        problem: The first misuse, as one sentence with line and cure; empty for none.
+    """
+
+    def __init__(self, loop: ExplorationLoop) -> None:
+        self._loop = loop
+        self._owner = threading.get_ident()
+        self._last: tuple[int, int] = (0, 0)
+        self._still = 0
+        self.problem = ""
+
+    def refuse(self, what: str, cure: str) -> None:
+        """Keep the first misuse and stop the step that commits it.
+
+        Raises:
+            BlockedError: Always.
+        """
+        frame = _caller()
+        if not self.problem:
+            self.problem = f"{place(frame)} ({source(frame)}) {what}. {cure}"
+        raise BlockedError(self.problem)
+
+    def tick(self, frame: FrameType | None) -> None:
+        """Look whether the loop has moved since the last tick.
+
+        Raises:
+            BlockedError: It has not for a while: the step is stopped.
+        """
+        now = (id(self._loop.order), len(self._loop.order))
+        self._still = self._still + 1 if now == self._last else 0
+        self._last = now
+        if self._still < _STILL_TICKS or not self._loop.tasks:
+            return
+        while frame is not None and (
+            is_foreign(frame.f_code) or not frame.f_code.co_filename.endswith(".py")
+        ):
+            frame = frame.f_back
+        blocked_s = TICK_S * _STILL_TICKS
+        if not self.problem:
+            self.problem = (
+                f"{place(frame)} ({source(frame)}) has not given up control for "
+                f"{blocked_s:.1f} s. Await something in the loop, or move the work to "
+                "asyncio.to_thread."
+            )
+        self._still = 0
+        raise BlockedError(self.problem)
+
+
+def _caller() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(2)  # the documented way to a caller's line
+    while frame is not None and (
+        is_foreign(frame.f_code) or frame.f_code.co_filename == threading.__file__
+    ):
+        frame = frame.f_back
+    return frame
+
+
+@contextmanager
+def guarded(loop: ExplorationLoop) -> Iterator[Guards]:
+    """Notice misuse of the loop meanwhile.
+
+    The look at a step that does not end needs the main thread, where signals arrive.
+    """
+    guards = Guards(loop)
+    clock: Any = time
+    sleep, start = clock.sleep, threading.Thread.start
+
+    def refused_sleep(seconds: float, /) -> None:
+        if threading.get_ident() != guards._owner:  # of this module
+            sleep(seconds)
+            return
+        guards.refuse(
+            f"calls time.sleep({seconds!r}), which stops every user",
+            "Await asyncio.sleep there; under the explorer its time is virtual.",
+        )
+
+    def refused_start(self: threading.Thread, *args: Any, **kwargs: Any) -> None:
+        if threading.get_ident() != guards._owner:  # of this module
+            start(self, *args, **kwargs)
+            return
+        guards.refuse(
+            f"starts the thread {self.name!r}, whose order no scheduler decides",
+            "Use asyncio.to_thread or run_in_executor, which the explorer runs as steps.",
+        )
+
+    clock.sleep = refused_sleep
+    threading.Thread.start = refused_start  # type: ignore[method-assign]  # put back below
+    is_main = threading.current_thread() is threading.main_thread()
+    old_handler: Any = None
+    if is_main:
+        old_handler = signal.signal(
+            signal.SIGALRM, lambda _signal, frame: guards.tick(frame)
+        )
+        signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
+    try:
+        yield guards
+    finally:
+        if is_main:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old_handler)
+        threading.Thread.start = start  # type: ignore[method-assign]  # as it was
+        clock.sleep = sleep

@@ -1,0 +1,806 @@
+"""An event loop whose every choice belongs to a scheduler; no selector, no threads.
+
+Tasks and futures are those of CPython, so ``timeout``, ``TaskGroup``, ``shield``,
+locks, queues and async generators run unchanged. What differs is who goes next:
+
+* ``await``: every ready task step may be delayed, so the scheduler picks among them.
+  Callbacks without a task (of ``gather``, of timers) run first and in order: shuffling
+  them produces states that no program of asyncio can reach.
+* ``fifo``: the ready queue is run in turns exactly as ``BaseEventLoop._run_once``
+  does; the scheduler only decides when events from outside arrive (executor jobs,
+  :func:`external` answers) and when a sleep elapses a little early because the loop
+  lagged. What this fidelity finds, stock asyncio can do.
+* ``any``: as ``await``, and timers and callbacks are choices too.
+
+Time is virtual: it jumps to the next deadline when nothing else can go. A sleep may
+also elapse while tasks are ready (in ``await`` at any moment, since a slow await of
+one user is a long time for another); a timeout may not, or every timeout of every
+program would fire. Deadlines keep their order in all fidelities.
+
+A loop is reused from run to run; nothing of one run is seen by the next.
+"""
+
+import asyncio
+import collections
+import contextvars
+import heapq
+import operator
+import sys
+import threading
+import weakref
+from asyncio import events
+from collections.abc import Callable, Coroutine
+from functools import cache
+from types import BuiltinFunctionType
+from typing import Any
+
+from test_framework.core import UsageError
+from test_framework.explore.names import NamedTasks, default_name
+from test_framework.explore.schedule import Fidelity
+from test_framework.explore.waits import Wait, own_frame, place, waits_of
+
+CONTINUE = -1
+"""Option in ``fifo``: run the queued turn, let nothing arrive."""
+
+CLOCK = -2
+"""Option: time passes until the next deadline."""
+
+LAG_S = 0.05
+"""Seconds that a loop may lag behind its timers in one run, in ``fifo``.
+
+A busy machine delays a loop that much; a program whose result depends on two timers
+this close to each other races.
+"""
+
+MAX_STEPS = 100_000
+"""Steps after which a run counts as endless."""
+
+Choose = Callable[[list[int]], int]
+"""Gets the numbers of what may go next, returns a position in that list."""
+
+Hook = Callable[[int], None]
+
+_sleep_is_over = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]  # how a sleep is told from a timeout
+_MAX_CLEANUP_STEPS = 10_000
+
+
+class RunOverError(Exception):
+    """Raised when a run ends before the scenario does; never raised itself."""
+
+
+class StalledError(RunOverError):
+    """Raised when nothing can go and the scenario is not over: a deadlock.
+
+    Attributes:
+        waits: Who waits for what, taken before the run was cleaned up.
+    """
+
+    def __init__(self) -> None:
+        """Start without waits; the loop fills them in."""
+        super().__init__("nothing can go")
+        self.waits: tuple[Wait, ...] = ()
+
+
+class EndlessError(RunOverError):
+    """Raised when a run exceeds its steps: a livelock, or work without end.
+
+    Attributes:
+        where: ``file:line`` at which the last task to run is suspended.
+    """
+
+    where = ""
+
+
+class Entry:
+    """A handle: one callback that waits for its turn."""
+
+    __slots__ = (
+        "args",
+        "callback",
+        "context",
+        "deadline",
+        "is_cancelled",
+        "label",
+        "owner",
+    )
+
+    # Set for timers and for events from outside only.
+    deadline: float
+    label: str
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        owner: int,
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.owner = owner
+        self.is_cancelled = False
+
+    def run(self) -> None:
+        """Run the callback unless it was cancelled."""
+        if not self.is_cancelled:
+            self.callback(*self.args)
+
+    def cancel(self) -> None:
+        """Never run the callback."""
+        self.is_cancelled = True
+        self.args = ()
+
+    def cancelled(self) -> bool:
+        """Tell whether it was cancelled."""
+        return self.is_cancelled
+
+    def when(self) -> float:
+        """Return the deadline of a timer, seconds of virtual time."""
+        return self.deadline
+
+
+@cache
+def _step_type() -> type:
+    """Return the type of the callable by which a C task schedules its next step."""
+    kinds: list[type] = []
+
+    class Catcher:
+        def get_debug(self) -> bool:
+            return False
+
+        def call_soon(self, callback: Any, *_: Any, **__: Any) -> None:
+            kinds.append(type(callback))
+
+    async def nothing() -> None:
+        pass
+
+    catcher: Any = Catcher()
+    coroutine = nothing()
+    task = asyncio.Task(coroutine, loop=catcher)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # it never runs, on purpose
+    coroutine.close()
+    return kinds[0]
+
+
+STEP = _step_type()
+"""Type of the callable by which a C task schedules its next step."""
+
+
+# Sockets, signals and processes are not there; a loop without them is not abstract.
+_Base: Any = asyncio.AbstractEventLoop
+
+
+class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
+    """Runs one scenario after the other under schedulers.
+
+    Args:
+        fidelity: Which orders are possible.
+        max_steps: Steps of a run before it counts as endless.
+
+    Attributes:
+        order: Owner of every step so far; in ``fifo`` of every arrival and contested
+            turn.
+        errors: Contexts given to ``call_exception_handler``.
+        left: Numbers of tasks that were not done when main was.
+        jobs: Executor jobs run so far.
+        invariants: What must hold after every step.
+        disconnects: How the client of a request goes away, by task of the request.
+        stranger: Name of a foreign thread that called in; None when none did.
+        choices: Decisions with more than one option so far.
+    """
+
+    def __init__(
+        self, fidelity: Fidelity = Fidelity.AWAIT, *, max_steps: int = MAX_STEPS
+    ) -> None:
+        self.fidelity = fidelity
+        self.max_steps = max_steps
+        self._is_fifo = fidelity is Fidelity.FIFO
+        self._is_any = fidelity is Fidelity.ANY
+        self._thread = threading.get_ident()
+        self._handler: Callable[[Any, dict[str, Any]], object] | None = None
+        self._task_factory: Any = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.order: list[int] = []
+        self.forget_tasks()
+        # After the tasks: futures that die with them report to the old list.
+        self.errors: list[dict[str, Any]] = []
+        self.left: list[int] = []
+        self.invariants: list[Callable[[], object]] = []
+        self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        self.jobs = 0
+        self.choices = 0
+        self._callbacks: collections.deque[Entry] = collections.deque()
+        # Context, callback and arguments of each option.
+        self._ready: list[tuple[Any, Any, tuple[Any, ...]]] = []
+        self._options: list[int] = []
+        self._externals: list[Entry] = []
+        self._timers: list[tuple[float, int, bool, Entry]] = []
+        self._due: list[Entry] = []
+        self._now = 0.0
+        self._lag_left = LAG_S
+        self._timer_count = 0
+        self._generators: weakref.WeakSet[Any] | None = None
+        self._job_context: contextvars.Context | None = None
+        self.stranger: str | None = None
+
+    # -- what asyncio asks of a loop ----------------------------------------------
+
+    def time(self) -> float:
+        """Return the virtual time, seconds since the run began."""
+        return self._now
+
+    def get_debug(self) -> bool:
+        """Return False: debug mode formats every handle."""
+        return False
+
+    def is_running(self) -> bool:
+        """Return True."""
+        return True
+
+    def is_closed(self) -> bool:
+        """Return False."""
+        return False
+
+    def call_soon(
+        self,
+        callback: Any,
+        *args: Any,
+        context: Any = None,
+    ) -> Entry | None:
+        """Queue a callback; a step of a task becomes an option of the scheduler."""
+        kind = type(callback)
+        if kind is STEP or (
+            kind is BuiltinFunctionType and callback.__name__ == "task_wakeup"
+        ):
+            task = callback.__self__
+            number = self._numbers.get(task)
+            if number is None:
+                number = self._register(task)
+            if not self._is_fifo:
+                # A task keeps no handle of its steps, so none is made.
+                self._ready.append((context, callback, args))
+                self._options.append(number)
+                return None
+            entry = Entry(callback, args, context, number)
+            self._callbacks.append(entry)
+            return entry
+        if context is None:
+            context = contextvars.copy_context()
+        entry = Entry(callback, args, context, self.current)
+        if self._is_any:
+            self._ready.append((context, entry.run, ()))
+            self._options.append(self.current)
+        else:
+            self._callbacks.append(entry)
+        return entry
+
+    def call_soon_threadsafe(
+        self,
+        callback: Any,
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Entry | None:
+        """Queue a callback; from another thread it is noted, for no order is ours."""
+        if threading.get_ident() != self._thread:
+            self.stranger = threading.current_thread().name
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Any,
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Entry:
+        """Queue a callback for ``delay`` seconds of virtual time from now."""
+        return self._add_timer(self._now + delay, callback, args, context, exact=False)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Any,
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Entry:
+        """Queue a callback for an instant of virtual time."""
+        return self._add_timer(when, callback, args, context, exact=True)
+
+    def _add_timer(
+        self,
+        when: float,
+        callback: Any,
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+        *,
+        exact: bool,
+    ) -> Entry:
+        if context is None:
+            context = contextvars.copy_context()
+        entry = Entry(callback, args, context, self.current)
+        entry.deadline = when
+        if when <= self._now:
+            # No clock is needed: it is due in the next turn of any loop.
+            (self._due if self._is_fifo else self._callbacks).append(entry)
+            return entry
+        # Ties by age: the heap of asyncio leaves them open, and so a program that
+        # depends on them would depend on luck.
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, exact, entry))
+        return entry
+
+    def _timer_handle_cancelled(self, handle: Entry) -> None:
+        """Do nothing: cancelled timers are dropped when they come up."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this loop."""
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self, coro: Coroutine[Any, Any, Any], *, name: object = None, **options: Any
+    ) -> asyncio.Task[Any]:
+        """Start a task; its number is the count of tasks before it."""
+        number = len(self.tasks)
+        if self._task_factory is not None:
+            task: asyncio.Task[Any] = self._task_factory(self, coro, **options)
+            task.set_name(default_name(number) if name is None else str(name))
+        else:
+            task = asyncio.Task(
+                coro,
+                loop=self,
+                name=default_name(number) if name is None else str(name),
+                **options,
+            )
+        if task not in self._numbers:
+            # An eager task that has not been queued, or was already finished.
+            self._register(task)
+        return task
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Use ``factory(loop, coro, **options)`` for tasks of this run."""
+        self._task_factory = factory
+
+    def get_task_factory(self) -> Any:
+        """Return the factory, None for plain tasks."""
+        return self._task_factory
+
+    def set_exception_handler(
+        self,
+        handler: Callable[[Any, dict[str, Any]], object] | None,
+    ) -> None:
+        """Take the handler of the program; errors are collected as well."""
+        self._handler = handler
+
+    def get_exception_handler(self) -> Any:
+        """Return the handler of the program."""
+        return self._handler
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Collect what went wrong outside of any awaiting task."""
+        self.errors.append(context)
+        if self._handler is not None:
+            self._handler(self, context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Do nothing more: the error was collected."""
+
+    def run_in_executor(
+        self,
+        executor: Any,  # noqa: ARG002  # the signature of the base
+        func: Callable[..., Any],
+        *args: Any,
+    ) -> asyncio.Future[Any]:
+        """Queue a job; it runs as one step when the scheduler lets it."""
+        future = self.create_future()
+        entry = Entry(
+            self._run_job, (future, func, args), contextvars.Context(), self.current
+        )
+        self._add_external(entry, getattr(func, "__qualname__", "job"))
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the signature of the base
+        """Do nothing: there are no threads."""
+
+    def set_default_executor(self, executor: Any) -> None:
+        """Do nothing: jobs run as steps."""
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close the async generators that the program left open."""
+        while self._generators:
+            await self._generators.pop().aclose()
+
+    def add_signal_handler(self, *_: Any) -> None:
+        """Do nothing: no signal is an event of a schedule."""
+
+    def remove_signal_handler(self, *_: Any) -> bool:
+        """Do nothing."""
+        return False
+
+    # -- events from outside --------------------------------------------------------
+
+    def external_event(self, label: str) -> asyncio.Future[None]:
+        """Return a future that is done when the scheduler says so.
+
+        Args:
+            label: What the world outside is asked for; shown in witnesses.
+        """
+        future = self.create_future()
+        entry = Entry(
+            _sleep_is_over, (future, None), contextvars.Context(), self.current
+        )
+        self._add_external(entry, label)
+        return future
+
+    def _add_external(self, entry: Entry, label: str) -> None:
+        entry.label = label
+        if self._is_fifo:
+            self._externals.append(entry)
+        else:
+            self._ready.append((entry.context, entry.callback, entry.args))
+            self._options.append(entry.owner)
+
+    def _run_job(
+        self,
+        future: asyncio.Future[Any],
+        func: Callable[..., Any],
+        args: Any,
+    ) -> None:
+        self.jobs += 1
+        if self._job_context is None:
+            # One thread of a pool keeps its context from job to job.
+            self._job_context = contextvars.Context()
+        events._set_running_loop(None)
+        try:
+            result = self._job_context.run(func, *args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001  # it goes to whoever awaits the job
+            if not future.cancelled():
+                future.set_exception(exc)
+        else:
+            if not future.cancelled():
+                future.set_result(result)
+        finally:
+            events._set_running_loop(self)
+
+    # -- running --------------------------------------------------------------------
+
+    def run(
+        self,
+        main: Coroutine[Any, Any, Any],
+        begin: Callable[["ExplorationLoop"], Choose],
+        *,
+        before: Hook | None = None,
+        after: Hook | None = None,
+    ) -> Any:
+        """Run a coroutine to its end and clean up after it.
+
+        Args:
+            main: The scenario; becomes task 0.
+            begin: Makes the function that is called at every decision with more than
+                one option.
+            before: Called with the number of a task before each of its steps.
+            after: Called with the number of a task after each of its steps.
+
+        Returns:
+            What ``main`` returned.
+
+        Raises:
+            StalledError: Nothing can go and main is not done.
+            EndlessError: The run exceeded ``max_steps``.
+        """
+        self._reset()
+        choose = begin(self)
+        running = events._get_running_loop()
+        events._set_running_loop(self)
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(self._first_iteration, self._finalise)
+        try:
+            task = self.create_task(main)
+            drive = self._drive_turns if self._is_fifo else self._drive_steps
+            while not drive(task, choose, before, after):
+                pass
+            return task.result()
+        except StalledError as exc:
+            exc.waits = waits_of(self)
+            raise
+        except EndlessError as exc:
+            exc.where = place(own_frame(self.tasks[max(self.current, 0)].get_coro()))
+            raise
+        finally:
+            self._clean_up()
+            sys.set_asyncgen_hooks(*hooks)
+            events._set_running_loop(running)
+
+    def _drive_steps(
+        self,
+        main: asyncio.Task[Any],
+        choose: Choose,
+        before: Hook | None,
+        after: Hook | None,
+    ) -> bool:
+        """Run steps until main is done; False when a callback raised: call again."""
+        callbacks, ready, options, order = (
+            self._callbacks,
+            self._ready,
+            self._options,
+            self.order,
+        )
+        timers = self._timers
+        entry = None
+        try:
+            while len(order) < self.max_steps:
+                while callbacks:
+                    entry = callbacks.popleft()
+                    if not entry.is_cancelled:
+                        self.current = entry.owner
+                        entry.context.run(entry.callback, *entry.args)
+                if timers and self._may_elapse_early():
+                    options.append(CLOCK)
+                    self.choices += len(options) > 1
+                    position = choose(options) if len(options) > 1 else 0
+                    options.pop()
+                    if position == len(options):
+                        order.append(CLOCK)
+                        self._fire()
+                        continue
+                elif len(options) > 1:
+                    self.choices += 1
+                    position = choose(options)
+                elif options:
+                    position = 0
+                else:
+                    self._wait_for_clock()
+                    continue
+                number = options.pop(position)
+                context, callback, args = ready.pop(position)
+                order.append(number)
+                self.current = number
+                if before is not None:
+                    before(number)
+                context.run(callback, *args)
+                if after is not None:
+                    after(number)
+                if number == 0 and main.done():
+                    return True
+        except (SystemExit, KeyboardInterrupt, RunOverError):
+            raise
+        except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
+            self._tell(exc, entry)
+            return False
+        raise EndlessError
+
+    def _drive_turns(
+        self,
+        main: asyncio.Task[Any],
+        choose: Choose,
+        before: Hook | None,
+        after: Hook | None,
+    ) -> bool:
+        """Run turns until main is done; False when a callback raised: call again."""
+        queue = self._callbacks
+        entry = None
+        steps = 0
+        try:
+            while steps < self.max_steps:
+                self._let_arrive(choose)
+                for _ in range(len(queue)):
+                    entry = queue.popleft()
+                    if entry.is_cancelled:
+                        continue
+                    steps += 1
+                    number = self.current = entry.owner
+                    is_step = getattr(entry.callback, "__self__", None) in self._numbers
+                    if is_step and before is not None:
+                        before(number)
+                    entry.context.run(entry.callback, *entry.args)
+                    if is_step and after is not None:
+                        after(number)
+                    if main.done():
+                        return True
+        except (SystemExit, KeyboardInterrupt, RunOverError):
+            raise
+        except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
+            self._tell(exc, entry)
+            return False
+        raise EndlessError
+
+    def _let_arrive(self, choose: Choose) -> None:
+        """Between two turns: let events arrive, in an order of the scheduler.
+
+        As in ``BaseEventLoop._run_once``: first what the selector has, then the timers
+        that are due. So after a timer nothing arrives before the next turn.
+        """
+        queue, externals, due = self._callbacks, self._externals, self._due
+        timers_came = False
+        while True:
+            options = [CONTINUE] if queue or due else []
+            if not timers_came:
+                options += [entry.owner for entry in externals]
+            if self._timers and self._may_elapse_early(is_idle=not queue and not due):
+                options.append(CLOCK)
+            if not options:
+                raise StalledError
+            position = 0
+            if len(options) > 1:
+                self.choices += 1
+                position = choose(options)
+            number = options[position]
+            if len(options) > 1 or number != CONTINUE:
+                self.order.append(number)
+            if number >= 0:
+                queue.append(externals.pop(position - (options[0] == CONTINUE)))
+                continue
+            queue.extend(due)
+            due.clear()
+            if number == CONTINUE:
+                return
+            timers_came = True
+            self._fire()
+
+    def _may_elapse_early(self, *, is_idle: bool = False) -> bool:
+        """Tell whether the next timer may fire although tasks are ready."""
+        timers = self._timers
+        while timers and timers[0][3].is_cancelled:
+            heapq.heappop(timers)
+        if not timers:
+            return False
+        if self._is_fifo:
+            return is_idle or timers[0][0] - self._now <= self._lag_left
+        return self._is_any or timers[0][3].callback is _sleep_is_over
+
+    def _wait_for_clock(self) -> None:
+        """Nothing is ready: let time pass until a timer fires."""
+        timers = self._timers
+        while timers and timers[0][3].is_cancelled:
+            heapq.heappop(timers)
+        if not timers:
+            raise StalledError
+        self._fire()
+
+    def _fire(self) -> None:
+        """Let time pass to the next deadline and queue what is due there."""
+        timers = self._timers
+        while timers:
+            when, _, exact, entry = heapq.heappop(timers)
+            if entry.is_cancelled:
+                continue
+            if when > self._now:
+                if self._is_fifo and self._callbacks:
+                    self._lag_left -= when - self._now
+                self._now = when
+            self._callbacks.append(entry)
+            # Deadlines given as the same instant are due together in every loop;
+            # equal delays are not, for two clock readings differ.
+            if not (exact and timers and timers[0][2] and timers[0][0] == when):
+                return
+
+    def expire(self, task: asyncio.Task[Any]) -> bool:
+        """Let time pass until a timeout armed by ``task`` fires; False if there is none.
+
+        Everything due before it fires too, as on a loop that was blocked that long.
+        """
+        waiter = getattr(task, "_fut_waiter", None)
+        wanted = None
+        for timer in sorted(self._timers, key=operator.itemgetter(0, 1)):
+            entry = timer[3]
+            owner = getattr(entry.callback, "__self__", None)
+            is_timeout = (
+                isinstance(owner, asyncio.Timeout)
+                and getattr(owner, "_task", None) is task
+            )
+            # wait_for of 3.11 arms a plain timer that releases the waiter.
+            is_wait = entry.callback is not _sleep_is_over and waiter in entry.args
+            if not entry.is_cancelled and (is_timeout or is_wait):
+                wanted = entry
+                break
+        if wanted is None:
+            return False
+        while wanted not in self._callbacks:
+            self._fire()
+        return True
+
+    def _tell(self, exc: BaseException, entry: Entry | None) -> None:
+        callback = entry.callback if entry is not None else None
+        self.call_exception_handler(
+            {"message": f"Exception in callback {callback!r}", "exception": exc}
+        )
+
+    def _first_iteration(self, generator: Any) -> None:
+        if self._generators is None:
+            self._generators = weakref.WeakSet()
+        self._generators.add(generator)
+
+    def _finalise(self, generator: Any) -> None:
+        if self._generators is not None:
+            self._generators.discard(generator)
+        self.call_soon(self.create_task, generator.aclose())
+
+    def _clean_up(self) -> None:
+        """Cancel what is left of the run, as ``asyncio.run`` does."""
+        for number, task in enumerate(self.tasks):
+            if not task.done():
+                self.left.append(number)
+        if self.left:
+            for number in self.left:
+                self.tasks[number].cancel()
+            self._drain()
+        if self._generators:
+            closing = self.create_task(self.shutdown_asyncgens())
+            self._drain()
+            closing.cancel()
+        for task in self.tasks:
+            if not task.done():
+                # It resisted cancellation; its destruction is no news.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch
+        self._numbers = {}
+
+    def _drain(self) -> None:
+        """Run what is ready, in order, within bounds."""
+        for _ in range(_MAX_CLEANUP_STEPS):
+            entry = None
+            if self._callbacks:
+                entry = self._callbacks.popleft()
+                context, callback, args = entry.context, entry.run, ()
+            elif self._ready:
+                context, callback, args = self._ready.pop(0)
+                self._options.pop(0)
+            elif self._externals:
+                entry = self._externals.pop(0)
+                context, callback, args = entry.context, entry.run, ()
+            else:
+                return
+            try:
+                context.run(callback, *args)
+            except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
+                self._tell(exc, entry)
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(*_: object, **__: object) -> Any:
+        raise UsageError(
+            f"loop.{name} was called, but with io='sim' there is no real I/O. Stand "
+            "external() in for it, or explore with io='gate'."
+        )
+
+    return refuse
+
+
+for _name in (
+    "add_reader",
+    "add_writer",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "getaddrinfo",
+    "sock_accept",
+    "sock_connect",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_sendall",
+    "start_tls",
+    "subprocess_exec",
+    "subprocess_shell",
+):
+    setattr(ExplorationLoop, _name, _refused(_name))
+
+
+def require_loop() -> ExplorationLoop:
+    """Return the running exploration loop.
+
+    Raises:
+        UsageError: The code does not run under the explorer.
+    """
+    loop = events._get_running_loop()
+    if not isinstance(loop, ExplorationLoop):
+        raise UsageError(
+            f"{loop!r} is running, not the loop of the explorer. Call this inside "
+            "of a scenario that explore() or @pytest.mark.explore runs."
+        )
+    return loop

@@ -1,0 +1,225 @@
+"""What an exploration concludes, and the proof when it found something."""
+
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from test_framework.core import UsageError, Verdict
+from test_framework.explore.execution import Failure
+from test_framework.explore.schedule import Schedule
+
+
+class Conclusion(enum.StrEnum):
+    """The four things an exploration can say; none of them is a plain "holds"."""
+
+    FOUND = "FOUND"
+    PROVEN = "PROVEN"
+    SAMPLED = "SAMPLED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the house: what was only sampled showed nothing wrong."""
+        return {
+            Conclusion.FOUND: Verdict.INVALID,
+            Conclusion.PROVEN: Verdict.VALID,
+            Conclusion.SAMPLED: Verdict.VALID,
+            Conclusion.INCONCLUSIVE: Verdict.UNKNOWN,
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A stretch of the witness: one task goes on.
+
+    Attributes:
+        task: Path name, ``turns`` or ``clock``.
+        steps: How many steps.
+        start: ``file:line`` where it was suspended before; empty at its start.
+        stop: ``file:line`` where it gave up control; empty when it ended.
+        code: The source line at ``stop``.
+        fault: What was done to it there; empty for nothing.
+    """
+
+    task: str
+    steps: int
+    start: str
+    stop: str
+    code: str
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """The shortest schedule known to fail, and what fails.
+
+    Attributes:
+        schedule: Repeats it.
+        failure: What went wrong.
+        story: The schedule with source lines.
+        users: Users of the scenario; None for a plain test.
+        found_after: Runs until the first failure, that one included.
+        shrink_runs: Runs spent on shrinking.
+        is_confirmed: The stock loop fails the same way; None when that was not tried
+            (fidelities other than ``fifo``, real I/O).
+        scenario: ``PATH::NAME`` of the scenario; empty when it has none.
+    """
+
+    schedule: Schedule
+    failure: Failure
+    story: tuple[Line, ...]
+    users: int | None
+    found_after: int
+    shrink_runs: int
+    is_confirmed: bool | None
+    scenario: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats the failing run."""
+        return f"isolation-audit replay {self.schedule.token()}"
+
+    def text(self) -> str:
+        """Return the proof as lines: what fails, how it comes to that, how to repeat."""
+        failure = self.failure
+        at = f"  at {failure.where}" if failure.where else ""
+        lines = [f"{failure.kind}: {failure.message}{at}"]
+        lines += [f"    {detail}" for detail in failure.details]
+        width = max((len(line.task) for line in self.story), default=0)
+        for line in self.story:
+            unit = "step" if line.steps == 1 else "steps"
+            stop = f"{line.stop}  {line.code}" if line.stop else "to its end"
+            fault = f"   <- {line.fault}" if line.fault else ""
+            lines.append(
+                f"    {line.task:<{width}}  {line.steps} {unit:<5}  {stop}{fault}"
+            )
+        if self.is_confirmed:
+            lines.append("    The loop of plain asyncio fails the same way.")
+        elif self.is_confirmed is False:
+            lines.append(
+                "    The loop of plain asyncio did not fail this way: please report it."
+            )
+        elif self.schedule.fidelity == "await":
+            lines.append("    Fidelity await: every await may take any time.")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of one exploration.
+
+    Attributes:
+        conclusion: What it says.
+        claim: One sentence that says how far that goes.
+        seed: Repeats the exploration.
+        schedules: Runs made, shrinking and replays not counted.
+        distinct: Different orders among them.
+        unseen_mass: Estimated share of orders not seen (Good-Turing: orders seen once
+            by runs drawn); None when nothing was drawn.
+        seconds: Wall time.
+        tracked: What accesses were tracked; empty when none.
+        notes: What a reader must know, such as jobs of executors.
+        witness: The proof, when FOUND.
+    """
+
+    conclusion: Conclusion
+    claim: str
+    seed: int
+    schedules: int
+    distinct: int
+    unseen_mass: float | None
+    seconds: float
+    tracked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    witness: Witness | None = None
+
+    @property
+    def verdict(self) -> Conclusion:
+        """The conclusion, by the word that other rooms use."""
+        return self.conclusion
+
+    def text(self) -> str:
+        """Return the report as lines for a terminal."""
+        lines = [f"{self.conclusion}  {self.claim}"]
+        if self.witness is not None:
+            lines.append(self.witness.text())
+            if self.witness.scenario:
+                lines.append(f"    Replay  {self.witness.command}")
+        lines += [f"    Note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long exploration has come.
+
+    Attributes:
+        schedules: Runs so far.
+        distinct: Different orders so far.
+        since_new_s: Seconds since the last new order.
+        left_s: Seconds of the budget that are left.
+    """
+
+    schedules: int
+    distinct: int
+    since_new_s: float
+    left_s: float
+
+
+Listener = Callable[[Progress], object]
+
+
+def write_test(witness: Witness, path: Path) -> Path:
+    """Write a pytest file that fails while the bug is there and passes without it.
+
+    Raises:
+        UsageError: The scenario cannot be imported from a file.
+    """
+    path.write_text(as_test(witness), encoding="utf-8")
+    return path
+
+
+_TEST = '''"""{kind}: {message}
+
+Found by the explorer; fails while the bug is there.
+"""
+
+from test_framework.explore import load_scenario, replay
+
+SCHEDULE = """\\
+{schedule}"""
+
+
+def test_{name}_stays_mended():
+    """{name} survives the order that once broke it."""
+    outcome = replay(load_scenario({scenario!r}), SCHEDULE{users})
+
+    assert outcome.failure is None, outcome.text()
+'''
+
+
+def as_test(witness: Witness) -> str:
+    """Return the text that :func:`write_test` writes.
+
+    Raises:
+        UsageError: The scenario cannot be imported from a file.
+    """
+    if not witness.scenario:
+        raise UsageError(
+            "The scenario is a local function or takes fixtures, so a test of its own "
+            "cannot import it. Move it to the top of a module, or replay it with "
+            "pytest --explore-replay."
+        )
+    name = re.sub(r"\W+", "_", witness.scenario.rpartition("::")[2])
+    # The message may hold quotes and backslashes of the program.
+    message = witness.failure.message.replace("\\", "/").replace('"', "'")
+    return _TEST.format(
+        kind=witness.failure.kind,
+        message=message,
+        schedule=witness.schedule.text(),
+        name=name.removeprefix("test_"),
+        scenario=witness.scenario,
+        users="" if witness.users is None else f", users={witness.users}",
+    )

@@ -1,0 +1,128 @@
+"""What is explored: an async test, or users on one state with a check at the end.
+
+A coroutine function is a scenario by itself: its assertions are the check. Where
+tasks may be cancelled the assertions after ``gather`` are not reached; then a
+``Scenario`` is better, whose check always runs, or ``invariant`` inside of the test.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from test_framework.core import UsageError
+from test_framework.explore.schedule import Fidelity
+
+State = TypeVar("State")
+CoroutineFunction = Callable[[], Coroutine[Any, Any, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario(Generic[State]):
+    """Users that do the same thing to one state.
+
+    Attributes:
+        setup: Makes the state of one run; sync or async.
+        user: What one user does, given the state and the number of the user.
+        check: Raises ``AssertionError`` when the state at the end is wrong.
+        users: How many users.
+    """
+
+    setup: Callable[[], State | Awaitable[State]]
+    user: Callable[[State, int], Coroutine[Any, Any, object]]
+    check: Callable[[State], object] | None = None
+    users: int = 2
+
+
+def main_of(
+    scenario: "CoroutineFunction | Scenario[Any]", users: int | None
+) -> CoroutineFunction:
+    """Return the coroutine function that is task 0 of every run.
+
+    Raises:
+        UsageError: ``scenario`` is neither, or the users make no sense.
+    """
+    if isinstance(scenario, Scenario):
+        count = scenario.users if users is None else users
+        if count < 1:
+            raise UsageError(f"users={count}: at least one user is needed.")
+        return _crowd(scenario, count)
+    if users is not None:
+        raise UsageError(
+            f"users={users} was given with a plain test, which starts its users itself. "
+            "Pass Scenario(setup, user, check), or leave users out."
+        )
+    if not inspect.iscoroutinefunction(scenario):
+        raise UsageError(
+            f"{scenario!r} is not a scenario: expected an async function without "
+            "arguments, or a Scenario(setup, user, check)."
+        )
+    return scenario
+
+
+def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
+    async def main() -> None:
+        state = scenario.setup()
+        if inspect.isawaitable(state):
+            state = await state
+        tasks = [
+            asyncio.create_task(_arrive(scenario.user, state, n), name=f"user[{n}]")
+            for n in range(count)
+        ]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(
+                result, asyncio.CancelledError
+            ):
+                raise result
+        if scenario.check is not None:
+            scenario.check(state)
+
+    return main
+
+
+async def _arrive(
+    user: Callable[[Any, int], Coroutine[Any, Any, object]],
+    state: Any,
+    number: int,
+) -> None:
+    # In fifo users would start in order of their numbers; requests do not.
+    loop = asyncio.get_running_loop()
+    if getattr(loop, "fidelity", None) is Fidelity.FIFO:
+        await external("arrival")
+    await user(state, number)
+
+
+async def external(label: str = "answer") -> None:
+    """Wait for the world outside: a database, a socket, a human.
+
+    Under the explorer the answer comes whenever the scheduler says, in every fidelity;
+    elsewhere it is ``asyncio.sleep(0)``.
+
+    Args:
+        label: What is asked for; shown in witnesses.
+    """
+    loop = asyncio.get_running_loop()
+    event = getattr(loop, "external_event", None)
+    if event is None:
+        await asyncio.sleep(0)
+    else:
+        await event(label)
+
+
+def invariant(holds: Callable[[], object]) -> None:
+    """Check something after every step of the run from now on.
+
+    Args:
+        holds: Returns ``False`` or raises ``AssertionError`` when it is broken; must
+            not await and must change nothing. Without the explorer it is called once.
+
+    Raises:
+        AssertionError: It does not hold now, and the explorer is not running.
+    """
+    registered = getattr(asyncio.get_running_loop(), "invariants", None)
+    if registered is not None:
+        registered.append(holds)
+    elif holds() is False:
+        raise AssertionError(f"invariant {holds!r} does not hold")

@@ -1,0 +1,280 @@
+"""Policies that decide who goes next: fixed, random, PCT, POS, URW, replay.
+
+A scheduler is asked once per run for a function that picks a position among the
+options. All random ones draw from one stream for a whole exploration, so a run is
+repeated from its recorded schedule and never from a seed of its own.
+
+* ``Uniform`` picks any option with equal odds.
+* ``Pct`` gives tasks distinct random priorities and demotes the running one at
+  ``depth - 1`` random steps; a bug of that depth is hit with probability at least
+  1/(n k^(depth-1)) (Burckhardt et al., ASPLOS 2010).
+* ``Pos`` gives every pending step a priority of its own (Yuan et al., CAV 2018),
+  here without knowledge of races.
+* ``Urw`` picks a task with odds proportional to the steps it has left, which makes all
+  interleavings equally likely when the counts are right (Zhao et al., ASPLOS 2025:
+  "selectively uniform random walk"). The counts come from earlier runs.
+"""
+
+import random
+from collections import Counter
+from typing import Protocol
+
+from test_framework.explore.loop import CLOCK, CONTINUE, Choose, ExplorationLoop
+from test_framework.explore.schedule import Segment
+
+TURNS = "turns"
+CLOCK_NAME = "clock"
+
+
+def option_name(loop: ExplorationLoop, number: int) -> str:
+    """Return how a schedule calls an option."""
+    if number == CONTINUE:
+        return TURNS
+    if number == CLOCK:
+        return CLOCK_NAME
+    return loop.name(number)
+
+
+class Scheduler(Protocol):
+    """A policy; makes a choice function for each run."""
+
+    def begin(self, loop: ExplorationLoop) -> Choose:
+        """Return the choice function of the run that begins now on ``loop``."""
+        ...
+
+
+class Stock:
+    """The order of plain asyncio: whoever became ready first."""
+
+    def begin(self, loop: ExplorationLoop) -> Choose:  # noqa: ARG002  # the protocol
+        """Return a function that always takes the first option."""
+        return lambda _: 0
+
+
+class Reverse:
+    """The opposite: whoever became ready last; the clock only when nothing else can."""
+
+    def begin(self, loop: ExplorationLoop) -> Choose:  # noqa: ARG002  # the protocol
+        """Return a function that takes the last option that is not the clock."""
+        return lambda options: len(options) - 1 - (options[-1] == CLOCK)
+
+
+class Stay:
+    """Run each task until it blocks, oldest first; no preemption."""
+
+    def begin(self, loop: ExplorationLoop) -> Choose:
+        """Return a function that stays with the last task while it can go."""
+        return lambda options: stay(loop, options)
+
+
+def stay(loop: ExplorationLoop, options: list[int]) -> int:
+    """Return the position of the last task that went, else of the oldest one."""
+    if options[0] == CONTINUE:
+        return 0
+    order = loop.order
+    if order and order[-1] != CLOCK and order[-1] in options:
+        return options.index(order[-1])
+    return options.index(min(options, key=lambda number: (number == CLOCK, number)))
+
+
+class Uniform:
+    """Any option with equal odds.
+
+    Args:
+        rng: The only source of choice.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+
+    def begin(self, loop: ExplorationLoop) -> Choose:  # noqa: ARG002  # the protocol
+        """Return a function that draws a position."""
+        draw = self._random
+        return lambda options: int(draw() * len(options))
+
+
+class Profile:
+    """How many steps each task takes, learned from runs.
+
+    Attributes:
+        counts: Steps by number of the task; ``CONTINUE`` and ``CLOCK`` are counted too.
+        steps: Steps of a whole run.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.steps = 1
+
+    def learn(self, order: list[int]) -> None:
+        """Take the counts of a finished run."""
+        self.counts.update(Counter(order))
+        self.steps = max(1, len(order))
+
+
+class Urw:
+    """Uniform over interleavings, as far as the profile is right.
+
+    Args:
+        rng: The only source of choice.
+        profile: Steps that each task takes.
+    """
+
+    def __init__(self, rng: random.Random, profile: Profile) -> None:
+        self._random = rng.random
+        self._profile = profile
+
+    def begin(self, loop: ExplorationLoop) -> Choose:
+        """Return a function that weighs tasks by the steps they have left."""
+        draw, order = self._random, loop.order
+        left = self._profile.counts.copy()
+        seen = 0
+
+        def choose(options: list[int]) -> int:
+            nonlocal seen
+            while seen < len(order):
+                number = order[seen]
+                seen += 1
+                left[number] = left.get(number, 1) - 1
+            if len(options) == 2:  # the common case, without a list
+                first, second = left.get(options[0], 1), left.get(options[1], 1)
+                first = max(first, 1)
+                return draw() * (first + max(second, 1)) >= first
+            # A task that outlives its profile still counts as one step.
+            weights = [max(left.get(number, 1), 1) for number in options]
+            point = draw() * sum(weights)
+            for position, weight in enumerate(weights):
+                point -= weight
+                if point < 0:
+                    return position
+            return len(options) - 1
+
+        return choose
+
+
+class Pct:
+    """Random priorities with a few demotions.
+
+    Args:
+        rng: The only source of choice.
+        profile: Its steps are the range in which demotions are drawn.
+        depth: Bug depth d (count, >= 1); at most d - 1 demotions.
+    """
+
+    def __init__(self, rng: random.Random, profile: Profile, *, depth: int) -> None:
+        self._rng = rng
+        self._profile = profile
+        self._depth = depth
+
+    def begin(self, loop: ExplorationLoop) -> Choose:
+        """Return a function that takes the option of highest priority."""
+        draw, order = self._rng.random, loop.order
+        # All steps are counted, contested or not: points drawn from contested steps
+        # alone fall short of where late bugs are.
+        steps = self._profile.steps
+        points = sorted([1 + int(draw() * steps) for _ in range(self._depth - 1)])
+        priorities: dict[int, float] = {}
+        demoted = 0.0
+
+        def choose(options: list[int]) -> int:
+            nonlocal demoted
+            while points and len(order) >= points[0]:
+                points.pop(0)
+                demoted -= 1
+                priorities[order[-1]] = demoted
+            for number in options:
+                if number not in priorities:
+                    priorities[number] = draw()
+            return options.index(max(options, key=priorities.__getitem__))
+
+        return choose
+
+
+class Pos:
+    """Every pending step has a random priority.
+
+    Args:
+        rng: The only source of choice.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+
+    def begin(self, loop: ExplorationLoop) -> Choose:
+        """Return a function that takes the pending step of highest priority."""
+        draw, order = self._random, loop.order
+        priorities: dict[int, float] = {}
+        seen = 0
+
+        def choose(options: list[int]) -> int:
+            nonlocal seen
+            while seen < len(order):
+                priorities.pop(order[seen], None)
+                seen += 1
+            for number in options:
+                if number not in priorities:
+                    priorities[number] = draw()
+            return options.index(max(options, key=priorities.__getitem__))
+
+        return choose
+
+
+class Replay:
+    """Follow segments as far as they fit, then let each task run to its end.
+
+    Args:
+        segments: What to follow.
+
+    Attributes:
+        parted: Index of the first segment that did not fit; None while all did.
+    """
+
+    def __init__(self, segments: tuple[Segment, ...]) -> None:
+        self._segments = segments
+        self.parted: int | None = None
+
+    def begin(self, loop: ExplorationLoop) -> Choose:
+        """Return a function that follows the segments."""
+        self.parted = None
+        order, segments = loop.order, self._segments
+        index = 0
+        left = segments[0].steps if segments else 0
+        seen = 0
+
+        def advance() -> None:
+            nonlocal index, left
+            index += 1
+            left = segments[index].steps if index < len(segments) else 0
+
+        def choose(options: list[int]) -> int:
+            nonlocal seen, left
+            while seen < len(order):
+                # Steps without an alternative are in the schedule as well.
+                while index < len(segments) and left <= 0:
+                    advance()
+                name = option_name(loop, order[seen])
+                if index < len(segments) and segments[index].name == name:
+                    left -= 1
+                seen += 1
+            while index < len(segments):
+                if left > 0:
+                    for position, number in enumerate(options):
+                        if option_name(loop, number) == segments[index].name:
+                            return position
+                    if self.parted is None:
+                        self.parted = index
+                advance()
+            return stay(loop, options)
+
+        return choose
+
+
+def segments_of(loop: ExplorationLoop) -> tuple[Segment, ...]:
+    """Return the order of the last run as segments."""
+    segments: list[Segment] = []
+    for number in loop.order:
+        name = option_name(loop, number)
+        if segments and segments[-1].name == name:
+            segments[-1] = Segment(name, segments[-1].steps + 1)
+        else:
+            segments.append(Segment(name, 1))
+    return tuple(segments)

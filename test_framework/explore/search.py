@@ -1,0 +1,376 @@
+"""The search itself: which runs are made, in which order, and when it is enough."""
+
+import fnmatch
+import gc
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from test_framework.core import stream
+from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.report import Conclusion, Listener, Progress
+from test_framework.explore.scenario import CoroutineFunction
+from test_framework.explore.schedule import (
+    Cancel,
+    Disconnect,
+    Expire,
+    Fault,
+    Fidelity,
+    Raise,
+    Schedule,
+)
+from test_framework.explore.schedulers import (
+    Pct,
+    Pos,
+    Profile,
+    Reverse,
+    Scheduler,
+    Stay,
+    Stock,
+    Uniform,
+    Urw,
+)
+from test_framework.explore.story import traced
+from test_framework.explore.systematic import Systematic
+
+_FIRST_SAMPLES = 32
+_ROUND = 100
+_LEARN_EVERY = 16
+_COLLECT_EVERY = 512
+_PROGRESS_EVERY_S = 0.5
+_SLACK = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an exploration was asked for; see :func:`explore`."""
+
+    budget_s: float
+    schedules: int | None
+    fidelity: Fidelity
+    cancel: str
+    errors: tuple[str, ...]
+    seed: int
+    max_steps: int
+    progress: Listener | None
+
+
+class SettledError(Exception):
+    """Ends a search with a conclusion."""
+
+    def __init__(self, conclusion: Conclusion, claim: str) -> None:
+        super().__init__(claim)
+        self.conclusion = conclusion
+        self.claim = claim
+
+
+class FoundError(Exception):
+    """Ends a search with a failure and the faults that were struck."""
+
+    def __init__(self, failure: Failure, schedule: Schedule) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.schedule = schedule
+
+
+class Search:
+    """One exploration: the runner, what was seen, and the clock.
+
+    Args:
+        main: Makes the coroutine of task 0.
+        options: What was asked for.
+    """
+
+    def __init__(self, main: CoroutineFunction, options: Options) -> None:
+        self.main = main
+        self.seed = options.seed
+        self._options = options
+        self.loop = ExplorationLoop(options.fidelity, max_steps=options.max_steps)
+        self.runner = Runner(main, self.loop)
+        self.started = time.monotonic()
+        self._deadline = self.started + options.budget_s
+        self._rng = stream(options.seed, "explore")
+        self._profile = Profile()
+        self._seen: dict[int, int] = {}
+        self._drawn = 0
+        self._bound: int | None = 0
+        self._is_exhausted = False
+        self._points: dict[Fault, None] = {}
+        self._last_new = self.started
+        self._last_told = self.started
+        self.runs = 0
+        self.endless = 0
+        self.jobs = 0
+
+    # -- one run -----------------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether the budget of time or runs is spent."""
+        limit = self._options.schedules
+        return (limit is not None and self.runs >= limit) or (
+            time.monotonic() >= self._deadline
+        )
+
+    def run(self, scheduler: Scheduler, faults: tuple[Fault, ...] = ()) -> None:
+        """Make one run and count its order.
+
+        Raises:
+            FoundError: It failed.
+            SettledError: The scenario misuses the explorer.
+        """
+        loop = self.loop
+        failure = self.runner.run(scheduler, faults)
+        self.runs += 1
+        self.jobs += loop.jobs
+        key = hash((faults, *loop.order))
+        count = self._seen.get(key, 0)
+        self._seen[key] = count + 1
+        if failure is not None:
+            self._judge(failure, faults)
+        if self.runs % _COLLECT_EVERY == 0:
+            gc.collect()
+            self._tell()
+        if not count:
+            self._last_new = time.monotonic()
+
+    def _judge(self, failure: Failure, faults: tuple[Fault, ...]) -> None:
+        if failure.kind == "endless":
+            # An unfair schedule lets a task spin for ever; that is no bug of it.
+            self.endless += 1
+            return
+        raise FoundError(failure, self.runner.schedule(faults))
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        listener = self._options.progress
+        if listener is not None and now - self._last_told >= _PROGRESS_EVERY_S:
+            self._last_told = now
+            listener(
+                Progress(
+                    self.runs,
+                    len(self._seen),
+                    now - self._last_new,
+                    max(0.0, self._deadline - now),
+                )
+            )
+
+    # -- the phases ----------------------------------------------------------------
+
+    def search(self) -> tuple[Conclusion, str]:
+        """Search until something is found, proven, or the budget is spent.
+
+        Raises:
+            FoundError: Something was found.
+            SettledError: The scenario cannot be explored.
+        """
+        self._make_reference()
+        has_choices = self.loop.choices > 0
+        for scheduler in (Reverse(), Stay()) if has_choices else ():
+            if not self.is_over():
+                self.run(scheduler)
+        self._sweep()
+        if not has_choices and not self._points:
+            return Conclusion.PROVEN, self._only_order()
+        return self._sample_and_enumerate()
+
+    def _make_reference(self) -> None:
+        """Run twice as plain asyncio would, and compare."""
+        self.runner.usual_left = EVERYTHING
+        first_failure, first = traced(self.runner, Stock())
+        self._refuse_misuse(first_failure)
+        self.runner.usual_left = frozenset(
+            self.loop.name(number) for number in self.loop.left
+        )
+        self._collect_points(first)
+        second_failure, second = traced(self.runner, Stock())
+        _require_same(first, second)
+        self.runs += 1
+        self.jobs += self.loop.jobs
+        self._seen[hash(((), *self.loop.order))] = 1
+        self._profile.learn(self.loop.order)
+        if second_failure is not None:
+            raise FoundError(second_failure, self.runner.schedule())
+        self.runner.watches = bool(self.loop.invariants)
+        self.loop.max_steps = min(self._options.max_steps, 1000 + _SLACK * len(second))
+
+    def _refuse_misuse(self, failure: Failure | None) -> None:
+        if self.loop.stranger is not None:
+            raise SettledError(
+                Conclusion.INCONCLUSIVE,
+                f"The thread {self.loop.stranger!r} called into the loop, and no "
+                "scheduler decides when it does. Use asyncio.to_thread or "
+                "run_in_executor, which the explorer runs as steps.",
+            )
+        if failure is not None and failure.kind == "endless":
+            raise SettledError(
+                Conclusion.INCONCLUSIVE,
+                f"{failure.message} It was at {failure.where}. Let the scenario end, or "
+                "raise max_steps if it is that long.",
+            )
+
+    def _collect_points(self, steps: list[tuple[str, str, str]]) -> None:
+        """Note every suspension of the traced run at which a fault may strike."""
+        options = self._options
+        counts: dict[str, int] = {}
+        points: list[tuple[str, int]] = []
+        for name, where, _ in steps:
+            counts[name] = counts.get(name, 0) + 1
+            if where:
+                points.append((name, counts[name]))
+        for name, count in points:
+            if options.cancel and fnmatch.fnmatchcase(name, options.cancel):
+                self._points[Cancel(name, count)] = None
+                self._points[Cancel(name, count, late=True)] = None
+                self._points[Expire(name, count)] = None
+                if "/" in name:
+                    self._points[Disconnect(name, count)] = None
+            for error in options.errors:
+                self._points[Raise(name, count, error)] = None
+
+    def _sweep(self) -> None:
+        """Strike every fault once, in the order of plain asyncio."""
+        for fault in list(self._points):
+            if self.is_over():
+                return
+            self.run(Stock(), (fault,))
+            if not self.runner.struck:
+                # No timeout is armed there, no client can leave: not a point.
+                del self._points[fault]
+
+    def _only_order(self) -> str:
+        hint = ""
+        if self._options.fidelity is Fidelity.FIFO:
+            hint = (
+                " Nothing in it waits for the world outside: if its awaits stand for "
+                "such waits, use external() or fidelity='await'."
+            )
+        return f"Only one order is possible at fidelity {self._options.fidelity}.{hint}"
+
+    def _sample_and_enumerate(self) -> tuple[Conclusion, str]:
+        draws, enumeration = self._draw(), self._enumerate()
+        amount = _FIRST_SAMPLES
+        while not self.is_over():
+            self._take(draws, amount)
+            amount = _ROUND
+            if self._take(enumeration, _ROUND) and self._is_exhausted:
+                return Conclusion.PROVEN, self._complete()
+        return Conclusion.SAMPLED, self._sampled()
+
+    def _take(self, runs: Iterator[None], amount: int) -> bool:
+        """Make so many runs within the budget; tell whether there are no more."""
+        for _ in range(amount):
+            if self.is_over():
+                return False
+            if next(runs, runs) is runs:
+                return True
+        return False
+
+    def _draw(self) -> Iterator[None]:
+        """Make random runs without end, half of them with a fault if there are any."""
+        points = list(self._points)
+        draw = self._rng.random
+        for policy in self._policies():
+            faults: tuple[Fault, ...] = ()
+            if points and draw() < 0.5:  # half of the runs
+                faults = (self._rng.choice(points),)
+            self._drawn += 1
+            self.run(policy, faults)
+            if self._drawn % _LEARN_EVERY == 0:
+                self._profile.learn(self.loop.order)
+            yield
+
+    def _enumerate(self) -> Iterator[None]:
+        """Make every run there is: all orders alone, then with each fault."""
+        is_cut = False
+        for faults in ((), *((fault,) for fault in self._points)):
+            systematic = Systematic()
+            while systematic.advance():
+                self.run(systematic, faults)
+                if not faults:
+                    self._bound = systematic.bound
+                yield
+            is_cut |= systematic.is_cut
+            if not faults:
+                self._bound = None
+        # A run that was cut off for its length has orders that nobody saw.
+        self._is_exhausted = not is_cut and not self.endless
+
+    def _policies(self) -> Iterator[Scheduler]:
+        rng, profile = self._rng, self._profile
+        urw = Urw(rng, profile)
+        for _ in range(_FIRST_SAMPLES):
+            yield urw
+        others = (
+            Pct(rng, profile, depth=2),
+            Pos(rng),
+            Pct(rng, profile, depth=3),
+            Pos(rng),
+            Uniform(rng),
+        )
+        while True:
+            for other in others:
+                yield urw
+                yield other
+
+    def _complete(self) -> str:
+        faults = ""
+        if self._points:
+            faults = f", alone and with each of {len(self._points)} faults"
+        return (
+            f"All {len(self._seen):,} orders at fidelity {self._options.fidelity} were "
+            f"run{faults}."
+        )
+
+    @property
+    def unseen_mass(self) -> float | None:
+        """Estimated share of orders not seen (Good-Turing); None when none was drawn."""
+        if not self._drawn:
+            return None
+        singles = sum(1 for count in self._seen.values() if count == 1)
+        return min(1.0, singles / self._drawn)
+
+    @property
+    def distinct(self) -> int:
+        """Different orders run so far, with their faults."""
+        return len(self._seen)
+
+    def _sampled(self) -> str:
+        reach = (
+            f"; all with fewer than {self._bound} preemptions" if self._bound else ""
+        )
+        unseen = self.unseen_mass
+        mass = "" if unseen is None else f", about {unseen:.0%} of orders unseen"
+        return (
+            f"{self.runs:,} runs, {self.distinct:,} distinct orders{reach}{mass}: "
+            "nothing wrong was seen, which is no proof."
+        )
+
+
+def _require_same(
+    first: list[tuple[str, str, str]], second: list[tuple[str, str, str]]
+) -> None:
+    if first == second:
+        return
+    index = next(
+        (
+            i
+            for i, pair in enumerate(zip(first, second, strict=False))
+            if pair[0] != pair[1]
+        ),
+        min(len(first), len(second)),
+    )
+
+    def at(steps: list[tuple[str, str, str]]) -> str:
+        if index >= len(steps):
+            return "the run was over"
+        name, where, code = steps[index]
+        return f"{name} stood at {where} ({code})" if where else f"{name} ended"
+
+    raise SettledError(
+        Conclusion.INCONCLUSIVE,
+        f"Two runs of one schedule differ at step {index + 1}: first {at(first)}, then "
+        f"{at(second)}. Something outside of the loop decides: pass a seeded "
+        "random.Random, sort what comes from sets, fix the time, and make all state "
+        "inside of the scenario.",
+    )

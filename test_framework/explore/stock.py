@@ -1,0 +1,287 @@
+"""Confirm a witness on the stock loop: CPython's own queue, turns and timers.
+
+``StockLoop`` is ``asyncio.BaseEventLoop`` with nothing taken over but what stock
+asyncio leaves to the world outside: when an answer arrives, and how fast the clock
+runs. A schedule of fidelity ``fifo`` says both, so a witness that the explorer found on
+its own loop must fail here too, or the explorer's picture of asyncio is wrong.
+That delays alone reach such failures is measured in Endo and Moller, ECOOP 2025.
+"""
+
+import asyncio
+import contextvars
+import heapq
+from asyncio import base_events, events
+from collections.abc import Callable, Coroutine
+from types import BuiltinFunctionType
+from typing import Any
+
+from test_framework.explore.loop import (
+    CLOCK,
+    CONTINUE,
+    LAG_S,
+    MAX_STEPS,
+    STEP,
+    Choose,
+    EndlessError,
+    Hook,
+    RunOverError,
+    StalledError,
+)
+from test_framework.explore.names import NamedTasks, default_name
+from test_framework.explore.schedule import Fidelity
+from test_framework.explore.waits import waits_of
+
+_TICK_S = 1e-7
+"""How much later each relative timer is due than exactly; two clock readings differ."""
+
+
+class _NoSelector:
+    """Stands where the selector would: nothing ever arrives by itself."""
+
+    def select(self, timeout: float | None) -> list[Any]:  # noqa: ARG002  # the protocol
+        return []
+
+
+# Its queue and timers have no type: they are private.
+_Base: Any = base_events.BaseEventLoop
+
+
+class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
+    """The loop of CPython with answers and clock under the rule of a scheduler.
+
+    Has the face of ``ExplorationLoop``, so that the same runner judges its runs; made
+    for one run.
+
+    Attributes:
+        order, errors, left, jobs, choices, invariants, disconnects, stranger: As there.
+    """
+
+    fidelity = Fidelity.FIFO
+    max_steps = MAX_STEPS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget_tasks()
+        self.order: list[int] = []
+        self.errors: list[dict[str, Any]] = []
+        self.left: list[int] = []
+        self.jobs = 0
+        self.choices = 0
+        self.invariants: list[Callable[[], object]] = []
+        self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        self.stranger: str | None = None
+        self._selector = _NoSelector()
+        self._clock_resolution = 1e-9
+        self._now = 0.0
+        self._timer_count = 0
+        self._lag_left = LAG_S
+        self._externals: list[tuple[int, Callable[[], object]]] = []
+        self._choose: Choose = lambda _: 0
+        self._before: Hook | None = None
+        self._after: Hook | None = None
+        self._over: RunOverError | None = None
+        self._steps = 0
+        self._own_factory: Any = None
+        self.set_exception_handler(self._collect)
+
+    # -- what BaseEventLoop leaves to its subclasses -------------------------------
+
+    def time(self) -> float:
+        """Return the virtual time."""
+        return self._now
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        """Nothing comes from a selector."""
+
+    def _write_to_self(self) -> None:
+        """Nobody sleeps in a selector."""
+
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, **options: Any
+    ) -> Any:
+        """Queue a callback; each one is due a little later, as clocks tick."""
+        self._timer_count += delay > 0
+        tick = _TICK_S * self._timer_count if delay > 0 else 0.0
+        return super().call_later(delay + tick, callback, *args, **options)
+
+    def call_soon(self, callback: Any, *args: Any, **options: Any) -> Any:
+        """Queue a callback; steps of tasks are told to the hooks when they run."""
+        kind = type(callback)
+        if kind is STEP or (
+            kind is BuiltinFunctionType and callback.__name__ == "task_wakeup"
+        ):
+            task = callback.__self__
+            if task not in self._numbers:
+                self._register(task)
+            return super().call_soon(self._step, callback, args, **options)
+        return super().call_soon(callback, *args, **options)
+
+    def _step(self, callback: Any, args: tuple[Any, ...]) -> None:
+        number = self.current = self._numbers[callback.__self__]
+        self._steps += 1
+        try:
+            if self._before is not None:
+                self._before(number)
+            callback(*args)
+            if self._after is not None:
+                self._after(number)
+            if self._steps > self.max_steps:
+                raise EndlessError
+        except RunOverError as exc:
+            self._over = exc
+
+    def create_task(self, coro: Any, *, name: object = None, **options: Any) -> Any:
+        """Start a task with a name that does not depend on the process."""
+        label = default_name(len(self.tasks)) if name is None else str(name)
+        if self._own_factory is not None:
+            task = self._own_factory(self, coro, **options)
+            task.set_name(label)
+        else:
+            task = asyncio.Task(coro, loop=self, name=label, **options)
+        if task not in self._numbers:
+            self._register(task)
+        return task
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Use ``factory(loop, coro, **options)`` for tasks."""
+        self._own_factory = factory
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # noqa: ARG002  # the signature of the base
+        """Queue a job; it runs when its result arrives."""
+        future = self.create_future()
+
+        def job() -> None:
+            self.jobs += 1
+            events._set_running_loop(None)
+            try:
+                result = contextvars.Context().run(func, *args)
+            except Exception as exc:  # noqa: BLE001  # it goes to whoever awaits the job
+                if not future.cancelled():
+                    future.set_exception(exc)
+            else:
+                if not future.cancelled():
+                    future.set_result(result)
+            finally:
+                events._set_running_loop(self)
+
+        self._externals.append((self.current, job))
+        return future
+
+    def external_event(self, label: str) -> asyncio.Future[None]:  # noqa: ARG002  # the face of ExplorationLoop
+        """Return a future that is done when the scheduler says so."""
+        future: asyncio.Future[None] = self.create_future()
+
+        def answer() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self._externals.append((self.current, answer))
+        return future
+
+    def expire(self, task: asyncio.Task[Any]) -> bool:
+        """Let time pass until a timeout of ``task`` is due; False if there is none."""
+        waiter = getattr(task, "_fut_waiter", None)
+        for handle in sorted(self._scheduled):
+            owner = getattr(handle._callback, "__self__", None)
+            is_timeout = (
+                isinstance(owner, asyncio.Timeout)
+                and getattr(owner, "_task", None) is task
+            )
+            is_wait = (
+                handle._args is not None
+                and waiter in handle._args
+                and owner is None
+                and handle._callback.__name__ == "_release_waiter"
+            )
+            if not handle._cancelled and (is_timeout or is_wait):
+                self._now = max(self._now, handle._when)
+                return True
+        return False
+
+    def _collect(self, _: object, context: dict[str, Any]) -> None:
+        self.errors.append(context)
+
+    # -- running -------------------------------------------------------------------
+
+    def run(
+        self,
+        main: Coroutine[Any, Any, Any],
+        begin: Callable[[Any], Choose],
+        *,
+        before: Hook | None = None,
+        after: Hook | None = None,
+    ) -> Any:
+        """Run a coroutine to its end; see ``ExplorationLoop.run``."""
+        self._choose = begin(self)
+        self._before, self._after = before, after
+        running = events._get_running_loop()
+        events._set_running_loop(None)
+        task = self.create_task(main)
+        try:
+            return self.run_until_complete(task)
+        except StalledError as exc:
+            exc.waits = waits_of(self)
+            raise
+        finally:
+            self._clean_up()
+            self.close()
+            events._set_running_loop(running)
+
+    def _run_once(self) -> None:
+        """Let events arrive, then make one turn of the stock loop."""
+        self._let_arrive()
+        super()._run_once()
+        if self._over is not None:
+            raise self._over
+
+    def _let_arrive(self) -> None:
+        timers_came = False
+        while True:
+            while self._scheduled and self._scheduled[0]._cancelled:
+                # As _run_once does it.
+                self._timer_cancelled_count -= 1
+                handle = heapq.heappop(self._scheduled)
+                handle._scheduled = False
+            is_due = bool(self._scheduled) and self._scheduled[0]._when <= self._now
+            is_busy = bool(self._ready) or is_due
+            options = [CONTINUE] if is_busy or timers_came else []
+            if not timers_came:
+                options += [owner for owner, _ in self._externals]
+            if self._scheduled and not is_due:
+                wait = self._scheduled[0]._when - self._now
+                if not is_busy or wait <= self._lag_left:
+                    options.append(CLOCK)
+            if not options:
+                raise StalledError
+            position = 0
+            if len(options) > 1:
+                self.choices += 1
+                position = self._choose(options)
+            number = options[position]
+            if len(options) > 1 or number != CONTINUE:
+                self.order.append(number)
+            if number == CONTINUE:
+                return
+            if number == CLOCK:
+                timers_came = True
+                when = self._scheduled[0]._when
+                if is_busy:
+                    self._lag_left -= when - self._now
+                self._now = when
+                continue
+            _, answer = self._externals.pop(position - (options[0] == CONTINUE))
+            answer()
+
+    def _clean_up(self) -> None:
+        for number, task in enumerate(self.tasks):
+            if not task.done():
+                self.left.append(number)
+                task.cancel()
+        self._over = None
+        events._set_running_loop(self)
+        for _ in range(1000):
+            if not self._ready:
+                break
+            super()._run_once()
+        for task in self.tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch

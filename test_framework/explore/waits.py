@@ -1,0 +1,268 @@
+"""Who waits for what, read from the suspended frames of a stalled run.
+
+The chain of a task's coroutines ends in the primitive it waits for; the frame of
+``Lock.acquire`` has the lock, the frame of ``Queue.get`` the queue. Who holds a lock
+is not written anywhere in asyncio; :class:`Holders` records it while it is installed,
+which the explorer does only to explain a run that is already known to stall.
+"""
+
+import asyncio
+import linecache
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from test_framework.explore.loop import ExplorationLoop
+
+_ASYNCIO = str(Path(asyncio.__file__).parent)
+_OURS = str(Path(__file__).parent)
+_VERBS = {
+    "Lock.acquire": "to acquire",
+    "Semaphore.acquire": "to acquire",
+    "BoundedSemaphore.acquire": "to acquire",
+    "Event.wait": "for the event",
+    "Condition.wait": "to be notified by",
+    "Condition.wait_for": "to be notified by",
+    "Queue.get": "for an item of",
+    "Queue.put": "for room in",
+    "Queue.join": "for the work of",
+    "Barrier.wait": "at",
+    "Barrier._wait": "at",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One task that cannot go on.
+
+    Attributes:
+        task: Its path name.
+        what: What it waits for, as words.
+        where: ``file:line`` of the program's own await.
+        code: That source line.
+        holders: Who holds it, as ``TASK since file:line``; empty when unknown.
+        blockers: Path names of the tasks it waits for, as far as known.
+    """
+
+    task: str
+    what: str
+    where: str
+    code: str
+    holders: tuple[str, ...] = ()
+    blockers: tuple[str, ...] = ()
+
+
+def is_foreign(code: CodeType) -> bool:
+    """Tell whether code belongs to asyncio or to the explorer."""
+    return code.co_filename.startswith((_ASYNCIO, _OURS))
+
+
+def frames_of(coroutine: Any) -> Iterator[FrameType]:
+    """Yield the suspended frames of a coroutine, outermost first."""
+    while coroutine is not None:
+        frame = (
+            getattr(coroutine, "cr_frame", None)
+            or getattr(coroutine, "gi_frame", None)
+            or getattr(coroutine, "ag_frame", None)
+        )
+        if frame is not None:
+            yield frame
+        coroutine = (
+            getattr(coroutine, "cr_await", None)
+            or getattr(coroutine, "gi_yieldfrom", None)
+            or getattr(coroutine, "ag_await", None)
+        )
+
+
+def own_frame(coroutine: Any) -> FrameType | None:
+    """Return the innermost suspended frame of the program itself."""
+    found = None
+    for frame in frames_of(coroutine):
+        if not is_foreign(frame.f_code):
+            found = frame
+    return found
+
+
+def place(frame: FrameType | None) -> str:
+    """Return ``file:line``, the file without its folders when they are long."""
+    if frame is None:
+        return "?"
+    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def short_path(filename: str) -> str:
+    """Return a path as a reader would type it: relative to here where possible."""
+    path = Path(filename)
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def source(frame: FrameType | None) -> str:
+    """Return the source line at which a frame is suspended."""
+    if frame is None:
+        return ""
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+
+
+def waits_of(loop: "ExplorationLoop") -> tuple[Wait, ...]:
+    """Return what every unfinished task of a run waits for."""
+    return tuple(
+        _wait_of(loop, number, task)
+        for number, task in enumerate(loop.tasks)
+        if not task.done()
+    )
+
+
+def _wait_of(loop: "ExplorationLoop", number: int, task: asyncio.Task[Any]) -> Wait:
+    frames = list(frames_of(task.get_coro()))
+    own = own_frame(task.get_coro())
+    target = None
+    what = "for a future that nobody completes"
+    for frame in frames:
+        verb = _VERBS.get(frame.f_code.co_qualname)
+        if verb is not None and is_foreign(frame.f_code):
+            target = frame.f_locals.get("self")
+            what = f"{verb} {_name_of(target, own)}"
+            if frame.f_code.co_qualname == "Barrier._wait":
+                break
+    waiter = getattr(task, "_fut_waiter", None)
+    blockers: list[str] = []
+    if target is None and waiter is not None:
+        children = _tasks_behind(waiter)
+        blockers = [
+            loop.name(loop.tasks.index(child))
+            for child in children
+            if child in loop.tasks and not child.done()
+        ]
+        if blockers:
+            what = "for " + ", ".join(blockers)
+    holders = []
+    if _recorded is not None and target is not None:
+        for holder, since in _recorded.of(target):
+            holders.append(f"{holder} since {since}")
+            blockers.append(holder)
+    return Wait(
+        loop.name(number),
+        what,
+        place(own),
+        source(own),
+        tuple(holders),
+        tuple(blockers),
+    )
+
+
+def _tasks_behind(waiter: Any) -> list[asyncio.Task[Any]]:
+    if isinstance(waiter, asyncio.Task):
+        return [waiter]
+    children = getattr(waiter, "_children", None)
+    if children is not None:
+        return [child for child in children if isinstance(child, asyncio.Task)]
+    return []
+
+
+def _name_of(thing: Any, frame: FrameType | None) -> str:
+    """Return how the program calls ``thing``: ``lock``, ``self.lock``, ``state.lock``."""
+    kind = type(thing).__name__
+    if frame is not None:
+        for name, value in frame.f_locals.items():
+            if value is thing:
+                return f"{kind} {name}"
+            inner = getattr(value, "__dict__", None)
+            if isinstance(inner, dict):
+                for attribute, held in inner.items():
+                    if held is thing:
+                        return f"{kind} {name}.{attribute}"
+    return f"a {kind}"
+
+
+def cycle(waits: tuple[Wait, ...]) -> tuple[Wait, ...]:
+    """Return a cycle among waits, each waiting for the next; empty when none is known."""
+    by_name = {wait.task: wait for wait in waits}
+    for start in waits:
+        path: list[Wait] = []
+        current: Wait | None = start
+        while current is not None and current not in path:
+            path.append(current)
+            current = next(
+                (by_name[name] for name in current.blockers if name in by_name), None
+            )
+        if current is not None:
+            return tuple(path[path.index(current) :])
+    return ()
+
+
+class Holders:
+    """Who holds which lock or semaphore, while installed.
+
+    Args:
+        loop: The loop whose tasks acquire.
+    """
+
+    def __init__(self, loop: "ExplorationLoop") -> None:
+        self._loop = loop
+        self._held: dict[int, list[tuple[str, str]]] = {}
+
+    def of(self, target: Any) -> list[tuple[str, str]]:
+        """Return task and place of each holder of ``target``."""
+        if isinstance(target, asyncio.Condition):
+            return []
+        return self._held.get(id(target), [])
+
+    def take(self, target: Any) -> None:
+        """Note that the running task acquired ``target``."""
+        name = self._loop.name(max(self._loop.current, 0))
+        frame: FrameType | None = sys._getframe(
+            2
+        )  # the documented way to a caller's line
+        while frame is not None and is_foreign(frame.f_code):
+            frame = frame.f_back
+        self._held.setdefault(id(target), []).append((name, place(frame)))
+
+    def give(self, target: Any) -> None:
+        """Note that ``target`` was released by somebody."""
+        held = self._held.get(id(target), [])
+        if held:
+            held.pop(0)
+
+
+_recorded: Holders | None = None
+
+
+@contextmanager
+def holders_recorded(loop: "ExplorationLoop") -> Iterator[Holders]:
+    """Record holders of locks and semaphores meanwhile."""
+    global _recorded  # noqa: PLW0603  # read where a stall is described, deep in the loop
+    holders = Holders(loop)
+    saved = [
+        (kind, kind.acquire, kind.release) for kind in (asyncio.Lock, asyncio.Semaphore)
+    ]
+
+    def wrap(kind: Any, acquire: Any, release: Any) -> None:
+        async def recorded_acquire(self: Any) -> Any:
+            result = await acquire(self)
+            holders.take(self)
+            return result
+
+        def recorded_release(self: Any) -> None:
+            holders.give(self)
+            release(self)
+
+        kind.acquire = recorded_acquire
+        kind.release = recorded_release
+
+    for kind, acquire, release in saved:
+        wrap(kind, acquire, release)
+    _recorded = holders
+    try:
+        yield holders
+    finally:
+        _recorded = None
+        for kind, acquire, release in saved:
+            kind.acquire, kind.release = acquire, release  # type: ignore[method-assign]  # put back
