@@ -4,7 +4,9 @@ Exit codes: 0 valid, 1 invalid, 2 usage error, 3 unknown (the run proved nothing
 4 the service or what it needs is down, 130 interrupted.
 """
 
+import dataclasses
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
 
 from test_framework.check import RULES, Judgement, judge, rule
@@ -24,7 +27,21 @@ from test_framework.core import (
     TargetError,
     UsageError,
     Verdict,
+    merge,
 )
+from test_framework.explore import (
+    Listener,
+    Progress,
+    Scenario,
+    Witness,
+    explore,
+    find_scenarios,
+    load_scenario,
+    marked_options,
+    read_schedule,
+    replay,
+)
+from test_framework.explore import as_test as make_test
 from test_framework.interruption import EXIT_INTERRUPTED
 from test_framework.report import (
     HISTORY_NAME,
@@ -144,6 +161,95 @@ def explain(rule_id: str | None) -> None:
     console.print()
     console.print(Text(f"Fix     {one.fix}"))
     console.print(Text(f"Source  CWE-{one.cwe}"))
+
+
+@cli.command("explore")
+@click.argument("path", metavar="PATH[::NAME]")
+@click.option("--budget", help="Time for each scenario.  [default: 5s]")
+@click.option("--fidelity", help="fifo, await or any.  [default: fifo]")
+@click.option("--cancel", help="Cancel tasks of this pattern at every suspension: '*'.")
+@click.option("--users", type=int, help="Users of a Scenario.")
+@click.option("--schedules", type=int, help="At most so many runs.")
+@click.option("--seed", type=int, help="Repeat the exploration of this seed.")
+@click.option(
+    "--report",
+    default="reports",
+    show_default=True,
+    help="Folder for the schedules that fail.",
+)
+def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: ANN401  # click's own types
+    """Search the schedules of async tests and Scenarios for one that breaks them."""
+    console = _console()
+    given = {name: value for name, value in options.items() if value is not None}
+    verdicts = []
+    for reference, scenario in find_scenarios(path):
+        marked = marked_options(scenario)
+        if isinstance(scenario, Scenario):
+            wanted = given
+        else:
+            wanted = {key: value for key, value in given.items() if key != "users"}
+        console.print(Text(reference, "bold"))
+        with console.status("") as status:
+            result = explore(
+                scenario,
+                reference=reference,
+                progress=_listener(status),
+                **(marked | wanted),
+            )
+        console.print(Text(result.text()))
+        if result.witness is not None:
+            console.print(Text(f"    File    {_keep_schedule(report, result.witness)}"))
+        console.print(Text(f"    Seed    {result.seed}", "dim"))
+        verdicts.append(result.conclusion.verdict)
+    sys.exit(merge(verdicts).exit_code)
+
+
+def _listener(status: Status) -> Listener:
+    def show(progress: Progress) -> None:
+        status.update(
+            f"{progress.schedules:,} runs, {progress.distinct:,} distinct orders, "
+            f"{progress.since_new_s:.0f} s since a new one, {progress.left_s:.0f} s left"
+        )
+
+    return show
+
+
+def _keep_schedule(report: str, witness: Witness) -> Path:
+    name = re.sub(r"\W+", "-", witness.scenario).strip("-") or "scenario"
+    path = make_folder(Path(report)) / f"{name}.schedule"
+    path.write_text(witness.schedule.text(), encoding="utf-8")
+    return path
+
+
+@cli.command("replay")
+@click.argument("word", metavar="TOKEN|FILE")
+@click.option(
+    "--scenario", help="PATH::NAME, if the schedule does not know or it moved."
+)
+@click.option(
+    "--as-test",
+    type=click.Path(path_type=Path),
+    help="Write a pytest file that fails while the bug is there.",
+)
+def replay_command(word: str, scenario: str | None, as_test: Path | None) -> None:
+    """Follow one schedule of a scenario and show what happens, line by line."""
+    console = _console()
+    schedule = read_schedule(word)
+    if scenario is not None:
+        schedule = dataclasses.replace(schedule, scenario=scenario)
+    if not schedule.scenario:
+        raise UsageError(
+            "The schedule does not say of which scenario it is. Pass --scenario "
+            "PATH::NAME."
+        )
+    outcome = replay(load_scenario(schedule.scenario), schedule)
+    console.print(Text(outcome.text()))
+    if outcome.failure is None:
+        sys.exit((Verdict.UNKNOWN if outcome.parted else Verdict.VALID).exit_code)
+    if as_test is not None:
+        as_test.write_text(make_test(schedule, outcome.failure), encoding="utf-8")
+        console.print(Text(f"    Test    {as_test}"))
+    sys.exit(Verdict.INVALID.exit_code)
 
 
 @cli.command()

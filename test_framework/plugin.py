@@ -3,7 +3,7 @@
 Fixtures: ``services`` (real Postgres and Redis), ``target`` (the service under test,
 from ``ISOLATION_TARGET`` or pyproject.toml) and ``swarm`` (runs audits on it). A
 test marked ``isolation`` that ran no swarm, or only such that proved nothing, fails:
-a green test must mean something.
+a green test must mean something. A test marked ``explore`` runs under the explorer.
 
 Every pytest run of a project loads this module, so it imports the framework only
 when a fixture is asked for.
@@ -33,6 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--isolation-users", type=int, default=None, help="Users of each swarm."
     )
+    group.addoption(
+        "--explore-replay",
+        metavar="SCHEDULE",
+        help="Token or file of a schedule; tests marked explore follow it once.",
+    )
+    group.addoption(
+        "--explore-budget", help="Time for each test marked explore, such as 30s."
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "isolation(users=100): the test must run a swarm that proves something.",
+    )
+    config.addinivalue_line(
+        "markers",
+        "explore(budget='5s', fidelity='fifo', cancel=False, io='sim', ...): run the "
+        "async test under many orders of its tasks; takes the options of explore().",
     )
 
 
@@ -89,6 +102,18 @@ def swarm(request: pytest.FixtureRequest, target: "Target", tmp_path: Path) -> "
     )
     request.node.stash[_SWARM] = made
     return made
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Explore a marked test instead of running it once on the loop of asyncio."""
+    marker = pyfuncitem.get_closest_marker("explore")
+    if marker is None:
+        return None
+    from test_framework.pytest_explore import explore_item  # noqa: PLC0415  # see above
+
+    explore_item(pyfuncitem, marker)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

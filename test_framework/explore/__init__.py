@@ -9,15 +9,20 @@ Not for data races between threads, nor for what happens inside of other process
 
 from test_framework.explore.execution import Failure
 from test_framework.explore.explorer import Outcome, explore, replay
-from test_framework.explore.loader import find_scenarios, load_scenario
+from test_framework.explore.loader import (
+    find_scenarios,
+    load_scenario,
+    marked_options,
+    read_schedule,
+)
 from test_framework.explore.report import (
     Conclusion,
     Line,
+    Listener,
     Progress,
     Report,
     Witness,
     as_test,
-    write_test,
 )
 from test_framework.explore.scenario import Scenario, external, invariant
 from test_framework.explore.schedule import (
@@ -40,6 +45,7 @@ __all__ = [
     "Fault",
     "Fidelity",
     "Line",
+    "Listener",
     "Outcome",
     "Progress",
     "Raise",
@@ -54,6 +60,7 @@ __all__ = [
     "find_scenarios",
     "invariant",
     "load_scenario",
+    "marked_options",
+    "read_schedule",
     "replay",
-    "write_test",
 ]

@@ -20,7 +20,7 @@ from test_framework.explore.loop import (
     StalledError,
 )
 from test_framework.explore.scenario import CoroutineFunction
-from test_framework.explore.schedule import Cancel, Fault, Raise, Schedule
+from test_framework.explore.schedule import Cancel, Disconnect, Fault, Raise, Schedule
 from test_framework.explore.schedulers import Scheduler, segments_of
 from test_framework.explore.waits import Wait, cycle, is_foreign, short_path
 
@@ -167,7 +167,7 @@ class Runner:
             case KeyboardInterrupt() | SystemExit() | UsageError():
                 raise exc
             case asyncio.CancelledError():
-                if any(isinstance(fault, Cancel) for fault in faults):
+                if any(isinstance(fault, Cancel | Disconnect) for fault in faults):
                     return None
                 return Failure("exception", "The scenario was cancelled from inside.")
             case _:
@@ -192,7 +192,7 @@ class Runner:
             text = context.get("message", "error in the loop")
             if exc is not None:
                 text = f"{text}: {type(exc).__name__}: {_first_line(exc)}"
-            return Failure("loop-error", text, where)
+            return Failure(getattr(exc, "failure_kind", "loop-error"), text, where)
         for number, task in enumerate(loop.tasks):
             # What __del__ of a task looks at, without waiting for it to be collected.
             if number and task._log_traceback and task.done():  # no public way

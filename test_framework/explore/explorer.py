@@ -134,14 +134,20 @@ def _conclude(
         witness, why_not = prove(search, exc, reference=reference, users=users)
         if witness is None:
             return Conclusion.INCONCLUSIVE, why_not, None
-        switches = witness.schedule.switches
-        unit = "switch" if switches == 1 else "switches"
-        claim = (
-            f"after {witness.found_after:,} runs; shrunk to {switches} context {unit} "
-            f"in {witness.shrink_runs} runs."
-        )
-        return Conclusion.FOUND, claim, witness
+        return Conclusion.FOUND, _found(witness), witness
     return conclusion, claim, None
+
+
+def _found(witness: Witness) -> str:
+    schedule = witness.schedule
+    after = f"after {witness.found_after:,} run{'s' * (witness.found_after != 1)}"
+    if not schedule.segments and not schedule.faults:
+        return f"{after}; no particular order is needed."
+    unit = "switch" if schedule.switches == 1 else "switches"
+    return (
+        f"{after}; shrunk to {schedule.switches} context {unit} in "
+        f"{witness.shrink_runs} runs."
+    )
 
 
 def _notes(search: Search) -> Iterator[str]:

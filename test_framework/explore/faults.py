@@ -47,7 +47,7 @@ class FaultPlan:
         if fault is not None:
             task = self._loop.tasks[number]
             if not task.done():
-                task.cancel()
+                strike(self._loop, task, fault)
                 self.struck.append(fault)
 
     def after(self, number: int) -> None:
@@ -68,6 +68,7 @@ def strike(loop: ExplorationLoop, task: asyncio.Task[Any], fault: Fault) -> bool
     """Do to a waiting task what a fault says; False when it does not apply."""
     match fault:
         case Cancel():
+            loop.cancelled.add(task)
             return task.cancel()
         case Expire():
             return loop.expire(task)

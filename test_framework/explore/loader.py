@@ -11,6 +11,7 @@ from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.explore.scenario import Scenario
+from test_framework.explore.schedule import TOKEN_PREFIX, Schedule
 
 
 def load_scenario(reference: str) -> Any:
@@ -83,6 +84,31 @@ def reference_of(scenario: Any) -> str:
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
     return f"{path}::{name.replace('.', '::')}"
+
+
+def read_schedule(word: str) -> Schedule:
+    """Read a schedule from a token or from the file of that name.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    path = Path(word)
+    if not word.startswith(TOKEN_PREFIX) and path.is_file():
+        word = path.read_text(encoding="utf-8")
+    elif not word.startswith(TOKEN_PREFIX):
+        raise UsageError(
+            f"{word!r} is neither the token of a schedule (it begins with 'x1.') nor a "
+            "file. Copy the whole word after 'replay' in the report."
+        )
+    return Schedule.parse(word)
+
+
+def marked_options(scenario: Any) -> dict[str, Any]:
+    """Return the options of ``@pytest.mark.explore`` on a test, none for anything else."""
+    for mark in getattr(scenario, "pytestmark", ()):
+        if mark.name == "explore":
+            return dict(mark.kwargs)
+    return {}
 
 
 def _import(path: Path) -> ModuleType:

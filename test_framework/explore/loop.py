@@ -62,6 +62,8 @@ Hook = Callable[[int], None]
 
 _sleep_is_over = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]  # how a sleep is told from a timeout
 _MAX_CLEANUP_STEPS = 10_000
+# Rounds of callbacks that only queue callbacks, after which time passes.
+_MAX_ROUNDS = 100
 
 
 class RunOverError(Exception):
@@ -186,6 +188,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         jobs: Executor jobs run so far.
         invariants: What must hold after every step.
         disconnects: How the client of a request goes away, by task of the request.
+        cancelled: Tasks that a fault cancelled.
         stranger: Name of a foreign thread that called in; None when none did.
         choices: Decisions with more than one option so far.
     """
@@ -210,6 +213,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self.left: list[int] = []
         self.invariants: list[Callable[[], object]] = []
         self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        self.cancelled: set[asyncio.Task[Any]] = set()
         self.jobs = 0
         self.choices = 0
         self._callbacks: collections.deque[Entry] = collections.deque()
@@ -529,14 +533,25 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self.order,
         )
         timers = self._timers
+        rounds = 0
         entry = None
         try:
             while len(order) < self.max_steps:
-                while callbacks:
+                # Those queued now: anyio cancels a scope by a callback that queues itself
+                # until the tasks are gone, so tasks must get their turn in between.
+                for _ in range(len(callbacks)):
                     entry = callbacks.popleft()
                     if not entry.is_cancelled:
                         self.current = entry.owner
                         entry.context.run(entry.callback, *entry.args)
+                if callbacks and not options:
+                    rounds += 1
+                    if rounds == _MAX_ROUNDS:
+                        rounds = 0
+                        if not timers:
+                            break
+                        self._wait_for_clock()
+                    continue
                 if timers and self._may_elapse_early():
                     options.append(CLOCK)
                     self.choices += len(options) > 1
@@ -592,7 +607,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                         continue
                     steps += 1
                     number = self.current = entry.owner
-                    is_step = getattr(entry.callback, "__self__", None) in self._numbers
+                    task = getattr(entry.callback, "__self__", None)
+                    is_step = isinstance(task, asyncio.Task) and task in self._numbers
                     if is_step and before is not None:
                         before(number)
                     entry.context.run(entry.callback, *entry.args)

@@ -4,7 +4,6 @@ import enum
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from test_framework.core import UsageError, Verdict
 from test_framework.explore.execution import Failure
@@ -171,16 +170,6 @@ class Progress:
 Listener = Callable[[Progress], object]
 
 
-def write_test(witness: Witness, path: Path) -> Path:
-    """Write a pytest file that fails while the bug is there and passes without it.
-
-    Raises:
-        UsageError: The scenario cannot be imported from a file.
-    """
-    path.write_text(as_test(witness), encoding="utf-8")
-    return path
-
-
 _TEST = '''"""{kind}: {message}
 
 Found by the explorer; fails while the bug is there.
@@ -193,33 +182,36 @@ SCHEDULE = """\\
 
 
 def test_{name}_stays_mended():
-    """{name} survives the order that once broke it."""
-    outcome = replay(load_scenario({scenario!r}), SCHEDULE{users})
+    """The order that once broke {name} does no harm."""
+    outcome = replay(load_scenario({scenario!r}), SCHEDULE)
 
     assert outcome.failure is None, outcome.text()
 '''
 
 
-def as_test(witness: Witness) -> str:
-    """Return the text that :func:`write_test` writes.
+def as_test(schedule: Schedule, failure: Failure) -> str:
+    """Return a pytest file that fails while the bug is there and passes without it.
+
+    Args:
+        schedule: Repeats the failure; knows its scenario.
+        failure: What goes wrong.
 
     Raises:
         UsageError: The scenario cannot be imported from a file.
     """
-    if not witness.scenario:
+    if not schedule.scenario:
         raise UsageError(
             "The scenario is a local function or takes fixtures, so a test of its own "
             "cannot import it. Move it to the top of a module, or replay it with "
             "pytest --explore-replay."
         )
-    name = re.sub(r"\W+", "_", witness.scenario.rpartition("::")[2])
+    name = re.sub(r"\W+", "_", schedule.scenario.rpartition("::")[2])
     # The message may hold quotes and backslashes of the program.
-    message = witness.failure.message.replace("\\", "/").replace('"', "'")
+    message = failure.message.replace("\\", "/").replace('"', "'")
     return _TEST.format(
-        kind=witness.failure.kind,
+        kind=failure.kind,
         message=message,
-        schedule=witness.schedule.text(),
+        schedule=schedule.text(),
         name=name.removeprefix("test_"),
-        scenario=witness.scenario,
-        users="" if witness.users is None else f", users={witness.users}",
+        scenario=schedule.scenario,
     )

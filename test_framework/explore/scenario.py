@@ -6,6 +6,7 @@ tasks may be cancelled the assertions after ``gather`` are not reached; then a
 """
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Scenario(Generic[State]):
     """Users that do the same thing to one state.
 
     Attributes:
-        setup: Makes the state of one run; sync or async.
+        setup: Makes the state of one run; sync or async. An async context manager is
+            entered, users and check get what it returns, and then it is left.
         user: What one user does, given the state and the number of the user.
         check: Raises ``AssertionError`` when the state at the end is wrong.
         users: How many users.
@@ -66,20 +68,28 @@ def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
         state = scenario.setup()
         if inspect.isawaitable(state):
             state = await state
-        tasks = [
-            asyncio.create_task(_arrive(scenario.user, state, n), name=f"user[{n}]")
-            for n in range(count)
-        ]
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(
-                result, asyncio.CancelledError
-            ):
-                raise result
-        if scenario.check is not None:
-            scenario.check(state)
+        if isinstance(state, contextlib.AbstractAsyncContextManager):
+            async with state as entered:
+                await _run_users(scenario, entered, count)
+        else:
+            await _run_users(scenario, state, count)
 
     return main
+
+
+async def _run_users(scenario: Scenario[Any], state: Any, count: int) -> None:
+    tasks = [
+        asyncio.create_task(_arrive(scenario.user, state, n), name=f"user[{n}]")
+        for n in range(count)
+    ]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(
+            result, asyncio.CancelledError
+        ):
+            raise result
+    if scenario.check is not None:
+        scenario.check(state)
 
 
 async def _arrive(

@@ -103,7 +103,8 @@ _FAULT = re.compile(
     r"(?P<kind>cancel-late|cancel|expire|disconnect|raise (?P<error>\S+))"
     r" in (?P<task>\S.*?) at (?P<suspension>\d+)"
 )
-_TOKEN_PREFIX = "x1."  # noqa: S105  # a version, no secret
+TOKEN_PREFIX = "x1."  # noqa: S105  # a version, no secret
+"""What every token of a schedule begins with."""
 
 
 def _describe(fault: Fault) -> str:
@@ -177,7 +178,7 @@ class Schedule:
     def token(self) -> str:
         """Return the schedule in one word for a command line."""
         packed = zlib.compress(self.text().encode(), 9)
-        return _TOKEN_PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+        return TOKEN_PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
     @classmethod
     def parse(cls, text: str) -> "Schedule":
@@ -186,7 +187,7 @@ class Schedule:
         Raises:
             UsageError: It is neither.
         """
-        if text.startswith(_TOKEN_PREFIX):
+        if text.startswith(TOKEN_PREFIX):
             text = _unpack(text.strip())
         fidelity, io, scenario, users = Fidelity.AWAIT, "sim", "", None
         segments: list[Segment] = []
@@ -226,7 +227,7 @@ def _fidelity(word: str) -> Fidelity:
 
 
 def _unpack(token: str) -> str:
-    body = token.removeprefix(_TOKEN_PREFIX)
+    body = token.removeprefix(TOKEN_PREFIX)
     try:
         packed = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         return zlib.decompress(packed).decode()

@@ -53,7 +53,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     for one run.
 
     Attributes:
-        order, errors, left, jobs, choices, invariants, disconnects, stranger: As there.
+        order, errors, left, jobs, choices, invariants, disconnects, cancelled, stranger: As there.
     """
 
     fidelity = Fidelity.FIFO
@@ -69,6 +69,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self.choices = 0
         self.invariants: list[Callable[[], object]] = []
         self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        self.cancelled: set[asyncio.Task[Any]] = set()
         self.stranger: str | None = None
         self._selector = _NoSelector()
         self._clock_resolution = 1e-9
