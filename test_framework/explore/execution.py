@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 
 from test_framework.core import UsageError
-from test_framework.explore.faults import FaultPlan, interposing
+from test_framework.explore.faults import INJECTED, FaultPlan, interposing
 from test_framework.explore.loop import (
     EndlessError,
     ExplorationLoop,
@@ -20,7 +20,14 @@ from test_framework.explore.loop import (
     StalledError,
 )
 from test_framework.explore.scenario import CoroutineFunction
-from test_framework.explore.schedule import Cancel, Disconnect, Fault, Raise, Schedule
+from test_framework.explore.schedule import (
+    Cancel,
+    Disconnect,
+    Expire,
+    Fault,
+    Raise,
+    Schedule,
+)
 from test_framework.explore.schedulers import Scheduler, segments_of
 from test_framework.explore.waits import Wait, cycle, is_foreign, short_path
 
@@ -128,12 +135,11 @@ class Runner:
                 after=_together(hooks),
             )
         except BaseException as exc:  # noqa: BLE001  # judged, and raised again if not of the scenario
-            failure = self._judge(exc, faults)
-        else:
-            failure = None
-        if loop.errors or loop.left or failure is None:
-            failure = failure or self._judge_rest()
-        return failure
+            if not _is_consequence(exc, faults):
+                return self._judge(exc)
+            # The scenario was ended by the fault, so what it left is no wonder.
+            return self._judge_errors(only_own=True)
+        return self._judge_errors() or self._judge_rest()
 
     def schedule(self, faults: tuple[Fault, ...] = ()) -> Schedule:
         """Return the last run as a schedule."""
@@ -149,7 +155,7 @@ class Runner:
                 name = getattr(holds, "__qualname__", repr(holds))
                 raise BrokenInvariantError(f"{name} is False")
 
-    def _judge(self, exc: BaseException, faults: tuple[Fault, ...]) -> Failure | None:
+    def _judge(self, exc: BaseException) -> Failure:
         match exc:
             case BrokenInvariantError():
                 cause = exc.__cause__ or exc
@@ -167,8 +173,6 @@ class Runner:
             case KeyboardInterrupt() | SystemExit() | UsageError():
                 raise exc
             case asyncio.CancelledError():
-                if any(isinstance(fault, Cancel | Disconnect) for fault in faults):
-                    return None
                 return Failure("exception", "The scenario was cancelled from inside.")
             case _:
                 pass
@@ -184,15 +188,23 @@ class Runner:
             message = "The assertion is false."
         return Failure(kind, message, where)
 
-    def _judge_rest(self) -> Failure | None:
-        loop = self.loop
-        for context in loop.errors:
+    def _judge_errors(self, *, only_own: bool = False) -> Failure | None:
+        """Judge what was told to the loop's handler; ``only_own``: errors of our kind."""
+        for context in self.loop.errors:
             exc = context.get("exception")
-            where = where_raised(exc) if exc is not None else ""
+            kind = getattr(exc, "failure_kind", None)
+            if only_own and kind is None:
+                continue
             text = context.get("message", "error in the loop")
-            if exc is not None:
-                text = f"{text}: {type(exc).__name__}: {_first_line(exc)}"
-            return Failure(getattr(exc, "failure_kind", "loop-error"), text, where)
+            if exc is None:
+                return Failure("loop-error", text)
+            text = f"{text}: {type(exc).__name__}: {_first_line(exc)}"
+            return Failure(kind or "loop-error", text, where_raised(exc))
+        return None
+
+    def _judge_rest(self) -> Failure | None:
+        """Judge lost exceptions and tasks left over."""
+        loop = self.loop
         for number, task in enumerate(loop.tasks):
             # What __del__ of a task looks at, without waiting for it to be collected.
             if number and task._log_traceback and task.done():  # no public way
@@ -214,6 +226,18 @@ class Runner:
                     "of plain asyncio it is not.",
                 )
         return None
+
+
+def _is_consequence(exc: BaseException, faults: tuple[Fault, ...]) -> bool:
+    """Tell whether a fault explains that the scenario ended with ``exc``."""
+    if getattr(exc, INJECTED, False):
+        return True
+    causes: tuple[type[Fault], ...] = ()
+    if isinstance(exc, asyncio.CancelledError):
+        causes = (Cancel, Disconnect)
+    elif isinstance(exc, TimeoutError):
+        causes = (Expire,)
+    return any(isinstance(fault, causes) for fault in faults)
 
 
 def _together(hooks: list[Hook]) -> Hook | None:

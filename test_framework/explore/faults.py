@@ -17,6 +17,9 @@ from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.schedule import Cancel, Disconnect, Expire, Fault, Raise
 from test_framework.explore.waits import frames_of, is_foreign
 
+INJECTED = "_isolation_audit_injected"
+"""Attribute of the exceptions that faults raise."""
+
 _SLEEP = asyncio.sleep.__code__
 
 
@@ -99,6 +102,7 @@ def error_named(name: str) -> BaseException:
         ) from exc
     if not isinstance(made, Exception):
         raise UsageError(f"error {name!r} is not an exception: it makes {made!r}.")
+    setattr(made, INJECTED, True)
     return made
 
 

@@ -12,10 +12,10 @@ locks, queues and async generators run unchanged. What differs is who goes next:
   lagged. What this fidelity finds, stock asyncio can do.
 * ``any``: as ``await``, and timers and callbacks are choices too.
 
-Time is virtual: it jumps to the next deadline when nothing else can go. A sleep may
-also elapse while tasks are ready (in ``await`` at any moment, since a slow await of
-one user is a long time for another); a timeout may not, or every timeout of every
-program would fire. Deadlines keep their order in all fidelities.
+Time is virtual: it jumps to the next deadline when nothing else can go. A short sleep
+may also elapse while tasks are ready, since a slow await of one user is a long time for
+another; a timeout may not, or every timeout of every program would fire. Deadlines keep
+their order in all fidelities.
 
 A loop is reused from run to run; nothing of one run is seen by the next.
 """
@@ -44,6 +44,13 @@ CONTINUE = -1
 
 CLOCK = -2
 """Option: time passes until the next deadline."""
+
+ELAPSE_S = 0.5
+"""Longest sleep that may elapse while tasks are ready, seconds, in ``await``.
+
+A short sleep stands for I/O, and a slow step of one user may outlast it; a long one is
+meant as time, and its relation to timeouts is part of the program.
+"""
 
 LAG_S = 0.05
 """Seconds that a loop may lag behind its timers in one run, in ``fifo``.
@@ -327,7 +334,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         entry.deadline = when
         if when <= self._now:
             # No clock is needed: it is due in the next turn of any loop.
-            (self._due if self._is_fifo else self._callbacks).append(entry)
+            if self._is_any:
+                self._ready.append((context, entry.run, ()))
+                self._options.append(self.current)
+            else:
+                (self._due if self._is_fifo else self._callbacks).append(entry)
             return entry
         # Ties by age: the heap of asyncio leaves them open, and so a program that
         # depends on them would depend on luck.
@@ -665,7 +676,10 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             return False
         if self._is_fifo:
             return is_idle or timers[0][0] - self._now <= self._lag_left
-        return self._is_any or timers[0][3].callback is _sleep_is_over
+        return self._is_any or (
+            timers[0][3].callback is _sleep_is_over
+            and timers[0][0] - self._now <= ELAPSE_S
+        )
 
     def _wait_for_clock(self) -> None:
         """Nothing is ready: let time pass until a timer fires."""
@@ -735,7 +749,9 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self.call_soon(self.create_task, generator.aclose())
 
     def _clean_up(self) -> None:
-        """Cancel what is left of the run, as ``asyncio.run`` does."""
+        """Let ready steps end, then cancel what is left, as ``asyncio.run`` does."""
+        # A task that could go on by itself is not left over: it is just not done yet.
+        self._drain(with_externals=False)
         for number, task in enumerate(self.tasks):
             if not task.done():
                 self.left.append(number)
@@ -753,7 +769,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch
         self._numbers = {}
 
-    def _drain(self) -> None:
+    def _drain(self, *, with_externals: bool = True) -> None:
         """Run what is ready, in order, within bounds."""
         for _ in range(_MAX_CLEANUP_STEPS):
             entry = None
@@ -763,7 +779,10 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             elif self._ready:
                 context, callback, args = self._ready.pop(0)
                 self._options.pop(0)
-            elif self._externals:
+            elif self._due:
+                entry = self._due.pop(0)
+                context, callback, args = entry.context, entry.run, ()
+            elif self._externals and with_externals:
                 entry = self._externals.pop(0)
                 context, callback, args = entry.context, entry.run, ()
             else:

@@ -34,6 +34,8 @@ from test_framework.explore.waits import waits_of
 _TICK_S = 1e-7
 """How much later each relative timer is due than exactly; two clock readings differ."""
 
+_MAX_CLEANUP_TURNS = 1000
+
 
 class _NoSelector:
     """Stands where the selector would: nothing ever arrives by itself."""
@@ -274,15 +276,20 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             answer()
 
     def _clean_up(self) -> None:
+        self._over = None
+        events._set_running_loop(self)
+        self._drain()
         for number, task in enumerate(self.tasks):
             if not task.done():
                 self.left.append(number)
                 task.cancel()
-        self._over = None
-        events._set_running_loop(self)
-        for _ in range(1000):
-            if not self._ready:
-                break
-            super()._run_once()
+        self._drain()
         for task in self.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch
+
+    def _drain(self) -> None:
+        """Make turns without arrivals while callbacks are ready."""
+        for _ in range(_MAX_CLEANUP_TURNS):
+            if not self._ready:
+                return
+            super()._run_once()
