@@ -17,6 +17,7 @@ from typing import Any
 from test_framework.core import UsageError, fresh_seed
 from test_framework.explore.budget import seconds_of
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.faults import error_named
 from test_framework.explore.guards import BlockedError, guarded
 from test_framework.explore.loader import reference_of
 from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
@@ -100,6 +101,8 @@ def explore(
         max_steps=max_steps,
         progress=progress,
     )
+    for error in options.errors:
+        error_named(error)
     if reference is None:
         reference = reference_of(scenario)
     search = Search(main, options)

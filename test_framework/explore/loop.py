@@ -73,6 +73,12 @@ _MAX_CLEANUP_STEPS = 10_000
 _MAX_ROUNDS = 100
 
 
+def _answer(future: "asyncio.Future[None]") -> None:
+    # A fault may have answered it before.
+    if not future.done():
+        future.set_result(None)
+
+
 class RunOverError(Exception):
     """Raised when a run ends before the scenario does; never raised itself."""
 
@@ -442,9 +448,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             label: What the world outside is asked for; shown in witnesses.
         """
         future = self.create_future()
-        entry = Entry(
-            _sleep_is_over, (future, None), contextvars.Context(), self.current
-        )
+        entry = Entry(_answer, (future,), contextvars.Context(), self.current)
         self._add_external(entry, label)
         return future
 

@@ -98,9 +98,10 @@ async def _arrive(
     number: int,
 ) -> None:
     # In fifo users would start in order of their numbers; requests do not.
-    loop = asyncio.get_running_loop()
+    # Not by external(), which may be answered with an error.
+    loop: Any = asyncio.get_running_loop()
     if getattr(loop, "fidelity", None) is Fidelity.FIFO:
-        await external("arrival")
+        await loop.external_event("arrival")
     await user(state, number)
 
 

@@ -250,10 +250,11 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             options = [CONTINUE] if is_busy or timers_came else []
             if not timers_came:
                 options += [owner for owner, _ in self._externals]
-            if self._scheduled and not is_due:
-                wait = self._scheduled[0]._when - self._now
-                if not is_busy or wait <= self._lag_left:
-                    options.append(CLOCK)
+            later = self._next_deadline()
+            if later is not None and (
+                not is_busy or later - self._now <= self._lag_left
+            ):
+                options.append(CLOCK)
             if not options:
                 raise StalledError
             position = 0
@@ -267,13 +268,24 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 return
             if number == CLOCK:
                 timers_came = True
-                when = self._scheduled[0]._when
-                if is_busy:
-                    self._lag_left -= when - self._now
-                self._now = when
+                if later is not None:
+                    self._lag_left -= (later - self._now) * is_busy
+                    self._now = later
                 continue
             _, answer = self._externals.pop(position - (options[0] == CONTINUE))
-            answer()
+            # As the selector does: what arrived is a callback of the coming turn.
+            self.call_soon(answer, context=contextvars.Context())
+
+    def _next_deadline(self) -> float | None:
+        """Return the earliest deadline that is not due yet."""
+        return min(
+            (
+                handle._when
+                for handle in self._scheduled
+                if not handle._cancelled and handle._when > self._now
+            ),
+            default=None,
+        )
 
     def _clean_up(self) -> None:
         self._over = None

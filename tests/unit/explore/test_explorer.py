@@ -1,0 +1,539 @@
+"""explore(): finds what is there, proves small cases, and says no more than it knows."""
+
+import asyncio
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from test_framework.core import UsageError
+from test_framework.explore import (
+    Cancel,
+    Conclusion,
+    Fidelity,
+    Progress,
+    Raise,
+    Report,
+    Scenario,
+    Schedule,
+    Segment,
+    as_test,
+    explore,
+    external,
+    invariant,
+    load_scenario,
+    replay,
+)
+
+
+class Counter:
+    """A shared counter with two locks."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.first, self.second = asyncio.Lock(), asyncio.Lock()
+
+
+async def add_late(state: Counter, user: int) -> None:
+    """Add one; user 1 comes so late that plain asyncio never overlaps the two."""
+    for _ in range(user * 8):
+        await asyncio.sleep(0)
+    value = state.value
+    await asyncio.sleep(0)
+    state.value = value + 1
+
+
+async def add_locked(state: Counter, user: int) -> None:  # noqa: ARG001  # a user like any other
+    """Add one under a lock."""
+    async with state.first:
+        value = state.value
+        await asyncio.sleep(0)
+        state.value = value + 1
+
+
+async def lock_both(state: Counter, user: int) -> None:
+    """Take both locks, in an order that depends on the user."""
+    order = [state.first, state.second]
+    if user:
+        order.reverse()
+        for _ in range(6):
+            await asyncio.sleep(0)
+    async with order[0]:
+        await asyncio.sleep(0)
+        async with order[1]:
+            state.value += 1
+
+
+def two(state: Counter) -> None:
+    """Both users were counted."""
+    assert state.value == 2
+
+
+LOST = Scenario(Counter, add_late, two)
+LOCKED = Scenario(Counter, add_locked, two)
+CROSSED = Scenario(Counter, lock_both, two)
+
+
+def found(report: Report) -> Report:
+    """Require a finding and that its schedule repeats it."""
+    assert report.conclusion is Conclusion.FOUND, report.text()
+    assert report.witness is not None
+    return report
+
+
+@pytest.mark.power
+def test_lost_update_is_found_and_shrunk_to_one_switch() -> None:
+    """An update that plain asyncio never loses is lost by one preemption."""
+    report = found(explore(LOST, fidelity="await", budget=1, seed=1))
+
+    witness = report.witness
+    assert witness is not None
+    assert witness.failure.kind == "assertion"
+    assert witness.schedule.switches <= 1
+    assert witness.shrink_runs <= 60
+    assert report.schedules <= 60
+
+
+@pytest.mark.power
+def test_crossed_locks_are_found_with_their_holders() -> None:
+    """A deadlock names both tasks, both locks, and the lines that hold them."""
+    report = found(explore(CROSSED, fidelity="await", budget=1, seed=1))
+
+    witness = report.witness
+    assert witness is not None
+    failure = witness.failure
+    assert failure.kind == "deadlock"
+    assert "user[0] -> user[1] -> user[0]" in failure.message
+    holds = [line for line in failure.details if "held by user[" in line]
+    assert len(holds) == 2
+    assert all("test_explorer.py" in line for line in holds)
+
+
+def test_locked_update_is_proven() -> None:
+    """All orders of the safe twin are run, which is a proof."""
+    report = explore(LOCKED, fidelity="await", budget=5, seed=1)
+
+    assert report.conclusion is Conclusion.PROVEN
+    assert "All 4 orders at fidelity await" in report.claim
+    assert report.witness is None
+
+
+def test_only_order_is_proven_with_a_hint() -> None:
+    """A test that waits for nothing outside has one order, and is told the cure."""
+
+    async def nothing_outside() -> None:
+        await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))
+
+    report = explore(nothing_outside, budget=1)
+
+    assert report.conclusion is Conclusion.PROVEN
+    assert "Only one order" in report.claim
+    assert "fidelity='await'" in report.claim
+
+
+def test_search_that_was_cut_off_is_only_sampled() -> None:
+    """A budget that ends before the orders do never makes a proof."""
+
+    async def many(_: Counter, user: int) -> None:  # noqa: ARG001  # alike
+        for _step in range(20):
+            await asyncio.sleep(0)
+
+    report = explore(
+        Scenario(Counter, many), users=5, fidelity="await", schedules=300, seed=1
+    )
+
+    assert report.conclusion is Conclusion.SAMPLED
+    assert report.schedules == 300
+    assert report.unseen_mass is not None
+    assert report.unseen_mass > 0.5
+    assert "no proof" in report.claim
+
+
+@pytest.mark.power
+def test_external_answers_race_even_in_fifo() -> None:
+    """What waits for the world outside is reordered in the default fidelity."""
+
+    async def add(state: Counter, user: int) -> None:  # noqa: ARG001  # alike
+        value = state.value
+        await external("SELECT")
+        state.value = value + 1
+
+    report = found(explore(Scenario(Counter, add, two), budget=1, seed=1))
+
+    assert report.witness is not None
+    assert report.witness.is_confirmed is True
+
+
+@pytest.mark.power
+def test_invariant_is_checked_in_the_middle_of_a_run() -> None:
+    """A breach that is healed before the end is found at the step that makes it."""
+
+    async def transfer(state: dict[str, int]) -> None:
+        state["a"] -= 1
+        await external("bank")
+        state["b"] += 1
+
+    async def move() -> None:
+        state = {"a": 1, "b": 0}
+        invariant(lambda: state["a"] + state["b"] == 1)
+        await transfer(state)
+
+    async def move_at_once() -> None:
+        state = {"a": 1, "b": 0}
+        invariant(lambda: state["a"] + state["b"] == 1)
+        await external("bank")
+        state["a"] -= 1
+        state["b"] += 1
+
+    assert found(explore(move, budget=1)).witness.failure.kind == "invariant"  # type: ignore[union-attr]  # found() checks it
+    assert explore(move_at_once, budget=1).conclusion is Conclusion.PROVEN
+
+
+@pytest.mark.power
+def test_lost_exception_is_found() -> None:
+    """An exception of a task that nobody awaits is a finding with its line."""
+
+    async def lose() -> None:
+        async def fail() -> None:
+            raise KeyError("lost")
+
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        del task
+
+    witness = found(explore(lose, budget=1)).witness
+
+    assert witness is not None
+    assert witness.failure.kind == "lost-exception"
+    assert "fail[0] raised KeyError" in witness.failure.message
+
+
+@pytest.mark.power
+def test_task_left_over_in_some_orders_is_found() -> None:
+    """A task that only some orders leave behind is a finding; a usual one is not."""
+
+    async def sometimes() -> None:
+        done = asyncio.Event()
+        first = asyncio.create_task(asyncio.to_thread(done.set))
+        watcher = asyncio.create_task(done.wait(), name="watcher")
+        await external("answer")
+        if done.is_set():
+            first.cancel()
+            watcher = asyncio.create_task(asyncio.Event().wait(), name="stuck")
+        del watcher
+
+    async def always() -> None:
+        asyncio.get_running_loop().keep = asyncio.create_task(  # type: ignore[attr-defined]  # a place to keep it
+            asyncio.Event().wait()
+        )
+        await external("answer")
+
+    witness = found(explore(sometimes, budget=1, seed=1)).witness
+    assert witness is not None
+    assert witness.failure.kind == "task-left"
+    assert explore(always, budget=1).conclusion is Conclusion.PROVEN
+
+
+class Connection:
+    """A shared connection: one request, one reply, in order."""
+
+    def __init__(self, *, drops_when_cancelled: bool) -> None:
+        self.replies: asyncio.Queue[int] = asyncio.Queue()
+        self.lock = asyncio.Lock()
+        self.crossed: list[tuple[int, int]] = []
+        self._drops = drops_when_cancelled
+
+    async def ask(self, user: int) -> int:
+        """Send, then read the reply that comes next."""
+        async with self.lock:
+            await external("send")
+            self.replies.put_nowait(user)
+            try:
+                await external("receive")
+            except asyncio.CancelledError:
+                if self._drops:
+                    self.replies = asyncio.Queue()
+                raise
+            return await self.replies.get()
+
+
+async def asks(connection: Connection, user: int) -> None:
+    """Ask as a user and note a foreign reply."""
+    reply = await connection.ask(user)
+    if reply != user:
+        connection.crossed.append((user, reply))
+
+
+def uncrossed(connection: Connection) -> None:
+    """Nobody got another user's reply."""
+    assert connection.crossed == []
+
+
+@pytest.mark.power
+def test_unread_reply_is_found_by_cancellation_only() -> None:
+    """The ChatGPT defect: found by cancelling the reader, invisible without."""
+    leaky = Scenario(
+        lambda: Connection(drops_when_cancelled=False), asks, uncrossed, users=3
+    )
+    sound = Scenario(
+        lambda: Connection(drops_when_cancelled=True), asks, uncrossed, users=3
+    )
+
+    witness = found(explore(leaky, cancel="user*", budget=2, seed=1)).witness
+    assert witness is not None
+    assert [type(fault) for fault in witness.schedule.faults] == [Cancel]
+    assert witness.is_confirmed is True
+    assert explore(leaky, budget=0.2, seed=1).conclusion is not Conclusion.FOUND
+    assert (
+        explore(sound, cancel="user*", budget=0.3, seed=1).conclusion
+        is not Conclusion.FOUND
+    )
+
+
+@pytest.mark.power
+def test_injected_error_finds_what_is_not_undone() -> None:
+    """An error of the world outside leaves a flag set; the safe twin resets it."""
+
+    def scenario(*, is_safe: bool) -> Scenario[dict[str, bool]]:
+        async def work(state: dict[str, bool], user: int) -> None:  # noqa: ARG001  # alike
+            state["busy"] = True
+            try:
+                await external("work")
+            except OSError:
+                if is_safe:
+                    state["busy"] = False
+                return
+            state["busy"] = False
+
+        def idle(state: dict[str, bool]) -> None:
+            assert not state["busy"]
+
+        return Scenario(lambda: {"busy": False}, work, idle, users=1)
+
+    witness = found(
+        explore(scenario(is_safe=False), errors=("OSError",), budget=1)
+    ).witness
+    assert witness is not None
+    assert [type(fault) for fault in witness.schedule.faults] == [Raise]
+    safe = explore(scenario(is_safe=True), errors=("OSError",), budget=1)
+    assert safe.conclusion is Conclusion.PROVEN
+
+
+@pytest.mark.power
+def test_timeout_at_any_point_finds_what_is_kept() -> None:
+    """A timeout that fires in the middle leaves a slot taken; the safe twin frees it."""
+
+    def scenario(*, is_safe: bool) -> Scenario[list[int]]:
+        async def take(slots: list[int], user: int) -> None:
+            try:
+                async with asyncio.timeout(5):
+                    slots.append(user)
+                    try:
+                        await external("work")
+                    finally:
+                        if is_safe:
+                            slots.remove(user)
+                    if not is_safe:
+                        slots.remove(user)
+            except TimeoutError:
+                pass
+
+        def free(slots: list[int]) -> None:
+            assert slots == []
+
+        return Scenario(list, take, free, users=1)
+
+    # External answers may take longer than any timeout, so fifo reaches it by itself;
+    # await lets timeouts fire as faults only.
+    wrong, right = scenario(is_safe=False), scenario(is_safe=True)
+    found(explore(wrong, cancel=True, fidelity="await", budget=1, seed=1))
+    assert explore(right, cancel=True, budget=1).conclusion is not Conclusion.FOUND
+
+
+async def test_lost_update() -> None:
+    """A scenario of its own, found by name in this file; passes as a plain test."""
+    state = Counter()
+    await asyncio.gather(add_late(state, 0), add_late(state, 1))
+    two(state)
+
+
+def test_witness_replays_by_token_text_and_file() -> None:
+    """Token and text of a witness fail in the same way when followed."""
+    report = found(explore(test_lost_update, fidelity="await", budget=1, seed=1))
+    witness = report.witness
+    assert witness is not None
+
+    for form in (witness.schedule, witness.schedule.token(), witness.schedule.text()):
+        outcome = replay(test_lost_update, form)
+
+        assert outcome.failure is not None
+        assert outcome.failure.identity == witness.failure.identity
+        assert outcome.parted is None
+
+
+def test_stale_schedule_says_where_it_parted() -> None:
+    """A schedule of a program that changed is followed as far as it goes."""
+    stale = Schedule(Fidelity.AWAIT, (Segment("main", 1), Segment("gone[3]", 2)))
+
+    outcome = replay(test_lost_update, stale)
+
+    assert outcome.failure is None
+    assert outcome.parted == 1
+    assert "its entry 2 (gone[3] 2)" in outcome.text()
+
+
+def test_as_test_fails_while_the_bug_is_there(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The written test is red with the bug and green without it."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    (pytester.path / "test_subject.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(pytester.path)
+    scenario = load_scenario("test_subject.py::test_lost_update")
+    witness = found(explore(scenario, fidelity="await", budget=1, seed=1)).witness
+    assert witness is not None
+    text = as_test(witness.schedule, witness.failure)
+    (pytester.path / "test_regression.py").write_text(text, encoding="utf-8")
+
+    red = pytester.runpytest_subprocess("test_regression.py", "-p", "no:cacheprovider")
+    red.assert_outcomes(failed=1)
+
+    mended = source.replace(
+        "    value = state.value\n    await asyncio.sleep(0)\n    state.value = value + 1",
+        "    state.value += 1",
+        1,
+    )
+    (pytester.path / "test_subject.py").write_text(mended, encoding="utf-8")
+    green = pytester.runpytest_subprocess(
+        "test_regression.py", "-p", "no:cacheprovider"
+    )
+    green.assert_outcomes(passed=1)
+
+
+# -- what a scenario must not do ---------------------------------------------------
+
+
+async def spins() -> None:
+    """Never ends."""
+    while True:  # noqa: ASYNC110  # the mistake under test
+        await asyncio.sleep(0)
+
+
+async def sleeps() -> None:
+    """Stops every user."""
+    time.sleep(0.01)  # noqa: ASYNC251, TID251  # the mistake under test
+
+
+async def starts_a_thread() -> None:
+    """Starts what no scheduler rules."""
+    threading.Thread(target=print).start()
+
+
+async def is_random() -> None:
+    """Takes another number of steps in every run."""
+    for _ in range(random.randrange(1_000_000) % 50):
+        await asyncio.sleep(0)
+
+
+async def blocks() -> None:
+    """Never gives up control."""
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("scenario", "line", "cure"),
+    [
+        (spins, "await asyncio.sleep(0)", "Let the scenario end"),
+        (sleeps, "time.sleep(0.01)", "Await asyncio.sleep"),
+        (starts_a_thread, "threading.Thread(target=print).start()", "to_thread"),
+        (is_random, "random.randrange", "seeded random.Random"),
+        pytest.param(blocks, "while True:", "Await something", marks=pytest.mark.slow),
+    ],
+)
+def test_misuse_gets_its_line_and_a_cure(
+    scenario: object, line: str, cure: str
+) -> None:
+    """No verdict, no hang: one sentence with the line and what to do."""
+    report = explore(scenario, budget=1, max_steps=2_000)  # type: ignore[arg-type]  # async functions
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert report.witness is None
+    assert "test_explorer.py:" in report.claim
+    assert cure in report.claim
+    number = int(report.claim.partition("test_explorer.py:")[2].split()[0].strip(".:"))
+    near = (
+        Path(__file__).read_text(encoding="utf-8").splitlines()[number - 2 : number + 1]
+    )
+    assert any(line in one for one in near)
+
+
+def test_failure_that_does_not_repeat_is_no_finding() -> None:
+    """A run that fails once and not again by its own schedule is inconclusive."""
+    runs = []
+
+    async def fails_in_its_fifth_run() -> None:
+        runs.append(1)
+        await asyncio.gather(external("a"), external("b"))
+        assert len(runs) != 5
+
+    report = explore(fails_in_its_fifth_run, budget=1, seed=1)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "did not repeat" in report.claim
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"budget": "soon"}, "budget='soon'.*'500ms'"),
+        ({"budget": 0}, "budget=0"),
+        ({"fidelity": "best"}, "fidelity='best'.*fifo, await, any"),
+        ({"users": 3}, "users=3 was given with a plain test"),
+        ({"errors": ("NoSuchError",)}, "NoSuchError.*builtin"),
+    ],
+)
+def test_wrong_option_gets_a_sentence(options: dict[str, object], words: str) -> None:
+    """A wrong option is named with its value and what was expected."""
+    with pytest.raises(UsageError, match=words):
+        explore(test_lost_update, **options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_what_is_no_scenario_gets_a_sentence() -> None:
+    """A plain function is refused."""
+    with pytest.raises(UsageError, match="async function without arguments"):
+        explore(print)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_progress_is_told_while_searching() -> None:
+    """A long search says how far it is about twice a second."""
+    told: list[Progress] = []
+
+    async def many(_: Counter, user: int) -> None:  # noqa: ARG001  # alike
+        for _step in range(9):
+            await asyncio.sleep(0)
+
+    explore(
+        Scenario(Counter, many),
+        users=4,
+        fidelity="await",
+        budget=0.8,
+        progress=told.append,
+    )
+
+    assert told
+    assert told[-1].schedules >= told[-1].distinct > 0
+    assert 0 <= told[-1].left_s < 0.8
+
+
+def test_seed_repeats_an_exploration() -> None:
+    """The same seed finds the same witness after the same runs."""
+
+    def once() -> tuple[int, str]:
+        report = found(explore(LOST, fidelity="await", budget=5, seed=7))
+        assert report.witness is not None
+        return report.schedules, report.witness.schedule.text()
+
+    assert once() == once()
