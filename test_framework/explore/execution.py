@@ -139,7 +139,9 @@ class Runner:
                 return self._judge(exc)
             # The scenario was ended by the fault, so what it left is no wonder.
             return self._judge_errors(only_own=True)
-        return self._judge_errors() or self._judge_rest()
+        if loop.errors or loop.left or any(task._log_traceback for task in loop.tasks):
+            return self._judge_errors() or self._judge_rest()
+        return None
 
     def schedule(self, faults: tuple[Fault, ...] = ()) -> Schedule:
         """Return the last run as a schedule."""

@@ -63,7 +63,10 @@ MAX_STEPS = 100_000
 """Steps after which a run counts as endless."""
 
 Choose = Callable[[list[int]], int]
-"""Gets the numbers of what may go next, returns a position in that list."""
+"""Gets the numbers of what may go next, returns a position in that list.
+
+Tasks are 0 and up; ``CONTINUE`` and ``CLOCK`` are -1 and -2, events from outside below.
+"""
 
 Hook = Callable[[int], None]
 
@@ -114,14 +117,14 @@ class Entry:
         "callback",
         "context",
         "deadline",
+        "event",
         "is_cancelled",
-        "label",
         "owner",
     )
 
     # Set for timers and for events from outside only.
     deadline: float
-    label: str
+    event: int
 
     def __init__(
         self,
@@ -194,8 +197,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         max_steps: Steps of a run before it counts as endless.
 
     Attributes:
-        order: Owner of every step so far; in ``fifo`` of every arrival and contested
-            turn.
+        order: Number of every step and event so far; in ``fifo`` of every arrival and
+            contested turn.
         errors: Contexts given to ``call_exception_handler``.
         left: Numbers of tasks that were not done when main was.
         jobs: Executor jobs run so far.
@@ -453,12 +456,12 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         return future
 
     def _add_external(self, entry: Entry, label: str) -> None:
-        entry.label = label
+        entry.event = number = self._register_event(label)
         if self._is_fifo:
             self._externals.append(entry)
         else:
             self._ready.append((entry.context, entry.callback, entry.args))
-            self._options.append(entry.owner)
+            self._options.append(number)
 
     def _run_job(
         self,
@@ -547,11 +550,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self._options,
             self.order,
         )
-        timers = self._timers
+        timers, is_any, max_steps = self._timers, self._is_any, self.max_steps
         rounds = 0
         entry = None
         try:
-            while len(order) < self.max_steps:
+            while len(order) < max_steps:
                 # Those queued now: anyio cancels a scope by a callback that queues itself
                 # until the tasks are gone, so tasks must get their turn in between.
                 for _ in range(len(callbacks)):
@@ -584,9 +587,16 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 else:
                     self._wait_for_clock()
                     continue
+                if is_any:
+                    # Callbacks of one task stay in order among themselves.
+                    position = options.index(options[position])
                 number = options.pop(position)
                 context, callback, args = ready.pop(position)
                 order.append(number)
+                if number < 0:
+                    self.current = self.owner(number)
+                    context.run(callback, *args)
+                    continue
                 self.current = number
                 if before is not None:
                     before(number)
@@ -649,7 +659,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         while True:
             options = [CONTINUE] if queue or due else []
             if not timers_came:
-                options += [entry.owner for entry in externals]
+                options += [entry.event for entry in externals]
             if self._timers and self._may_elapse_early(is_idle=not queue and not due):
                 options.append(CLOCK)
             if not options:
@@ -661,7 +671,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             number = options[position]
             if len(options) > 1 or number != CONTINUE:
                 self.order.append(number)
-            if number >= 0:
+            if number < CLOCK:
                 queue.append(externals.pop(position - (options[0] == CONTINUE)))
                 continue
             queue.extend(due)
@@ -755,7 +765,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     def _clean_up(self) -> None:
         """Let ready steps end, then cancel what is left, as ``asyncio.run`` does."""
         # A task that could go on by itself is not left over: it is just not done yet.
-        self._drain(with_externals=False)
+        if self._ready or self._callbacks or self._due:
+            self._drain(with_externals=False)
         for number, task in enumerate(self.tasks):
             if not task.done():
                 self.left.append(number)

@@ -1,5 +1,8 @@
 """Names of tasks that are the same in every run and every schedule.
 
+Events from outside (a job, an answer) are numbered down from ``FIRST_EVENT`` and are
+named by who waits for them and what for: ``user[3]/SELECT[0]``.
+
 asyncio numbers unnamed tasks per process, and their order of creation depends on the
 schedule. The path of creators does not: ``user[3]/send[0]`` is the first ``send`` that
 ``user[3]`` started. A task that was given a name keeps it as the last part.
@@ -16,8 +19,14 @@ def default_name(number: int) -> str:
     return _NAMES[number] if number < len(_NAMES) else f"Task-{number}"
 
 
+FIRST_EVENT = -3
+"""Number of the first event from outside; the next one is one less."""
+
+
 class NamedTasks:
-    """The tasks of one run by number, 0 is main; names are made when asked for.
+    """The tasks and outside events of one run by number; 0 is main.
+
+    Names are made when asked for.
 
     Attributes:
         tasks: In order of creation.
@@ -31,6 +40,7 @@ class NamedTasks:
     _numbers: dict[Any, int]
     _names: list[str]
     _siblings: dict[tuple[int, str], int]
+    _events: list[tuple[int, str]]
 
     def forget_tasks(self) -> None:
         """Begin a run without tasks."""
@@ -40,6 +50,7 @@ class NamedTasks:
         self._numbers = {}
         self._names = []
         self._siblings = {}
+        self._events = []
 
     def _register(self, task: asyncio.Task[Any]) -> int:
         number = self._numbers[task] = len(self.tasks)
@@ -47,11 +58,25 @@ class NamedTasks:
         self.parents.append(self.current)
         return number
 
+    def _register_event(self, label: str) -> int:
+        """Number an event that the current task waits for."""
+        owner = max(self.current, 0)
+        self._events.append((owner, label))
+        return FIRST_EVENT + 1 - len(self._events)
+
+    def owner(self, number: int) -> int:
+        """Return the task that waits for an event; of a task, itself."""
+        return (
+            self._events[FIRST_EVENT - number][0] if number <= FIRST_EVENT else number
+        )
+
     def name(self, number: int) -> str:
-        """Return the path name of a task: its creators and itself.
+        """Return the path name of a task, its creators and itself, or of an event.
 
         Children of main lack the prefix.
         """
+        if number <= FIRST_EVENT:
+            return self._event_name(FIRST_EVENT - number)
         names = self._names
         while len(names) <= number:
             names.append(self._make_name(len(names)))
@@ -72,3 +97,10 @@ class NamedTasks:
         if not is_own or count:
             label = f"{label}[{count}]"
         return label if parent <= 0 else f"{self.name(parent)}/{label}"
+
+    def _event_name(self, index: int) -> str:
+        owner, label = event = self._events[index]
+        count = self._events[:index].count(event)
+        # A label is any text; a schedule has one entry a line.
+        words = " ".join(label.replace("#", " ").split()) or "event"
+        return f"{self.name(owner)}/{words}[{count}]"

@@ -34,14 +34,13 @@ class Fidelity(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One task goes on for a while.
+    """One task goes on for a while, or something arrives.
 
-    In ``fifo`` the name may be ``turns`` (the loop goes on, nothing arrives) and a
-    task's name stands for the answer that arrives for it; ``clock`` is the passing of
-    time in all fidelities.
+    In ``fifo`` it is an event that arrives, or ``turns``: the loop goes on and nothing
+    arrives. ``clock`` is the passing of time in all fidelities.
 
     Attributes:
-        name: Path name of the task, ``turns`` or ``clock``.
+        name: Path name of the task or event, ``turns`` or ``clock``.
         steps: How many steps, turns or deadlines (count, >= 1).
     """
 

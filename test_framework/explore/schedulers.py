@@ -72,9 +72,17 @@ def stay(loop: ExplorationLoop, options: list[int]) -> int:
     if options[0] == CONTINUE:
         return 0
     order = loop.order
-    if order and order[-1] != CLOCK and order[-1] in options:
+    if order and order[-1] >= 0 and order[-1] in options:
         return options.index(order[-1])
-    return options.index(min(options, key=lambda number: (number == CLOCK, number)))
+    return options.index(min(options, key=_age))
+
+
+def _age(number: int) -> tuple[int, int]:
+    """Tasks before events before the clock, each by age."""
+    return (number == CLOCK, number if number >= 0 else _AFTER_TASKS - number)
+
+
+_AFTER_TASKS = 1_000_000
 
 
 class Uniform:

@@ -123,7 +123,7 @@ class Search:
         failure = self.runner.run(scheduler, faults)
         self.runs += 1
         self.jobs += loop.jobs
-        key = hash((faults, *loop.order))
+        key = hash((faults, *loop.order) if faults else tuple(loop.order))
         count = self._seen.get(key, 0)
         self._seen[key] = count + 1
         if failure is not None:
@@ -187,7 +187,7 @@ class Search:
         _require_same(first, second)
         self.runs += 1
         self.jobs += self.loop.jobs
-        self._seen[hash(((), *self.loop.order))] = 1
+        self._seen[hash(tuple(self.loop.order))] = 1
         self._profile.learn(self.loop.order)
         if second_failure is not None:
             raise FoundError(second_failure, self.runner.schedule())

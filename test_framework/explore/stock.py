@@ -167,10 +167,11 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             finally:
                 events._set_running_loop(self)
 
-        self._externals.append((self.current, job))
+        label = getattr(func, "__qualname__", "job")
+        self._externals.append((self._register_event(label), job))
         return future
 
-    def external_event(self, label: str) -> asyncio.Future[None]:  # noqa: ARG002  # the face of ExplorationLoop
+    def external_event(self, label: str) -> asyncio.Future[None]:
         """Return a future that is done when the scheduler says so."""
         future: asyncio.Future[None] = self.create_future()
 
@@ -178,7 +179,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             if not future.done():
                 future.set_result(None)
 
-        self._externals.append((self.current, answer))
+        self._externals.append((self._register_event(label), answer))
         return future
 
     def expire(self, task: asyncio.Task[Any]) -> bool:
@@ -249,7 +250,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             is_busy = bool(self._ready) or is_due
             options = [CONTINUE] if is_busy or timers_came else []
             if not timers_came:
-                options += [owner for owner, _ in self._externals]
+                options += [number for number, _ in self._externals]
             later = self._next_deadline()
             if later is not None and (
                 not is_busy or later - self._now <= self._lag_left
