@@ -196,7 +196,8 @@ def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: AN
                 progress=_listener(status),
                 **(marked | wanted),
             )
-        console.print(Text(result.text()))
+        # A token that is broken into lines cannot be copied.
+        console.print(Text(result.text()), soft_wrap=True)
         if result.witness is not None:
             console.print(Text(f"    File    {_keep_schedule(report, result.witness)}"))
         console.print(Text(f"    Seed    {result.seed}", "dim"))
@@ -243,9 +244,10 @@ def replay_command(word: str, scenario: str | None, as_test: Path | None) -> Non
             "PATH::NAME."
         )
     outcome = replay(load_scenario(schedule.scenario), schedule)
-    console.print(Text(outcome.text()))
+    console.print(Text(outcome.text()), soft_wrap=True)
     if outcome.failure is None:
-        sys.exit((Verdict.UNKNOWN if outcome.parted else Verdict.VALID).exit_code)
+        is_stale = outcome.parted is not None
+        sys.exit((Verdict.UNKNOWN if is_stale else Verdict.VALID).exit_code)
     if as_test is not None:
         as_test.write_text(make_test(schedule, outcome.failure), encoding="utf-8")
         console.print(Text(f"    Test    {as_test}"))

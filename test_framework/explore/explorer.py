@@ -203,7 +203,7 @@ class Outcome:
             segment = self.schedule.segments[self.parted]
             lines.append(
                 f"    The schedule no longer fits: at its entry {self.parted + 1} "
-                f"({segment.name} {segment.steps}) {segment.name} could not go. It was "
+                f"({segment.name} {segment.steps}) {segment.name} did not go. It was "
                 "followed as far as it goes."
             )
         for line in tell(list(self.steps), self.schedule.faults):
@@ -236,12 +236,15 @@ def replay(
     loop = ExplorationLoop(schedule.fidelity)
     runner = Runner(main_of(scenario, users), loop)
     runner.usual_left = EVERYTHING
-    follow = Replay(schedule.segments)
+    way = Replay(schedule.segments)
     with _without_collections(), guarded(loop) as guards:
         with contextlib.suppress(BlockedError):
             traced(runner, Stock())
             runner.usual_left = frozenset(loop.name(number) for number in loop.left)
-            failure, steps = traced(runner, follow, schedule.faults)
+            failure, steps = traced(runner, way, schedule.faults)
         if guards.problem:
             raise UsageError(guards.problem)
-    return Outcome(failure, follow.parted, tuple(steps), schedule)
+    parted = way.parted
+    if parted is None and failure is None:
+        parted = way.unused(loop)
+    return Outcome(failure, parted, tuple(steps), schedule)

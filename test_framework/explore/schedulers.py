@@ -233,47 +233,60 @@ class Replay:
         segments: What to follow.
 
     Attributes:
-        parted: Index of the first segment that did not fit; None while all did.
+        parted: Index of the first segment whose task could not go; None while all did.
     """
 
     def __init__(self, segments: tuple[Segment, ...]) -> None:
         self._segments = segments
+        self._index = self._left = self._seen = 0
         self.parted: int | None = None
 
     def begin(self, loop: ExplorationLoop) -> Choose:
         """Return a function that follows the segments."""
         self.parted = None
-        order, segments = loop.order, self._segments
-        index = 0
-        left = segments[0].steps if segments else 0
-        seen = 0
-
-        def advance() -> None:
-            nonlocal index, left
-            index += 1
-            left = segments[index].steps if index < len(segments) else 0
+        self._index, self._seen = 0, 0
+        self._left = self._segments[0].steps if self._segments else 0
 
         def choose(options: list[int]) -> int:
-            nonlocal seen, left
-            while seen < len(order):
-                # Steps without an alternative are in the schedule as well.
-                while index < len(segments) and left <= 0:
-                    advance()
-                name = option_name(loop, order[seen])
-                if index < len(segments) and segments[index].name == name:
-                    left -= 1
-                seen += 1
-            while index < len(segments):
-                if left > 0:
+            self._catch_up(loop)
+            segments = self._segments
+            while self._index < len(segments):
+                if self._left > 0:
+                    name = segments[self._index].name
                     for position, number in enumerate(options):
-                        if option_name(loop, number) == segments[index].name:
+                        if option_name(loop, number) == name:
                             return position
                     if self.parted is None:
-                        self.parted = index
-                advance()
+                        self.parted = self._index
+                self._advance()
             return stay(loop, options)
 
         return choose
+
+    def unused(self, loop: ExplorationLoop) -> int | None:
+        """Return the index of the first segment that a finished run did not get to."""
+        self._catch_up(loop)
+        if self._left <= 0:
+            self._advance()
+        return self._index if self._index < len(self._segments) else None
+
+    def _catch_up(self, loop: ExplorationLoop) -> None:
+        # Steps without an alternative are in the schedule as well.
+        order, segments = loop.order, self._segments
+        while self._seen < len(order):
+            while self._index < len(segments) and self._left <= 0:
+                self._advance()
+            if (
+                self._index < len(segments)
+                and option_name(loop, order[self._seen]) == segments[self._index].name
+            ):
+                self._left -= 1
+            self._seen += 1
+
+    def _advance(self) -> None:
+        self._index += 1
+        is_there = self._index < len(self._segments)
+        self._left = self._segments[self._index].steps if is_there else 0
 
 
 def segments_of(loop: ExplorationLoop) -> tuple[Segment, ...]:

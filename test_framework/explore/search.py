@@ -242,8 +242,8 @@ class Search:
         hint = ""
         if self._options.fidelity is Fidelity.FIFO:
             hint = (
-                " Nothing in it waits for the world outside: if its awaits stand for "
-                "such waits, use external() or fidelity='await'."
+                " At no point could two things happen: if its awaits stand for I/O, use "
+                "external() or fidelity='await'."
             )
         return f"Only one order is possible at fidelity {self._options.fidelity}.{hint}"
 
