@@ -18,9 +18,10 @@ from test_framework.core import UsageError, fresh_seed
 from test_framework.explore.budget import seconds_of
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import error_named
-from test_framework.explore.guards import BlockedError, guarded
+from test_framework.explore.guards import BlockedError, Guards, guarded
 from test_framework.explore.loader import reference_of
 from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
+from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove
 from test_framework.explore.report import Conclusion, Listener, Report, Witness
 from test_framework.explore.scenario import CoroutineFunction, Scenario, main_of
@@ -28,6 +29,13 @@ from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import Replay, Stock
 from test_framework.explore.search import FoundError, Options, Search, SettledError
 from test_framework.explore.story import Step, tell, traced
+
+
+@contextlib.contextmanager
+def prepared(loop: ExplorationLoop) -> Iterator[Guards]:
+    """Make runs repeatable meanwhile, and watch for what would make them not so."""
+    with _without_collections(), ordered_sets(), guarded(loop) as guards:
+        yield guards
 
 
 @contextlib.contextmanager
@@ -106,7 +114,7 @@ def explore(
     if reference is None:
         reference = reference_of(scenario)
     search = Search(main, options)
-    with _without_collections(), guarded(search.loop) as guards:
+    with prepared(search.loop) as guards:
         try:
             conclusion, claim, witness = _conclude(search, reference, users)
         except BlockedError:
@@ -237,7 +245,7 @@ def replay(
     runner = Runner(main_of(scenario, users), loop)
     runner.usual_left = EVERYTHING
     way = Replay(schedule.segments)
-    with _without_collections(), guarded(loop) as guards:
+    with prepared(loop) as guards:
         with contextlib.suppress(BlockedError):
             traced(runner, Stock())
             runner.usual_left = frozenset(loop.name(number) for number in loop.left)

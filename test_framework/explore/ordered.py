@@ -1,0 +1,97 @@
+"""Sets that remember the order of insertion, for asyncio itself.
+
+``TaskGroup`` keeps its tasks in a set and cancels them in its order of iteration;
+``asyncio.wait`` and ``as_completed`` put futures into sets (temporalio/sdk-python#518).
+Tasks hash by their address, so that order differs from run to run of one schedule, and
+no replay would be exact. While an exploration runs, the name ``set`` means an ordered
+set in the modules concerned. Every order of insertion is one that the real set may
+have, so nothing impossible is made.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# The cancel scopes of anyio, below Starlette, keep tasks in sets as well.
+_MODULES = ("asyncio.tasks", "asyncio.taskgroups", "anyio._backends._asyncio")
+
+
+class OrderedSet(set[Any]):
+    """A set that is iterated in order of insertion.
+
+    Unions and differences of it are plain sets.
+    """
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        """Take the items in their order."""
+        self._order = dict.fromkeys(items)
+        super().__init__(self._order)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (list(self._order),)
+
+    def add(self, item: Any) -> None:
+        """Add an item at the end, unless it is there."""
+        self._order[item] = None
+        super().add(item)
+
+    def update(self, *others: Iterable[Any]) -> None:
+        """Add the items of others in their order."""
+        for other in others:
+            for item in other:
+                self.add(item)
+
+    def discard(self, item: Any) -> None:
+        """Remove an item if it is there."""
+        self._order.pop(item, None)
+        super().discard(item)
+
+    def remove(self, item: Any) -> None:
+        """Remove an item.
+
+        Raises:
+            KeyError: It is not there.
+        """
+        super().remove(item)
+        del self._order[item]
+
+    def pop(self) -> Any:
+        """Remove the first item and return it.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for item in self._order:
+            self.remove(item)
+            return item
+        return super().pop()
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._order.clear()
+        super().clear()
+
+    def copy(self) -> "OrderedSet":
+        """Return an ordered copy."""
+        return OrderedSet(self._order)
+
+
+@contextmanager
+def ordered_sets() -> Iterator[None]:
+    """Let asyncio, and anyio where it is loaded, use ordered sets meanwhile."""
+    modules = [
+        vars(sys.modules[name])
+        for name in _MODULES
+        if name in sys.modules and "set" not in vars(sys.modules[name])
+    ]
+    for names in modules:
+        names["set"] = OrderedSet
+    try:
+        yield
+    finally:
+        for names in modules:
+            del names["set"]
