@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "explore(budget='5s', fidelity='fifo', cancel=False, io='sim', ...): run the "
+        "explore(budget='5s', fidelity='fifo', cancel=False, ...): run the "
         "async test under many orders of its tasks; takes the options of explore().",
     )
 

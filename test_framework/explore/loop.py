@@ -812,7 +812,7 @@ def _refused(name: str) -> Callable[..., Any]:
     def refuse(*_: object, **__: object) -> Any:
         raise UsageError(
             f"loop.{name} was called, but with io='sim' there is no real I/O. Stand "
-            "external() in for it, or explore with io='gate'."
+            "external() in for it, or run it with isolation-audit run."
         )
 
     return refuse

@@ -49,6 +49,16 @@ def main_of(
         count = scenario.users if users is None else users
         if count < 1:
             raise UsageError(f"users={count}: at least one user is needed.")
+        if not inspect.iscoroutinefunction(scenario.user):
+            raise UsageError(
+                f"user={scenario.user!r} is not async: expected an async function of "
+                "the state and the number of the user."
+            )
+        if inspect.iscoroutinefunction(scenario.check):
+            raise UsageError(
+                f"check={scenario.check!r} is async, and nothing would await it: make "
+                "it a plain function of the state."
+            )
         return _crowd(scenario, count)
     if users is not None:
         raise UsageError(

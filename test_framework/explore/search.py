@@ -316,7 +316,10 @@ class Search:
     def _complete(self) -> str:
         faults = ""
         if self._points:
-            faults = f", alone and with each of {len(self._points)} faults"
+            faults = (
+                f", alone and with each of {len(self._points)} faults at the "
+                "suspensions of plain asyncio's order"
+            )
         return (
             f"All {len(self._seen):,} orders at fidelity {self._options.fidelity} were "
             f"run{faults}."

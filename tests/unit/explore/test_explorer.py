@@ -501,6 +501,21 @@ def test_wrong_option_gets_a_sentence(options: dict[str, object], words: str) ->
         explore(test_lost_update, **options)  # type: ignore[arg-type]  # wrong on purpose
 
 
+def test_scenario_of_the_wrong_colour_is_refused() -> None:
+    """A user that is not async, or a check that is, would prove nothing."""
+
+    def plain(_: Counter, user: int) -> None:
+        del user
+
+    async def never_awaited(_: Counter) -> None:
+        raise AssertionError
+
+    with pytest.raises(UsageError, match=r"user=.*plain.* is not async"):
+        explore(Scenario(Counter, plain))  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(UsageError, match=r"check=.*never_awaited.* is async"):
+        explore(Scenario(Counter, add_late, never_awaited))
+
+
 def test_what_is_no_scenario_gets_a_sentence() -> None:
     """A plain function is refused."""
     with pytest.raises(UsageError, match="async function without arguments"):

@@ -228,7 +228,7 @@ def test_real_io_is_refused_with_a_cure(name: str) -> None:
     async def connect() -> None:
         getattr(asyncio.get_running_loop(), name)("localhost")
 
-    with pytest.raises(UsageError, match=f"loop.{name} .* io='gate'"):
+    with pytest.raises(UsageError, match=f"loop.{name} .* isolation-audit run"):
         ExplorationLoop().run(connect(), Stock().begin)
 
 
