@@ -82,12 +82,13 @@ def explore(
         schedules: At most so many runs.
         fidelity: ``fifo`` (what stock asyncio can do), ``await`` (every await may take
             any time) or ``any``.
-        cancel: Cancel each task at each suspension, let its timeouts expire and its
-            client leave there; a pattern such as ``"user*"`` limits it to tasks.
+        cancel: Cancel each task and let its timeouts expire at each suspension that it
+            has in the order of plain asyncio; a pattern such as ``"user*"`` limits it
+            to tasks.
         errors: Names of exceptions with which waits for the world outside may end.
         seed: Repeats an exploration.
         max_steps: Steps after which a run counts as endless.
-        progress: Called about twice a second.
+        progress: Called between batches of runs, at most twice a second.
         reference: ``PATH::NAME`` of the scenario where it cannot be told from it.
 
     Returns:

@@ -82,6 +82,37 @@ def _answer(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
+def run_job(
+    loop: asyncio.AbstractEventLoop,
+    future: "asyncio.Future[Any]",
+    context: contextvars.Context,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    """Run an executor job to its end, as if in a thread: no loop is running there.
+
+    Args:
+        loop: The loop that runs, and runs again afterwards.
+        future: Gets the result or the exception, unless it was cancelled.
+        context: Context of the thread.
+        func: The job.
+        args: Its arguments.
+    """
+    events._set_running_loop(None)
+    try:
+        result = context.run(func, *args)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # noqa: BLE001  # it goes to whoever awaits the job
+        if not future.cancelled():
+            future.set_exception(exc)
+    else:
+        if not future.cancelled():
+            future.set_result(result)
+    finally:
+        events._set_running_loop(loop)
+
+
 class RunOverError(Exception):
     """Raised when a run ends before the scenario does; never raised itself."""
 
@@ -473,19 +504,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         if self._job_context is None:
             # One thread of a pool keeps its context from job to job.
             self._job_context = contextvars.Context()
-        events._set_running_loop(None)
-        try:
-            result = self._job_context.run(func, *args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:  # noqa: BLE001  # it goes to whoever awaits the job
-            if not future.cancelled():
-                future.set_exception(exc)
-        else:
-            if not future.cancelled():
-                future.set_result(result)
-        finally:
-            events._set_running_loop(self)
+        run_job(self, future, self._job_context, func, args)
 
     # -- running --------------------------------------------------------------------
 
@@ -532,9 +551,12 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             exc.where = place(own_frame(self.tasks[max(self.current, 0)].get_coro()))
             raise
         finally:
-            self._clean_up()
-            sys.set_asyncgen_hooks(*hooks)
-            events._set_running_loop(running)
+            try:
+                self._clean_up()
+            finally:
+                # Also when a task that is cancelled there ends the process.
+                sys.set_asyncgen_hooks(*hooks)
+                events._set_running_loop(running)
 
     def _drive_steps(
         self,
@@ -811,8 +833,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 def _refused(name: str) -> Callable[..., Any]:
     def refuse(*_: object, **__: object) -> Any:
         raise UsageError(
-            f"loop.{name} was called, but with io='sim' there is no real I/O. Stand "
-            "external() in for it, or run it with isolation-audit run."
+            f"loop.{name} was called, but the explorer does no real I/O. Stand "
+            "external() in for it; real I/O is for isolation-audit run."
         )
 
     return refuse
@@ -839,18 +861,3 @@ for _name in (
     "subprocess_shell",
 ):
     setattr(ExplorationLoop, _name, _refused(_name))
-
-
-def require_loop() -> ExplorationLoop:
-    """Return the running exploration loop.
-
-    Raises:
-        UsageError: The code does not run under the explorer.
-    """
-    loop = events._get_running_loop()
-    if not isinstance(loop, ExplorationLoop):
-        raise UsageError(
-            f"{loop!r} is running, not the loop of the explorer. Call this inside "
-            "of a scenario that explore() or @pytest.mark.explore runs."
-        )
-    return loop

@@ -26,6 +26,7 @@ from test_framework.explore.loop import (
     Hook,
     RunOverError,
     StalledError,
+    run_job,
 )
 from test_framework.explore.names import NamedTasks, default_name
 from test_framework.explore.schedule import Fidelity
@@ -155,17 +156,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
         def job() -> None:
             self.jobs += 1
-            events._set_running_loop(None)
-            try:
-                result = contextvars.Context().run(func, *args)
-            except Exception as exc:  # noqa: BLE001  # it goes to whoever awaits the job
-                if not future.cancelled():
-                    future.set_exception(exc)
-            else:
-                if not future.cancelled():
-                    future.set_result(result)
-            finally:
-                events._set_running_loop(self)
+            run_job(self, future, contextvars.Context(), func, args)
 
         label = getattr(func, "__qualname__", "job")
         self._externals.append((self._register_event(label), job))

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import random
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -169,6 +170,28 @@ def test_loop_runs_are_apart() -> None:
 
     assert loop.run(clean(), Stock().begin) == 1
     assert (loop.left, loop.errors, loop.order) == ([], [], [0])
+
+
+def test_loop_is_put_back_when_the_clean_up_fails() -> None:
+    """A task that ends the process while it is cancelled leaves no loop running."""
+
+    async def resist() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise SystemExit(7) from None
+
+    async def main() -> None:
+        asyncio.get_running_loop().keep = asyncio.create_task(resist())  # type: ignore[attr-defined]  # a place to keep it
+        await asyncio.sleep(0)
+
+    before = sys.get_asyncgen_hooks()
+    with pytest.raises(SystemExit):
+        ExplorationLoop().run(main(), Stock().begin)
+
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
+    assert sys.get_asyncgen_hooks() == before
 
 
 def test_stalled_run_says_who_waits() -> None:
