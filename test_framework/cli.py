@@ -167,7 +167,10 @@ def explain(rule_id: str | None) -> None:
 @click.argument("path", metavar="PATH[::NAME]")
 @click.option("--budget", help="Time for each scenario.  [default: 5s]")
 @click.option("--fidelity", help="fifo, await or any.  [default: fifo]")
-@click.option("--cancel", help="Cancel tasks of this pattern at every suspension: '*'.")
+@click.option(
+    "--cancel",
+    help="Cancel tasks of this pattern ('*': all) at each suspension that a run has.",
+)
 @click.option("--users", type=int, help="Users of a Scenario.")
 @click.option("--schedules", type=int, help="At most so many runs.")
 @click.option("--seed", type=int, help="Repeat the exploration of this seed.")

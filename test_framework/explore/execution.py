@@ -11,7 +11,12 @@ import traceback
 from dataclasses import dataclass
 
 from test_framework.core import UsageError
-from test_framework.explore.faults import INJECTED, FaultPlan, interposing
+from test_framework.explore.faults import (
+    INJECTED,
+    FaultPlan,
+    FaultPoints,
+    interposing,
+)
 from test_framework.explore.loop import (
     EndlessError,
     ExplorationLoop,
@@ -19,7 +24,7 @@ from test_framework.explore.loop import (
     RunOverError,
     StalledError,
 )
-from test_framework.explore.scenario import CoroutineFunction
+from test_framework.explore.scenario import CoroutineFunction, is_broken
 from test_framework.explore.schedule import (
     Cancel,
     Disconnect,
@@ -29,7 +34,7 @@ from test_framework.explore.schedule import (
     Schedule,
 )
 from test_framework.explore.schedulers import Scheduler, segments_of
-from test_framework.explore.waits import Wait, cycle, is_foreign, short_path
+from test_framework.explore.waits import Wait, cycle, innermost, short_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Runner:
         usual_left: Names of the tasks that the first run left over.
         watches: Whether invariants are looked for after each step.
         struck: The faults of the last run that found their task waiting.
+        points: Collects where faults can strike; None when none are asked for.
     """
 
     def __init__(self, main: CoroutineFunction, loop: ExplorationLoop) -> None:
@@ -91,6 +97,7 @@ class Runner:
         self.usual_left: frozenset[str] = frozenset()
         self.watches = True
         self.struck: list[Fault] = []
+        self.points: FaultPoints | None = None
 
     def run(
         self,
@@ -124,6 +131,8 @@ class Runner:
             hooks.append(plan.after)
             if any(isinstance(fault, Raise) for fault in faults):
                 loop.set_task_factory(interposing(loop))
+        elif self.points is not None:
+            hooks.append(self.points.watch(loop))
         if self.watches:
             # Until a run shows that the scenario has no invariants.
             hooks.append(self._check_invariants)
@@ -150,20 +159,22 @@ class Runner:
     def _check_invariants(self, _: int) -> None:
         for holds in self.loop.invariants:
             try:
-                is_broken = holds() is False
+                result = holds()
             except AssertionError as exc:
                 raise BrokenInvariantError(_first_line(exc)) from exc
-            if is_broken:
+            except Exception as exc:
+                raise BrokenInvariantError(_words(exc)) from exc
+            if is_broken(result):
                 name = getattr(holds, "__qualname__", repr(holds))
-                raise BrokenInvariantError(f"{name} is False")
+                raise BrokenInvariantError(f"{name} is {result!r}")
 
     def _judge(self, exc: BaseException) -> Failure:
         match exc:
             case BrokenInvariantError():
                 cause = exc.__cause__ or exc
                 return Failure("invariant", str(exc), where_raised(cause))
-            case StalledError(waits=waits):
-                return _deadlock(waits)
+            case StalledError(waits=waits, going=going):
+                return _deadlock(waits, going)
             case EndlessError():
                 last = self.loop.name(max(self.loop.current, 0))
                 return Failure(
@@ -182,9 +193,7 @@ class Runner:
             raise exc
         kind = "assertion" if isinstance(exc, AssertionError) else "exception"
         kind = getattr(exc, "failure_kind", kind)
-        message = _first_line(exc)
-        if kind == "exception":
-            message = f"{type(exc).__name__}: {message}"
+        message = _words(exc) if kind == "exception" else _first_line(exc)
         where = where_raised(exc)
         if kind == "assertion" and not message:
             message = "The assertion is false."
@@ -200,7 +209,7 @@ class Runner:
             text = context.get("message", "error in the loop")
             if exc is None:
                 return Failure("loop-error", text)
-            text = f"{text}: {type(exc).__name__}: {_first_line(exc)}"
+            text = f"{text}: {_words(exc)}"
             return Failure(kind or "loop-error", text, where_raised(exc))
         return None
 
@@ -215,8 +224,8 @@ class Runner:
                 if lost is not None:
                     return Failure(
                         "lost-exception",
-                        f"{loop.name(number)} raised {type(lost).__name__}: "
-                        f"{_first_line(lost)}, and nobody awaited it.",
+                        f"{loop.name(number)} raised {_words(lost)}, and nobody "
+                        "awaited it.",
                         where_raised(lost),
                     )
         for number in loop.left:
@@ -257,23 +266,28 @@ def _first_line(exc: BaseException) -> str:
     return str(exc).partition("\n")[0]
 
 
+def _words(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {_first_line(exc)}"
+
+
 def where_raised(exc: BaseException) -> str:
     """Return ``file:line`` of the program's own frame that raised, else empty."""
-    best = ""
-    for frame, line in traceback.walk_tb(exc.__traceback__):
-        if not is_foreign(frame.f_code):
-            best = f"{short_path(frame.f_code.co_filename)}:{line}"
-    return best
+    lines = dict(traceback.walk_tb(exc.__traceback__))
+    frame = innermost(lines)
+    if frame is None:
+        return ""
+    return f"{short_path(frame.f_code.co_filename)}:{lines[frame]}"
 
 
-def _deadlock(waits: tuple[Wait, ...]) -> Failure:
+def _deadlock(waits: tuple[Wait, ...], going: tuple[str, ...]) -> Failure:
     ring = cycle(waits)
+    others = f"only {', '.join(going)} can go" if going else "nothing can go"
     if ring:
         names = " -> ".join(wait.task for wait in (*ring, ring[0]))
-        message = f"Deadlock: {names}."
+        message = f"Deadlock: {names}; {others}."
     else:
         names = ", ".join(wait.task for wait in waits)
-        message = f"Deadlock: nothing can go; {names} wait for ever."
+        message = f"Deadlock: {others}; {names} wait for ever."
     # The innermost waiter, not main that waits for everybody.
     shown = ring or tuple(wait for wait in waits if wait.task != "main") or waits
     details = []

@@ -18,9 +18,9 @@ from test_framework.core import UsageError, fresh_seed
 from test_framework.explore.budget import seconds_of
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import error_named
-from test_framework.explore.guards import BlockedError, Guards, guarded
+from test_framework.explore.guards import Guards, guarded
 from test_framework.explore.loader import reference_of
-from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
+from test_framework.explore.loop import MAX_STEPS, ExplorationLoop, MisuseError
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove
 from test_framework.explore.report import Conclusion, Listener, Report, Witness
@@ -45,15 +45,14 @@ def _without_collections() -> Iterator[None]:
     A collection in a run would call finalisers at points that no schedule decides.
     """
     was_enabled = gc.isenabled()
-    was_frozen = gc.get_freeze_count()
     gc.disable()
-    gc.collect()
+    # Neither collected before nor counted: with a web stack imported each takes longer
+    # than a thousand runs. So what others froze is thawed, which changes no behaviour.
     gc.freeze()
     try:
         yield
     finally:
-        if not was_frozen:
-            gc.unfreeze()
+        gc.unfreeze()
         if was_enabled:
             gc.enable()
 
@@ -83,7 +82,7 @@ def explore(
         fidelity: ``fifo`` (what stock asyncio can do), ``await`` (every await may take
             any time) or ``any``.
         cancel: Cancel each task and let its timeouts expire at each suspension that it
-            has in the order of plain asyncio; a pattern such as ``"user*"`` limits it
+            has in any run; a pattern such as ``"user*"`` limits it
             to tasks.
         errors: Names of exceptions with which waits for the world outside may end.
         seed: Repeats an exploration.
@@ -100,6 +99,8 @@ def explore(
     main = main_of(scenario, users)
     if isinstance(scenario, Scenario):
         users = scenario.users if users is None else users
+    _at_least_one("schedules", schedules)
+    _at_least_one("max_steps", max_steps)
     options = Options(
         budget_s=seconds_of(budget),
         schedules=schedules,
@@ -118,8 +119,8 @@ def explore(
     with prepared(search.loop) as guards:
         try:
             conclusion, claim, witness = _conclude(search, reference, users)
-        except BlockedError:
-            conclusion, claim, witness = Conclusion.INCONCLUSIVE, "", None
+        except MisuseError as exc:
+            conclusion, claim, witness = Conclusion.INCONCLUSIVE, str(exc), None
         if guards.problem:
             conclusion, claim, witness = Conclusion.INCONCLUSIVE, guards.problem, None
     return Report(
@@ -172,6 +173,11 @@ def _notes(search: Search) -> Iterator[str]:
             f"{search.endless} runs were cut off at {search.loop.max_steps:,} steps: "
             "some task spins while others wait for their turn."
         )
+
+
+def _at_least_one(name: str, count: int | None) -> None:
+    if count is not None and count < 1:
+        raise UsageError(f"{name}={count!r}: expected a whole number of 1 or more.")
 
 
 def _fidelity(fidelity: Fidelity | str) -> Fidelity:
@@ -247,10 +253,12 @@ def replay(
     runner.usual_left = EVERYTHING
     way = Replay(schedule.segments)
     with prepared(loop) as guards:
-        with contextlib.suppress(BlockedError):
+        try:
             traced(runner, Stock())
             runner.usual_left = frozenset(loop.name(number) for number in loop.left)
             failure, steps = traced(runner, way, schedule.faults)
+        except MisuseError as exc:
+            raise UsageError(str(exc)) from None
         if guards.problem:
             raise UsageError(guards.problem)
     parted = way.parted

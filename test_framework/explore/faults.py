@@ -8,12 +8,13 @@ take it, the case in which ``wait_for`` lost its result until 3.12 (gh-86296).
 
 import asyncio
 import builtins
+import fnmatch
 import importlib
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from test_framework.core import UsageError
-from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loop import ExplorationLoop, Hook
 from test_framework.explore.schedule import Cancel, Disconnect, Expire, Fault, Raise
 from test_framework.explore.waits import frames_of, is_foreign
 
@@ -21,6 +22,54 @@ INJECTED = "_isolation_audit_injected"
 """Attribute of the exceptions that faults raise."""
 
 _SLEEP = asyncio.sleep.__code__
+
+
+class FaultPoints:
+    """Collects the faults that can strike, from runs without any.
+
+    Which suspensions a task has depends on the order, so every such run is looked at.
+    A fault counts where it would apply: a timeout expires where one is armed.
+
+    Args:
+        cancel: Pattern of the tasks that may be cancelled, expire and lose their
+            client; empty for none.
+        errors: With which waits for the world outside may end.
+
+    Attributes:
+        found: The faults, in the order in which runs showed them.
+    """
+
+    def __init__(self, cancel: str, errors: tuple[str, ...]) -> None:
+        self._cancel = cancel
+        self._errors = errors
+        self.found: dict[Fault, None] = {}
+
+    def watch(self, loop: ExplorationLoop) -> Hook:
+        """Begin a run: return what is to be called after each of its steps."""
+        counts: dict[int, int] = {}
+
+        def note(number: int) -> None:
+            task = loop.tasks[number]
+            if not task.done():
+                counts[number] = counts.get(number, 0) + 1
+                self._note(loop, task, loop.name(number), counts[number])
+
+        return note
+
+    def _note(
+        self, loop: ExplorationLoop, task: asyncio.Task[Any], name: str, count: int
+    ) -> None:
+        found = self.found
+        if self._cancel and fnmatch.fnmatchcase(name, self._cancel):
+            found[Cancel(name, count)] = None
+            found[Cancel(name, count, late=True)] = None
+            if loop.has_timeout(task):
+                found[Expire(name, count)] = None
+            if task in loop.disconnects:
+                found[Disconnect(name, count)] = None
+        if self._errors and is_outside(task):
+            for error in self._errors:
+                found[Raise(name, count, error)] = None
 
 
 class FaultPlan:
@@ -107,29 +156,37 @@ def error_named(name: str) -> BaseException:
 
 
 def _answer_with(task: asyncio.Task[Any], error: BaseException) -> bool:
-    """Let what the task waits for fail, where it waits for the world outside.
-
-    Waiting for a lock, a queue or another task cannot fail by itself.
-    """
-    coroutine = task.get_coro()
-    frames = list(frames_of(coroutine))
-    if not frames or (is_foreign(frames[-1].f_code) and not _is_outside(frames)):
+    """Let what the task waits for fail, where it waits for the world outside."""
+    if not is_outside(task):
         return False
     waiter = getattr(task, "_fut_waiter", None)
-    if waiter is None:
-        if isinstance(coroutine, Interposed):
-            coroutine.pending = error
-            return True
-        return False
-    if type(waiter) is not asyncio.Future or waiter.done():
-        return False
-    waiter.set_exception(error)
-    return True
+    if waiter is not None:
+        waiter.set_exception(error)
+        return True
+    coroutine = task.get_coro()
+    if isinstance(coroutine, Interposed):
+        coroutine.pending = error
+        return True
+    return False
 
 
-def _is_outside(frames: list[Any]) -> bool:
+def is_outside(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a suspended task waits for the world outside.
+
+    That may fail; waiting for a lock, a queue or another task cannot by itself.
+    """
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is not None and (type(waiter) is not asyncio.Future or waiter.done()):
+        return False
+    frames = list(frames_of(task.get_coro()))
+    if not frames:
+        return False
     code = frames[-1].f_code
-    return code is _SLEEP or code.co_name in {"__sleep0", "external"}
+    return (
+        not is_foreign(code)
+        or code is _SLEEP
+        or code.co_name in {"__sleep0", "external"}
+    )
 
 
 class Interposed(Coroutine[Any, Any, Any]):

@@ -7,7 +7,6 @@ afterwards.
 """
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,15 +14,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from test_framework.explore.loop import ExplorationLoop
-from test_framework.explore.waits import is_foreign, place, source
+from test_framework.explore.loop import ExplorationLoop, MisuseError
+from test_framework.explore.waits import calling_frame, place, source
 
 TICK_S = 0.5
 _STILL_TICKS = 3
-
-
-class BlockedError(SystemExit):
-    """Raised inside a step that does not end; a task passes it on at once."""
 
 
 class Guards:
@@ -44,28 +39,29 @@ class Guards:
         """Keep the first misuse and stop the step that commits it.
 
         Raises:
-            BlockedError: Always.
+            MisuseError: Always.
         """
-        frame = _caller()
+        frame = calling_frame()
         if not self.problem:
             self.problem = f"{place(frame)} ({source(frame)}) {what}. {cure}"
-        raise BlockedError(self.problem)
+        raise MisuseError(self.problem)
 
     def tick(self, frame: FrameType | None) -> None:
         """Look whether the loop has moved since the last tick.
 
         Raises:
-            BlockedError: It has not for a while: the step is stopped.
+            MisuseError: It has not for a while: the step is stopped.
         """
+        if not self._loop.is_running():
+            # The search itself is at work.
+            self._still = 0
+            return
         now = (id(self._loop.order), len(self._loop.order))
         self._still = self._still + 1 if now == self._last else 0
         self._last = now
         if self._still < _STILL_TICKS or not self._loop.tasks:
             return
-        while frame is not None and (
-            is_foreign(frame.f_code) or not frame.f_code.co_filename.endswith(".py")
-        ):
-            frame = frame.f_back
+        frame = calling_frame(frame)
         blocked_s = TICK_S * _STILL_TICKS
         if not self.problem:
             self.problem = (
@@ -74,16 +70,7 @@ class Guards:
                 "asyncio.to_thread."
             )
         self._still = 0
-        raise BlockedError(self.problem)
-
-
-def _caller() -> FrameType | None:
-    frame: FrameType | None = sys._getframe(2)  # the documented way to a caller's line
-    while frame is not None and (
-        is_foreign(frame.f_code) or frame.f_code.co_filename == threading.__file__
-    ):
-        frame = frame.f_back
-    return frame
+        raise MisuseError(self.problem)
 
 
 @contextmanager

@@ -34,10 +34,17 @@ from functools import cache
 from types import BuiltinFunctionType
 from typing import Any
 
-from test_framework.core import UsageError
 from test_framework.explore.names import NamedTasks, default_name
 from test_framework.explore.schedule import Fidelity
-from test_framework.explore.waits import Wait, own_frame, place, waits_of
+from test_framework.explore.waits import (
+    Wait,
+    calling_frame,
+    own_frame,
+    place,
+    source,
+    stuck_waits,
+    waits_of,
+)
 
 CONTINUE = -1
 """Option in ``fifo``: run the queued turn, let nothing arrive."""
@@ -61,6 +68,14 @@ this close to each other races.
 
 MAX_STEPS = 100_000
 """Steps after which a run counts as endless."""
+
+SUSPECT_STEPS = 2_000
+PATIENCE = 10
+"""When a run is looked at for tasks that are stuck while others, such as a heartbeat, go on.
+
+After so many steps main and whom it waits for may look stuck; if nobody has joined them
+after ``PATIENCE`` times as many, they are.
+"""
 
 Choose = Callable[[list[int]], int]
 """Gets the numbers of what may go next, returns a position in that list.
@@ -118,16 +133,20 @@ class RunOverError(Exception):
 
 
 class StalledError(RunOverError):
-    """Raised when nothing can go and the scenario is not over: a deadlock.
+    """Raised when main waits for what cannot come: a deadlock.
 
     Attributes:
         waits: Who waits for what, taken before the run was cleaned up.
+        going: Names of tasks that still go on, such as a heartbeat; mostly none.
     """
 
-    def __init__(self) -> None:
-        """Start without waits; the loop fills them in."""
+    def __init__(
+        self, waits: tuple[Wait, ...] = (), going: tuple[str, ...] = ()
+    ) -> None:
+        """Start without waits where nothing can go; the loop fills them in."""
         super().__init__("nothing can go")
-        self.waits: tuple[Wait, ...] = ()
+        self.waits = waits
+        self.going = going
 
 
 class EndlessError(RunOverError):
@@ -138,6 +157,14 @@ class EndlessError(RunOverError):
     """
 
     where = ""
+
+
+class MisuseError(SystemExit):
+    """Raised where a program does what the explorer cannot repeat; a task passes it on.
+
+    The message names the line and the cure. Not an ``Exception``, which the program
+    might catch.
+    """
 
 
 class Entry:
@@ -248,6 +275,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._is_fifo = fidelity is Fidelity.FIFO
         self._is_any = fidelity is Fidelity.ANY
         self._thread = threading.get_ident()
+        self._is_running = False
         self._handler: Callable[[Any, dict[str, Any]], object] | None = None
         self._task_factory: Any = None
         self._reset()
@@ -275,6 +303,10 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._timer_count = 0
         self._generators: weakref.WeakSet[Any] | None = None
         self._job_context: contextvars.Context | None = None
+        self._limit = min(self.max_steps, SUSPECT_STEPS)
+        self._is_suspect = False
+        self._steps = 0
+        self._movers: set[int] = set()
         self.stranger: str | None = None
 
     # -- what asyncio asks of a loop ----------------------------------------------
@@ -288,8 +320,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         return False
 
     def is_running(self) -> bool:
-        """Return True."""
-        return True
+        """Tell whether a run is going on."""
+        return self._is_running
 
     def is_closed(self) -> bool:
         """Return False."""
@@ -538,6 +570,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         events._set_running_loop(self)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(self._first_iteration, self._finalise)
+        self._is_running = True
         try:
             task = self.create_task(main)
             drive = self._drive_turns if self._is_fifo else self._drive_steps
@@ -545,7 +578,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 pass
             return task.result()
         except StalledError as exc:
-            exc.waits = waits_of(self)
+            exc.waits = exc.waits or waits_of(self)
             raise
         except EndlessError as exc:
             exc.where = place(own_frame(self.tasks[max(self.current, 0)].get_coro()))
@@ -555,6 +588,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 self._clean_up()
             finally:
                 # Also when a task that is cancelled there ends the process.
+                self._is_running = False
                 sys.set_asyncgen_hooks(*hooks)
                 events._set_running_loop(running)
 
@@ -572,11 +606,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self._options,
             self.order,
         )
-        timers, is_any, max_steps = self._timers, self._is_any, self.max_steps
+        timers, is_any, limit = self._timers, self._is_any, self._limit
         rounds = 0
         entry = None
         try:
-            while len(order) < max_steps:
+            while len(order) < limit:
                 # Those queued now: anyio cancels a scope by a callback that queues itself
                 # until the tasks are gone, so tasks must get their turn in between.
                 for _ in range(len(callbacks)):
@@ -632,7 +666,32 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
             self._tell(exc, entry)
             return False
-        raise EndlessError
+        late = order[limit // 2 :]
+        movers = {self.owner(number) for number in late if number != CLOCK}
+        self._look_for_stuck(movers, [self.owner(number) for number in options])
+        return False
+
+    def _look_for_stuck(self, movers: set[int], ready: list[int]) -> None:
+        """Judge a run that has reached its limit, or let it go on for longer.
+
+        Args:
+            movers: Tasks that went on in the later half of the run.
+            ready: Tasks that could go on now, or wait for the world outside.
+
+        Raises:
+            StalledError: Main waits for ever; others merely go on.
+            EndlessError: The run is as long as it may be.
+        """
+        waits = stuck_waits(self, movers) if movers.issuperset(ready) else ()
+        if waits and self._is_suspect:
+            going = tuple(self.name(number) for number in sorted(movers))
+            raise StalledError(waits, going)
+        if not waits and self._limit >= self.max_steps:
+            raise EndlessError
+        self._is_suspect = bool(waits)
+        self._limit *= PATIENCE
+        if not waits:
+            self._limit = min(self._limit, self.max_steps)
 
     def _drive_turns(
         self,
@@ -642,11 +701,12 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         after: Hook | None,
     ) -> bool:
         """Run turns until main is done; False when a callback raised: call again."""
-        queue = self._callbacks
+        queue, movers, limit = self._callbacks, self._movers, self._limit
         entry = None
-        steps = 0
+        steps = self._steps
+        half = limit // 2
         try:
-            while steps < self.max_steps:
+            while steps < limit:
                 self._let_arrive(choose)
                 for _ in range(len(queue)):
                     entry = queue.popleft()
@@ -654,6 +714,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                         continue
                     steps += 1
                     number = self.current = entry.owner
+                    if steps > half:
+                        movers.add(number)
                     task = getattr(entry.callback, "__self__", None)
                     is_step = isinstance(task, asyncio.Task) and task in self._numbers
                     if is_step and before is not None:
@@ -668,7 +730,12 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
             self._tell(exc, entry)
             return False
-        raise EndlessError
+        finally:
+            self._steps = steps
+        waiting = (*queue, *self._due, *self._externals)
+        self._look_for_stuck(set(movers), [entry.owner for entry in waiting])
+        movers.clear()
+        return False
 
     def _let_arrive(self, choose: Choose) -> None:
         """Between two turns: let events arrive, in an order of the scheduler.
@@ -712,10 +779,13 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             return False
         if self._is_fifo:
             return is_idle or timers[0][0] - self._now <= self._lag_left
-        return self._is_any or (
+        if self._is_any or (
             timers[0][3].callback is _sleep_is_over
             and timers[0][0] - self._now <= ELAPSE_S
-        )
+        ):
+            return True
+        # Only the world outside can go on, and no timeout outlasts it for sure.
+        return max(self._options, default=CONTINUE) < CLOCK
 
     def _wait_for_clock(self) -> None:
         """Nothing is ready: let time pass until a timer fires."""
@@ -748,8 +818,21 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
         Everything due before it fires too, as on a loop that was blocked that long.
         """
+        wanted = self._timeout_of(task)
+        if wanted is None:
+            return False
+        while wanted not in self._callbacks:
+            self._fire()
+        return True
+
+    def has_timeout(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether a timeout is armed by ``task``."""
+        return self._timeout_of(task) is not None
+
+    def _timeout_of(self, task: asyncio.Task[Any]) -> Entry | None:
+        if not self._timers:
+            return None
         waiter = getattr(task, "_fut_waiter", None)
-        wanted = None
         for timer in sorted(self._timers, key=operator.itemgetter(0, 1)):
             entry = timer[3]
             owner = getattr(entry.callback, "__self__", None)
@@ -760,13 +843,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             # wait_for of 3.11 arms a plain timer that releases the waiter.
             is_wait = entry.callback is not _sleep_is_over and waiter in entry.args
             if not entry.is_cancelled and (is_timeout or is_wait):
-                wanted = entry
-                break
-        if wanted is None:
-            return False
-        while wanted not in self._callbacks:
-            self._fire()
-        return True
+                return entry
+        return None
 
     def _tell(self, exc: BaseException, entry: Entry | None) -> None:
         callback = entry.callback if entry is not None else None
@@ -832,9 +910,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
 def _refused(name: str) -> Callable[..., Any]:
     def refuse(*_: object, **__: object) -> Any:
-        raise UsageError(
-            f"loop.{name} was called, but the explorer does no real I/O. Stand "
-            "external() in for it; real I/O is for isolation-audit run."
+        frame = calling_frame()
+        raise MisuseError(
+            f"{place(frame)} ({source(frame)}) does real I/O (loop.{name}), and no "
+            "scheduler decides when its answer comes. Stand external() in for it; "
+            "real I/O is for isolation-audit run."
         )
 
     return refuse

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from test_framework.core import UsageError
+from test_framework.explore.faults import INJECTED
 from test_framework.explore.schedule import Fidelity
 
 State = TypeVar("State")
@@ -70,6 +71,18 @@ def main_of(
             f"{scenario!r} is not a scenario: expected an async function without "
             "arguments, or a Scenario(setup, user, check)."
         )
+    needed = [
+        name
+        for name, parameter in inspect.signature(scenario).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    ]
+    if needed:
+        raise UsageError(
+            f"{scenario!r} takes {', '.join(needed)}: a scenario has no arguments and "
+            "makes its state in its body. In pytest, @pytest.mark.explore fills in "
+            "fixtures; or pass Scenario(setup, user, check)."
+        )
     return scenario
 
 
@@ -93,13 +106,20 @@ async def _run_users(scenario: Scenario[Any], state: Any, count: int) -> None:
         for n in range(count)
     ]
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(
-            result, asyncio.CancelledError
-        ):
-            raise result
+    errors = [
+        result
+        for result in results
+        if isinstance(result, BaseException)
+        and not isinstance(result, asyncio.CancelledError)
+    ]
+    for error in errors:
+        if not (isinstance(error, TimeoutError) or hasattr(error, INJECTED)):
+            raise error
+    # What a fault may have caused does not excuse a wrong state.
     if scenario.check is not None:
         scenario.check(state)
+    for error in errors:
+        raise error
 
 
 async def _arrive(
@@ -136,8 +156,8 @@ def invariant(holds: Callable[[], object]) -> None:
     """Check something after every step of the run from now on.
 
     Args:
-        holds: Returns ``False`` or raises ``AssertionError`` when it is broken; must
-            not await and must change nothing. Without the explorer it is called once.
+        holds: Raises, or returns something false but None, when it is broken; must not
+            await and must change nothing. Without the explorer it is called once.
 
     Raises:
         AssertionError: It does not hold now, and the explorer is not running.
@@ -145,5 +165,10 @@ def invariant(holds: Callable[[], object]) -> None:
     registered = getattr(asyncio.get_running_loop(), "invariants", None)
     if registered is not None:
         registered.append(holds)
-    elif holds() is False:
+    elif is_broken(holds()):
         raise AssertionError(f"invariant {holds!r} does not hold")
+
+
+def is_broken(result: object) -> bool:
+    """Tell whether an invariant returned that it does not hold."""
+    return result is not None and not result

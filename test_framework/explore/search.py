@@ -1,6 +1,5 @@
 """The search itself: which runs are made, in which order, and when it is enough."""
 
-import fnmatch
 import gc
 import time
 from collections.abc import Iterator
@@ -8,18 +7,11 @@ from dataclasses import dataclass
 
 from test_framework.core import stream
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.faults import FaultPoints
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.report import Conclusion, Listener, Progress
 from test_framework.explore.scenario import CoroutineFunction
-from test_framework.explore.schedule import (
-    Cancel,
-    Disconnect,
-    Expire,
-    Fault,
-    Fidelity,
-    Raise,
-    Schedule,
-)
+from test_framework.explore.schedule import Fault, Fidelity, Schedule
 from test_framework.explore.schedulers import (
     Pct,
     Pos,
@@ -96,7 +88,11 @@ class Search:
         self._drawn = 0
         self._bound: int | None = 0
         self._is_exhausted = False
-        self._points: dict[Fault, None] = {}
+        points = FaultPoints(options.cancel, options.errors)
+        if options.cancel or options.errors:
+            self.runner.points = points
+        self._points = points.found
+        self._swept = 0
         self._last_new = self.started
         self._last_told = self.started
         self.runs = 0
@@ -130,9 +126,11 @@ class Search:
             self._judge(failure, faults)
         if self.runs % _COLLECT_EVERY == 0:
             gc.collect()
-            self._tell()
+        now = time.monotonic()
         if not count:
-            self._last_new = time.monotonic()
+            self._last_new = now
+        if now - self._last_told >= _PROGRESS_EVERY_S:
+            self._tell(now)
 
     def _judge(self, failure: Failure, faults: tuple[Fault, ...]) -> None:
         if failure.kind == "endless":
@@ -141,12 +139,10 @@ class Search:
             return
         raise FoundError(failure, self.runner.schedule(faults))
 
-    def _tell(self) -> None:
-        now = time.monotonic()
-        listener = self._options.progress
-        if listener is not None and now - self._last_told >= _PROGRESS_EVERY_S:
-            self._last_told = now
-            listener(
+    def _tell(self, now: float) -> None:
+        self._last_told = now
+        if self._options.progress is not None:
+            self._options.progress(
                 Progress(
                     self.runs,
                     len(self._seen),
@@ -182,7 +178,6 @@ class Search:
         self.runner.usual_left = frozenset(
             self.loop.name(number) for number in self.loop.left
         )
-        self._collect_points(first)
         second_failure, second = traced(self.runner, Stock())
         _require_same(first, second)
         self.runs += 1
@@ -209,34 +204,13 @@ class Search:
                 "raise max_steps if it is that long.",
             )
 
-    def _collect_points(self, steps: list[tuple[str, str, str]]) -> None:
-        """Note every suspension of the traced run at which a fault may strike."""
-        options = self._options
-        counts: dict[str, int] = {}
-        points: list[tuple[str, int]] = []
-        for name, where, _ in steps:
-            counts[name] = counts.get(name, 0) + 1
-            if where:
-                points.append((name, counts[name]))
-        for name, count in points:
-            if options.cancel and fnmatch.fnmatchcase(name, options.cancel):
-                self._points[Cancel(name, count)] = None
-                self._points[Cancel(name, count, late=True)] = None
-                self._points[Expire(name, count)] = None
-                if "/" in name:
-                    self._points[Disconnect(name, count)] = None
-            for error in options.errors:
-                self._points[Raise(name, count, error)] = None
-
     def _sweep(self) -> None:
-        """Strike every fault once, in the order of plain asyncio."""
-        for fault in list(self._points):
+        """Strike every fault that is new once, in the order of plain asyncio."""
+        for fault in list(self._points)[self._swept :]:
             if self.is_over():
                 return
+            self._swept += 1
             self.run(Stock(), (fault,))
-            if not self.runner.struck:
-                # No timeout is armed there, no client can leave: not a point.
-                del self._points[fault]
 
     def _only_order(self) -> str:
         hint = ""
@@ -251,6 +225,7 @@ class Search:
         draws, enumeration = self._draw(), self._enumerate()
         amount = _FIRST_SAMPLES
         while not self.is_over():
+            self._sweep()
             self._take(draws, amount)
             amount = _ROUND
             if self._take(enumeration, _ROUND) and self._is_exhausted:
@@ -268,10 +243,12 @@ class Search:
 
     def _draw(self) -> Iterator[None]:
         """Make random runs without end, half of them with a fault if there are any."""
-        points = list(self._points)
+        points: list[Fault] = []
         draw = self._rng.random
         for policy in self._policies():
             faults: tuple[Fault, ...] = ()
+            if len(points) < len(self._points):
+                points = list(self._points)
             if points and draw() < 0.5:  # half of the runs
                 faults = (self._rng.choice(points),)
             self._drawn += 1
@@ -282,17 +259,20 @@ class Search:
 
     def _enumerate(self) -> Iterator[None]:
         """Make every run there is: all orders alone, then with each fault."""
-        is_cut = False
-        for faults in ((), *((fault,) for fault in self._points)):
+        systematic = Systematic()
+        while systematic.advance():
+            self.run(systematic)
+            self._bound = systematic.bound
+            yield
+        is_cut = systematic.is_cut
+        self._bound = None
+        # By now every order has shown where faults can strike.
+        for fault in list(self._points):
             systematic = Systematic()
             while systematic.advance():
-                self.run(systematic, faults)
-                if not faults:
-                    self._bound = systematic.bound
+                self.run(systematic, (fault,))
                 yield
             is_cut |= systematic.is_cut
-            if not faults:
-                self._bound = None
         # A run that was cut off for its length has orders that nobody saw.
         self._is_exhausted = not is_cut and not self.endless
 
@@ -317,8 +297,8 @@ class Search:
         faults = ""
         if self._points:
             faults = (
-                f", alone and with each of {len(self._points)} faults at the "
-                "suspensions of plain asyncio's order"
+                f", alone and with each of {len(self._points)} faults at every "
+                "suspension that they have"
             )
         return (
             f"All {len(self._seen):,} orders at fidelity {self._options.fidelity} were "

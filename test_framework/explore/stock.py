@@ -20,7 +20,9 @@ from test_framework.explore.loop import (
     CONTINUE,
     LAG_S,
     MAX_STEPS,
+    PATIENCE,
     STEP,
+    SUSPECT_STEPS,
     Choose,
     EndlessError,
     Hook,
@@ -30,7 +32,7 @@ from test_framework.explore.loop import (
 )
 from test_framework.explore.names import NamedTasks, default_name
 from test_framework.explore.schedule import Fidelity
-from test_framework.explore.waits import waits_of
+from test_framework.explore.waits import stuck_waits, waits_of
 
 _TICK_S = 1e-7
 """How much later each relative timer is due than exactly; two clock readings differ."""
@@ -86,6 +88,9 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._over: RunOverError | None = None
         self._steps = 0
         self._own_factory: Any = None
+        self._movers: set[int] = set()
+        self._limit = min(self.max_steps, SUSPECT_STEPS * PATIENCE)
+        self._job_context = contextvars.Context()
         self.set_exception_handler(self._collect)
 
     # -- what BaseEventLoop leaves to its subclasses -------------------------------
@@ -129,8 +134,10 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             callback(*args)
             if self._after is not None:
                 self._after(number)
-            if self._steps > self.max_steps:
-                raise EndlessError
+            if self._steps > self._limit // 2:
+                self._movers.add(number)
+            if self._steps > self._limit:
+                self._look_for_stuck()
         except RunOverError as exc:
             self._over = exc
 
@@ -156,7 +163,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
         def job() -> None:
             self.jobs += 1
-            run_job(self, future, contextvars.Context(), func, args)
+            run_job(self, future, self._job_context, func, args)
 
         label = getattr(func, "__qualname__", "job")
         self._externals.append((self._register_event(label), job))
@@ -215,7 +222,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         try:
             return self.run_until_complete(task)
         except StalledError as exc:
-            exc.waits = waits_of(self)
+            exc.waits = exc.waits or waits_of(self)
             raise
         finally:
             self._clean_up()
@@ -228,6 +235,16 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         super()._run_once()
         if self._over is not None:
             raise self._over
+
+    def _look_for_stuck(self) -> None:
+        """Judge a run that is long; see ``ExplorationLoop``."""
+        waits = stuck_waits(self, self._movers)
+        if waits:
+            going = tuple(self.name(number) for number in sorted(self._movers))
+            raise StalledError(waits, going)
+        if self._limit >= self.max_steps:
+            raise EndlessError
+        self._limit = self.max_steps
 
     def _let_arrive(self) -> None:
         timers_came = False

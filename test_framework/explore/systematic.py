@@ -8,7 +8,7 @@ search can say for which number of preemptions it is complete. Most bugs need on
 two (Musuvathi and Qadeer, PLDI 2007; Thomson et al., PPoPP 2014).
 """
 
-from test_framework.explore.loop import CONTINUE, Choose, ExplorationLoop
+from test_framework.explore.loop import CLOCK, CONTINUE, Choose, ExplorationLoop
 from test_framework.explore.schedulers import stay
 
 MAX_WAITING = 400_000
@@ -76,10 +76,11 @@ class Systematic:
             if self._waiting + len(options) > MAX_WAITING:
                 self.is_cut = True
             else:
-                bucket = buckets.setdefault(level + preempts, [])
-                for other in range(len(options)):
+                for other, number in enumerate(options):
                     if other != position:
-                        bucket.append((choices, depth, other))
+                        # Time that passes early counts as well: it could for ever.
+                        cost = level + (preempts or number == CLOCK)
+                        buckets.setdefault(cost, []).append((choices, depth, other))
                 self._waiting += len(options) - 1
             choices.append(position)
             return position

@@ -9,7 +9,8 @@ which the explorer does only to explain a run that is already known to stall.
 import asyncio
 import linecache
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 _OURS = str(Path(__file__).parent)
+_LIBRARIES = (
+    "<frozen ",
+    *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")),
+)
 _VERBS = {
     "Lock.acquire": "to acquire",
     "Semaphore.acquire": "to acquire",
@@ -32,7 +37,6 @@ _VERBS = {
     "Queue.put": "for room in",
     "Queue.join": "for the work of",
     "Barrier.wait": "at",
-    "Barrier._wait": "at",
 }
 
 
@@ -62,6 +66,10 @@ def is_foreign(code: CodeType) -> bool:
     return code.co_filename.startswith((_ASYNCIO, _OURS))
 
 
+def _is_ours(code: CodeType) -> bool:
+    return code.co_filename.startswith(_OURS)
+
+
 def frames_of(coroutine: Any) -> Iterator[FrameType]:
     """Yield the suspended frames of a coroutine, outermost first."""
     while coroutine is not None:
@@ -79,13 +87,46 @@ def frames_of(coroutine: Any) -> Iterator[FrameType]:
         )
 
 
+def is_library(code: CodeType) -> bool:
+    """Tell whether code is installed rather than the program's own."""
+    return code.co_filename.startswith(_LIBRARIES)
+
+
 def own_frame(coroutine: Any) -> FrameType | None:
-    """Return the innermost suspended frame of the program itself."""
-    found = None
-    for frame in frames_of(coroutine):
-        if not is_foreign(frame.f_code):
-            found = frame
-    return found
+    """Return the innermost suspended frame of the program itself.
+
+    That is not in an installed package, if there is one: the reader knows their own
+    line and not that of a client's pool.
+    """
+    return innermost(frames_of(coroutine))
+
+
+def calling_frame(frame: FrameType | None = None) -> FrameType | None:
+    """Return the frame of the program that called ``frame``, or what is running."""
+    if frame is None:
+        frame = sys._getframe(1)  # the documented way to a caller's line
+    frames: list[FrameType] = []
+    # Down to the loop that runs the step, past our own frames on top.
+    while frame is not None and not (frames and _is_ours(frame.f_code)):
+        if frames or not _is_ours(frame.f_code):
+            frames.append(frame)
+        frame = frame.f_back
+    return innermost(reversed(frames))
+
+
+def innermost(frames: Iterable[FrameType]) -> FrameType | None:
+    """Return the last frame of the program, else of a library.
+
+    Args:
+        frames: Outermost first.
+    """
+    own = library = None
+    for frame in frames:
+        if is_library(frame.f_code):
+            library = frame
+        elif not is_foreign(frame.f_code):
+            own = frame
+    return own or library
 
 
 def place(frame: FrameType | None) -> str:
@@ -128,17 +169,15 @@ def _wait_of(loop: "ExplorationLoop", number: int, task: asyncio.Task[Any]) -> W
     for frame in frames:
         verb = _VERBS.get(frame.f_code.co_qualname)
         if verb is not None and is_foreign(frame.f_code):
+            # The outermost is what the program called: Queue.join has an Event inside.
             target = frame.f_locals.get("self")
             what = f"{verb} {_name_of(target, own)}"
-            if frame.f_code.co_qualname == "Barrier._wait":
-                break
-    waiter = getattr(task, "_fut_waiter", None)
+            break
     blockers: list[str] = []
-    if target is None and waiter is not None:
-        children = _tasks_behind(waiter)
+    if target is None:
         blockers = [
             loop.name(loop.tasks.index(child))
-            for child in children
+            for child in _tasks_awaited(task, frames)
             if child in loop.tasks and not child.done()
         ]
         if blockers:
@@ -158,13 +197,26 @@ def _wait_of(loop: "ExplorationLoop", number: int, task: asyncio.Task[Any]) -> W
     )
 
 
-def _tasks_behind(waiter: Any) -> list[asyncio.Task[Any]]:
-    if isinstance(waiter, asyncio.Task):
-        return [waiter]
-    children = getattr(waiter, "_children", None)
-    if children is not None:
-        return [child for child in children if isinstance(child, asyncio.Task)]
-    return []
+_AWAITED: dict[str, Callable[[Any], Iterable[Any]]] = {
+    "TaskGroup.__aexit__": lambda names: names["self"]._tasks,
+    "wait": lambda names: names["fs"],
+    "wait_for": lambda names: [names["fut"]],
+}
+"""How to find what a task waits for among the locals of a function of asyncio."""
+
+
+def _tasks_awaited(
+    task: asyncio.Task[Any], frames: list[FrameType]
+) -> list[asyncio.Task[Any]]:
+    """Return the tasks that a task waits for: by itself, gathered, or in a group."""
+    waiter = getattr(task, "_fut_waiter", None)
+    awaited = [waiter, *(getattr(waiter, "_children", None) or ())]
+    for frame in frames:
+        find = _AWAITED.get(frame.f_code.co_qualname)
+        if find is not None and is_foreign(frame.f_code):
+            awaited += find(frame.f_locals)
+    tasks = [thing for thing in awaited if isinstance(thing, asyncio.Task)]
+    return list(dict.fromkeys(tasks))
 
 
 def _name_of(thing: Any, frame: FrameType | None) -> str:
@@ -180,6 +232,29 @@ def _name_of(thing: Any, frame: FrameType | None) -> str:
                     if held is thing:
                         return f"{kind} {name}.{attribute}"
     return f"a {kind}"
+
+
+def stuck_waits(loop: "ExplorationLoop", movers: set[int]) -> tuple[Wait, ...]:
+    """Return the waits of the tasks that did not go on, if main is stuck with them.
+
+    Args:
+        loop: The loop of a run that does not end.
+        movers: Numbers of the tasks that still go on.
+
+    Returns:
+        Empty when main goes on or waits for a task that does.
+    """
+    waits = {wait.task: wait for wait in waits_of(loop)}
+    going = {loop.name(number) for number in movers}
+    reached, waiting = {"main"}, ["main"]
+    while waiting:
+        wait = waits.get(waiting.pop())
+        fresh = set(wait.blockers if wait is not None else ()) - reached
+        reached |= fresh
+        waiting += fresh
+    if reached & going:
+        return ()
+    return tuple(wait for name, wait in waits.items() if name not in going)
 
 
 def cycle(waits: tuple[Wait, ...]) -> tuple[Wait, ...]:

@@ -4,7 +4,9 @@ import asyncio
 import random
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -443,9 +445,97 @@ async def blocks() -> None:
         pass
 
 
+async def connects() -> None:
+    """Talks to a real server, and would not even notice the refusal."""
+    try:
+        await asyncio.open_connection("localhost", 6379)
+    except Exception:  # noqa: BLE001  # the mistake under test
+        return
+
+
+async def wants_a_fixture(pool: object) -> None:
+    """Has an argument that nobody fills in."""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedules": 0}, r"schedules=0: expected a whole number of 1 or more"),
+        ({"schedules": -3}, r"schedules=-3"),
+        ({"max_steps": 0}, r"max_steps=0"),
+        ({"budget": 0}, r"budget=0: expected a positive length of time"),
+        (
+            {"fidelity": "strict"},
+            r"fidelity='strict': expected one of fifo, await, any",
+        ),
+        ({"users": 2}, r"users=2 was given with a plain test"),
+    ],
+)
+def test_wrong_option_is_refused_with_what_was_expected(
+    options: dict[str, Any], message: str
+) -> None:
+    """A number of runs that is none cannot prove anything."""
+
+    async def scenario() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(UsageError, match=message):
+        explore(scenario, **options)
+
+
+def test_scenario_with_arguments_is_refused() -> None:
+    """The message names the argument and where fixtures are filled in."""
+    with pytest.raises(UsageError, match=r"takes pool: .*@pytest.mark.explore"):
+        explore(wants_a_fixture)  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.power
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("join", "main waits for the work of Queue queue"),
+        ("group", "main waits for stuck[0]"),
+        ("wait", "main waits for stuck[0]"),
+        ("wait_for", "main waits for stuck[0]"),
+        ("barrier", "stuck[0] waits at Barrier barrier"),
+    ],
+)
+def test_wait_is_told_by_what_the_program_called(kind: str, words: str) -> None:
+    """Not by the Event inside of a queue, nor by the future inside of a group."""
+
+    async def program() -> None:
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        barrier = asyncio.Barrier(2)
+        queue.put_nowait(1)
+
+        async def stuck() -> None:
+            await barrier.wait()
+
+        match kind:
+            case "join":
+                await queue.join()
+            case "group":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(stuck())
+            case "wait":
+                await asyncio.wait([asyncio.create_task(stuck())])
+            case "wait_for":
+                await asyncio.wait_for(asyncio.create_task(stuck()), None)
+            case _:
+                await stuck_alone(stuck)
+
+    async def stuck_alone(stuck: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await asyncio.create_task(stuck())
+
+    failure = found(explore(program, budget=1, seed=1)).witness
+    assert failure is not None
+    assert any(words in line for line in failure.failure.details), failure.failure
+
+
 @pytest.mark.parametrize(
     ("scenario", "line", "cure"),
     [
+        (connects, "await asyncio.open_connection", "Stand external() in for it"),
         (spins, "await asyncio.sleep(0)", "Let the scenario end"),
         (sleeps, "time.sleep(0.01)", "Await asyncio.sleep"),
         (starts_a_thread, "threading.Thread(target=print).start()", "to_thread"),

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from test_framework.core import UsageError
-from test_framework.explore.loop import EndlessError, ExplorationLoop, StalledError
+from test_framework.explore.loop import (
+    EndlessError,
+    ExplorationLoop,
+    MisuseError,
+    StalledError,
+)
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Reverse, Stock, Uniform, segments_of
 from test_framework.explore.stock import StockLoop
@@ -251,7 +255,7 @@ def test_real_io_is_refused_with_a_cure(name: str) -> None:
     async def connect() -> None:
         getattr(asyncio.get_running_loop(), name)("localhost")
 
-    with pytest.raises(UsageError, match=f"loop.{name} .* isolation-audit run"):
+    with pytest.raises(MisuseError, match=rf"loop\.{name}.* isolation-audit run"):
         ExplorationLoop().run(connect(), Stock().begin)
 
 
