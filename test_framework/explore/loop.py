@@ -66,6 +66,16 @@ A busy machine delays a loop that much; a program whose result depends on two ti
 this close to each other races.
 """
 
+READING_S = 1e-9
+"""Seconds by which the clock goes on at each reading, as real ones do.
+
+So no two timers are due at the same instant unless the program says so, and whoever
+asked first comes first.
+"""
+
+READINGS_S = 1e-4
+"""How much of a bound in time the readings of the clock may use up."""
+
 MAX_STEPS = 100_000
 """Steps after which a run counts as endless."""
 
@@ -296,11 +306,12 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._ready: list[tuple[Any, Any, tuple[Any, ...]]] = []
         self._options: list[int] = []
         self._externals: list[Entry] = []
-        self._timers: list[tuple[float, int, bool, Entry]] = []
+        self._timers: list[tuple[float, int, Entry]] = []
         self._due: list[Entry] = []
         self._now = 0.0
         self._lag_left = LAG_S
         self._timer_count = 0
+        self._readings = 0
         self._generators: weakref.WeakSet[Any] | None = None
         self._job_context: contextvars.Context | None = None
         self._limit = min(self.max_steps, SUSPECT_STEPS)
@@ -313,7 +324,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
     def time(self) -> float:
         """Return the virtual time, seconds since the run began."""
-        return self._now
+        self._readings += 1
+        return self._now + self._readings * READING_S
 
     def get_debug(self) -> bool:
         """Return False: debug mode formats every handle."""
@@ -379,7 +391,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         context: contextvars.Context | None = None,
     ) -> Entry:
         """Queue a callback for ``delay`` seconds of virtual time from now."""
-        return self._add_timer(self._now + delay, callback, args, context, exact=False)
+        return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(
         self,
@@ -389,22 +401,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         context: contextvars.Context | None = None,
     ) -> Entry:
         """Queue a callback for an instant of virtual time."""
-        return self._add_timer(when, callback, args, context, exact=True)
-
-    def _add_timer(
-        self,
-        when: float,
-        callback: Any,
-        args: tuple[Any, ...],
-        context: contextvars.Context | None,
-        *,
-        exact: bool,
-    ) -> Entry:
         if context is None:
             context = contextvars.copy_context()
         entry = Entry(callback, args, context, self.current)
         entry.deadline = when
-        if when <= self._now:
+        if when <= self._now + self._readings * READING_S:
             # No clock is needed: it is due in the next turn of any loop.
             if self._is_any:
                 self._ready.append((context, entry.run, ()))
@@ -415,7 +416,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         # Ties by age: the heap of asyncio leaves them open, and so a program that
         # depends on them would depend on luck.
         self._timer_count += 1
-        heapq.heappush(self._timers, (when, self._timer_count, exact, entry))
+        heapq.heappush(self._timers, (when, self._timer_count, entry))
         return entry
 
     def _timer_handle_cancelled(self, handle: Entry) -> None:
@@ -633,7 +634,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                     options.pop()
                     if position == len(options):
                         order.append(CLOCK)
-                        self._fire()
+                        self._fire(callbacks)
                         continue
                 elif len(options) > 1:
                     self.choices += 1
@@ -746,10 +747,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         queue, externals, due = self._callbacks, self._externals, self._due
         timers_came = False
         while True:
-            options = [CONTINUE] if queue or due else []
+            is_busy = bool(queue or due)
+            options = [CONTINUE] if is_busy else []
             if not timers_came:
                 options += [entry.event for entry in externals]
-            if self._timers and self._may_elapse_early(is_idle=not queue and not due):
+            if self._timers and self._may_elapse_early(is_idle=not is_busy):
                 options.append(CLOCK)
             if not options:
                 raise StalledError
@@ -768,20 +770,22 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             if number == CONTINUE:
                 return
             timers_came = True
-            self._fire()
+            lag = self._fire(queue)
+            if is_busy:
+                self._lag_left -= lag
 
     def _may_elapse_early(self, *, is_idle: bool = False) -> bool:
         """Tell whether the next timer may fire although tasks are ready."""
         timers = self._timers
-        while timers and timers[0][3].is_cancelled:
+        while timers and timers[0][2].is_cancelled:
             heapq.heappop(timers)
         if not timers:
             return False
         if self._is_fifo:
-            return is_idle or timers[0][0] - self._now <= self._lag_left
+            return is_idle or timers[0][0] - self._now <= self._lag_left + READINGS_S
         if self._is_any or (
-            timers[0][3].callback is _sleep_is_over
-            and timers[0][0] - self._now <= ELAPSE_S
+            timers[0][2].callback is _sleep_is_over
+            and timers[0][0] - self._now <= ELAPSE_S + READINGS_S
         ):
             return True
         # Only the world outside can go on, and no timeout outlasts it for sure.
@@ -790,28 +794,28 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     def _wait_for_clock(self) -> None:
         """Nothing is ready: let time pass until a timer fires."""
         timers = self._timers
-        while timers and timers[0][3].is_cancelled:
+        while timers and timers[0][2].is_cancelled:
             heapq.heappop(timers)
         if not timers:
             raise StalledError
-        self._fire()
+        self._fire(self._callbacks)
 
-    def _fire(self) -> None:
-        """Let time pass to the next deadline and queue what is due there."""
-        timers = self._timers
+    def _fire(self, queue: collections.deque[Entry] | list[Entry]) -> float:
+        """Let time pass to the next deadline and queue what is due at that instant.
+
+        Returns:
+            How long that was, seconds.
+        """
+        timers, before = self._timers, self._now
         while timers:
-            when, _, exact, entry = heapq.heappop(timers)
+            when, _, entry = heapq.heappop(timers)
             if entry.is_cancelled:
                 continue
-            if when > self._now:
-                if self._is_fifo and self._callbacks:
-                    self._lag_left -= when - self._now
-                self._now = when
-            self._callbacks.append(entry)
-            # Deadlines given as the same instant are due together in every loop;
-            # equal delays are not, for two clock readings differ.
-            if not (exact and timers and timers[0][2] and timers[0][0] == when):
-                return
+            self._now = max(self._now, when)
+            queue.append(entry)
+            if not (timers and timers[0][0] == when):
+                break
+        return self._now - before
 
     def expire(self, task: asyncio.Task[Any]) -> bool:
         """Let time pass until a timeout armed by ``task`` fires; False if there is none.
@@ -821,8 +825,10 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         wanted = self._timeout_of(task)
         if wanted is None:
             return False
-        while wanted not in self._callbacks:
-            self._fire()
+        # In fifo they come after what this turn has queued and after what arrives.
+        queue = self._due if self._is_fifo else self._callbacks
+        while wanted not in queue:
+            self._fire(queue)
         return True
 
     def has_timeout(self, task: asyncio.Task[Any]) -> bool:
@@ -834,7 +840,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             return None
         waiter = getattr(task, "_fut_waiter", None)
         for timer in sorted(self._timers, key=operator.itemgetter(0, 1)):
-            entry = timer[3]
+            entry = timer[2]
             owner = getattr(entry.callback, "__self__", None)
             is_timeout = (
                 isinstance(owner, asyncio.Timeout)

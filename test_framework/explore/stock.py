@@ -10,6 +10,7 @@ That delays alone reach such failures is measured in Endo and Moller, ECOOP 2025
 import asyncio
 import contextvars
 import heapq
+import math
 from asyncio import base_events, events
 from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
@@ -21,6 +22,8 @@ from test_framework.explore.loop import (
     LAG_S,
     MAX_STEPS,
     PATIENCE,
+    READING_S,
+    READINGS_S,
     STEP,
     SUSPECT_STEPS,
     Choose,
@@ -33,9 +36,6 @@ from test_framework.explore.loop import (
 from test_framework.explore.names import NamedTasks, default_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import stuck_waits, waits_of
-
-_TICK_S = 1e-7
-"""How much later each relative timer is due than exactly; two clock readings differ."""
 
 _MAX_CLEANUP_TURNS = 1000
 
@@ -77,9 +77,10 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self.cancelled: set[asyncio.Task[Any]] = set()
         self.stranger: str | None = None
         self._selector = _NoSelector()
-        self._clock_resolution = 1e-9
+        self._clock_resolution = 0.0
         self._now = 0.0
-        self._timer_count = 0
+        self._readings = 0
+        self._is_turning = False
         self._lag_left = LAG_S
         self._externals: list[tuple[int, Callable[[], object]]] = []
         self._choose: Choose = lambda _: 0
@@ -96,22 +97,27 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     # -- what BaseEventLoop leaves to its subclasses -------------------------------
 
     def time(self) -> float:
-        """Return the virtual time."""
-        return self._now
+        """Return the virtual time; ``_run_once`` gets it without the readings."""
+        if self._is_turning:
+            self._is_turning = False
+            # It takes what is due before its reading; due now is due.
+            return math.nextafter(self._now, math.inf)
+        self._readings += 1
+        return self._now + self._readings * READING_S
 
-    def _process_events(self, event_list: list[Any]) -> None:
-        """Nothing comes from a selector."""
+    def _process_events(self, event_list: list[Any]) -> None:  # noqa: ARG002  # the signature of the base
+        """Nothing comes from a selector; next the turn reads the clock again."""
+        self._is_turning = True
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a selector."""
 
-    def call_later(
-        self, delay: float, callback: Any, *args: Any, **options: Any
-    ) -> Any:
-        """Queue a callback; each one is due a little later, as clocks tick."""
-        self._timer_count += delay > 0
-        tick = _TICK_S * self._timer_count if delay > 0 else 0.0
-        return super().call_later(delay + tick, callback, *args, **options)
+    def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:
+        """Queue a callback; what is due by a reading of the clock is due in the turn."""
+        if when <= self._now + self._readings * READING_S:
+            # In the order of asking, and before all timers that time made due.
+            when = self._readings * READING_S - 1.0
+        return super().call_at(when, callback, *args, **options)
 
     def call_soon(self, callback: Any, *args: Any, **options: Any) -> Any:
         """Queue a callback; steps of tasks are told to the hooks when they run."""
@@ -232,6 +238,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     def _run_once(self) -> None:
         """Let events arrive, then make one turn of the stock loop."""
         self._let_arrive()
+        self._is_turning = True
         super()._run_once()
         if self._over is not None:
             raise self._over
@@ -261,7 +268,7 @@ class StockLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 options += [number for number, _ in self._externals]
             later = self._next_deadline()
             if later is not None and (
-                not is_busy or later - self._now <= self._lag_left
+                not is_busy or later - self._now <= self._lag_left + READINGS_S
             ):
                 options.append(CLOCK)
             if not options:
