@@ -12,6 +12,8 @@ from dataclasses import replace
 from test_framework.explore.schedule import Schedule, Segment
 
 MAX_RUNS = 400
+# So few are rid of their segments as soon one by one.
+_FEW_TASKS = 4
 
 Fails = Callable[[Schedule], bool]
 
@@ -28,6 +30,7 @@ def shrink(
     """
     search = _Search(schedule, fails, max_runs)
     search.drop_faults()
+    search.drop_bystanders()
     while search.drop_segments() or search.join_segments():
         pass
     search.shorten_segments()
@@ -60,6 +63,26 @@ class _Search:
         for fault in self.best.faults:
             rest = tuple(other for other in self.best.faults if other is not fault)
             self._try(replace(self.best, faults=rest))
+
+    def drop_bystanders(self) -> None:
+        """Drop all segments of half of the tasks, of a quarter, and so on.
+
+        Most of many tasks have nothing to do with the failure, and one run may show it
+        of ten of them, where by segments it takes a run for each.
+        """
+        self._cut_tail()
+        names = list(dict.fromkeys(segment.name for segment in self.best.segments))
+        size = len(names) // 2
+        while size and len(names) > _FEW_TASKS:
+            index = 0
+            while index < len(names):
+                dropped = set(names[index : index + size])
+                rest = [s for s in self.best.segments if s.name not in dropped]
+                if self._try_segments(rest):
+                    del names[index : index + size]
+                else:
+                    index += size
+            size //= 2
 
     def drop_segments(self) -> bool:
         """Drop ever smaller runs of segments; True when any went."""

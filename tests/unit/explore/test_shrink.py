@@ -1,5 +1,7 @@
 """Shrinking: the fewest switches that fail, in few runs."""
 
+from collections import Counter
+
 from test_framework.explore import Cancel, Fidelity, Schedule, Segment
 from test_framework.explore.shrink import shrink
 
@@ -39,6 +41,23 @@ def test_shrink_joins_segments_of_one_task() -> None:
     best, _ = shrink(parts, fails)
 
     assert best.segments == (Segment("a", 5),)
+
+
+def test_shrink_drops_bystanders_as_a_whole() -> None:
+    """Tasks that must be left out with all of their segments or not at all go soon."""
+    bystanders = [f"bystander[{n}]" for n in range(18)]
+    crowded = schedule(*[(name, 1) for _ in range(6) for name in (*bystanders, "b")])
+
+    def fails(candidate: Schedule) -> bool:
+        steps: Counter[str] = Counter()
+        for segment in candidate.segments:
+            steps[segment.name] += segment.steps
+        return steps["b"] >= 4 and all(steps[name] in {0, 6} for name in bystanders)
+
+    best, runs = shrink(crowded, fails)
+
+    assert best.segments == (Segment("b", 4),)
+    assert runs <= 20
 
 
 def test_shrink_drops_faults_that_do_not_matter() -> None:
