@@ -6,9 +6,13 @@ a hundred logins at once would be a memory peak of two gigabytes.
 
 import asyncio
 import os
+from collections.abc import Callable
 from functools import cached_property
+from typing import TypeVar
 
 import argon2
+
+Result = TypeVar("Result")
 
 
 class PasswordHasher:
@@ -31,8 +35,7 @@ class PasswordHasher:
 
     async def hash(self, password: str) -> str:
         """Return the salted hash of a password."""
-        async with self._slots:
-            return await asyncio.to_thread(self._argon.hash, password)
+        return await self._in_thread(lambda: self._argon.hash(password))
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
         """Return whether the password is right.
@@ -40,8 +43,15 @@ class PasswordHasher:
         A None hash (no such user) costs as much as a wrong password, so the answer's
         timing does not tell which user names exist.
         """
-        async with self._slots:
-            return await asyncio.to_thread(self._verify, password, password_hash)
+        return await self._in_thread(lambda: self._verify(password, password_hash))
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        await self._slots.acquire()
+        working = asyncio.create_task(asyncio.to_thread(work))
+        # A caller that is cancelled leaves a thread that goes on and fills its memory:
+        # the slot is free when the thread is done, not when the caller has left.
+        working.add_done_callback(lambda _: self._slots.release())
+        return await asyncio.shield(working)
 
     @cached_property
     def _nobody(self) -> str:
