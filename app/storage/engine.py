@@ -119,14 +119,20 @@ def connect_error(url: URL, exc: Exception) -> StorageError:
 
 async def _connect(**options: Any) -> asyncpg.Connection:  # noqa: ANN401  # the driver's own
     # asyncpg cancelled while it connects leaves a future whose error nobody reads. So
-    # a cancelled caller waits the few milliseconds until there is something to close.
+    # a cancelled caller waits the few milliseconds until there is something to close,
+    # and one that is cancelled again leaves that to the callback.
     connecting = asyncio.create_task(asyncpg.connect(**options))
     try:
         return await asyncio.shield(connecting)
     except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            (await connecting).terminate()
+        connecting.add_done_callback(_hang_up)
+        await asyncio.wait({connecting})
         raise
+
+
+def _hang_up(connecting: asyncio.Task[asyncpg.Connection]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()
 
 
 def _refuse_closed(

@@ -5,7 +5,6 @@ ends with the transaction, so nothing of a user stays in the pooled connection. 
 transaction without it sees no rows at all.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -54,13 +53,9 @@ class SessionFactory:
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
-        session = self._maker()
-        try:
+        # Closing rolls back what is not committed, and SQLAlchemy shields it. It is the
+        # only step of cleaning up: of two, a second cancellation would start the next
+        # one while the first is still at work, and the connection would stay in use.
+        async with self._maker() as session:
             yield session
             await session.commit()
-        except BaseException:
-            # Shielded: the cleaning must be done even if a second cancellation comes.
-            await asyncio.shield(session.rollback())
-            raise
-        finally:
-            await asyncio.shield(session.close())
