@@ -5,7 +5,10 @@ import difflib
 from test_framework.catalogue import (
     atomicity,
     caches,
+    locks,
+    pools,
     request_state,
+    transactions,
 )
 from test_framework.catalogue.pattern import Pattern
 from test_framework.core import UsageError
@@ -14,6 +17,9 @@ _MODULES = (
     request_state,
     atomicity,
     caches,
+    pools,
+    transactions,
+    locks,
 )
 
 

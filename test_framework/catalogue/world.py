@@ -67,7 +67,7 @@ class Store:
 
 
 GAP_S = 10.0
-"""Virtual seconds between the arrivals of two users."""
+"""Virtual seconds between two users: more than any timeout of the patterns."""
 
 
 def visits(
@@ -76,6 +76,7 @@ def visits(
     check: Callable[[State], object] | None = None,
     *,
     users: int = 2,
+    gap_s: float = GAP_S,
 ) -> Scenario[State]:
     """Make a scenario whose users come far apart.
 
@@ -87,11 +88,13 @@ def visits(
         user: What one user does.
         check: Raises ``AssertionError`` when the state at the end is wrong.
         users: How many users.
+        gap_s: Virtual seconds between two of them; 0 for bugs that overlap alone does
+            not show.
     """
 
     @functools.wraps(user)
     async def visit(state: State, number: int) -> None:
-        await asyncio.sleep(number * GAP_S)
+        await asyncio.sleep(number * gap_s)
         await user(state, number)
 
     return Scenario(setup, visit, check, users)
