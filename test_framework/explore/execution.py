@@ -10,7 +10,7 @@ import asyncio
 import traceback
 from dataclasses import dataclass
 
-from test_framework.core import UsageError
+from test_framework.core import TargetError, UsageError
 from test_framework.explore.faults import (
     INJECTED,
     FaultPlan,
@@ -118,6 +118,7 @@ class Runner:
 
         Raises:
             UsageError: The scenario misuses the explorer.
+            TargetError: A server does not answer.
         """
         loop = self.loop
         self.runs += 1
@@ -154,7 +155,8 @@ class Runner:
 
     def schedule(self, faults: tuple[Fault, ...] = ()) -> Schedule:
         """Return the last run as a schedule."""
-        return Schedule(self.loop.fidelity, segments_of(self.loop), faults)
+        loop = self.loop
+        return Schedule(loop.fidelity, segments_of(loop), faults, io=loop.io)
 
     def _check_invariants(self, _: int) -> None:
         for holds in self.loop.invariants:
@@ -183,7 +185,7 @@ class Runner:
                     f"{last} was running.",
                     exc.where,
                 )
-            case KeyboardInterrupt() | SystemExit() | UsageError():
+            case KeyboardInterrupt() | SystemExit() | UsageError() | TargetError():
                 raise exc
             case asyncio.CancelledError():
                 return Failure("exception", "The scenario was cancelled from inside.")

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from test_framework.core import UsageError, fresh_seed
+from test_framework.core import TargetError, UsageError, fresh_seed
 from test_framework.explore.budget import seconds_of
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import error_named
 from test_framework.explore.guards import Guards, guarded
 from test_framework.explore.loader import reference_of
 from test_framework.explore.loop import MAX_STEPS, ExplorationLoop, MisuseError
+from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove
 from test_framework.explore.report import Conclusion, Listener, Report, Witness
@@ -70,6 +71,7 @@ def explore(
     max_steps: int = MAX_STEPS,
     progress: Listener | None = None,
     reference: str | None = None,
+    io: str = "sim",
 ) -> Report:
     """Search the schedules of a scenario for one that breaks it.
 
@@ -89,6 +91,7 @@ def explore(
         max_steps: Steps after which a run counts as endless.
         progress: Called between batches of runs, at most twice a second.
         reference: ``PATH::NAME`` of the scenario where it cannot be told from it.
+        io: ``sim`` (none) or ``gate`` (real sockets; requests leave one at a time).
 
     Returns:
         What was found, proven or sampled; see ``Report``.
@@ -110,6 +113,7 @@ def explore(
         seed=fresh_seed() if seed is None else seed,
         max_steps=max_steps,
         progress=progress,
+        io=io,
     )
     for error in options.errors:
         error_named(error)
@@ -119,7 +123,7 @@ def explore(
     with prepared(search.loop) as guards:
         try:
             conclusion, claim, witness = _conclude(search, reference, users)
-        except MisuseError as exc:
+        except (MisuseError, TargetError) as exc:
             conclusion, claim, witness = Conclusion.INCONCLUSIVE, str(exc), None
         if guards.problem:
             conclusion, claim, witness = Conclusion.INCONCLUSIVE, guards.problem, None
@@ -168,6 +172,7 @@ def _notes(search: Search) -> Iterator[str]:
         yield (
             "Executor jobs ran as one step each; races between threads are not explored."
         )
+    yield from search.loop.notes
     if search.endless:
         yield (
             f"{search.endless} runs were cut off at {search.loop.max_steps:,} steps: "
@@ -243,12 +248,13 @@ def replay(
 
     Raises:
         UsageError: The schedule cannot be read or the scenario blocks the loop.
+        TargetError: A server that the scenario talks to does not answer.
     """
     if isinstance(schedule, str):
         schedule = Schedule.parse(schedule)
     if users is None and isinstance(scenario, Scenario):
         users = schedule.users
-    loop = ExplorationLoop(schedule.fidelity)
+    loop = make_loop(schedule.io, schedule.fidelity)
     runner = Runner(main_of(scenario, users), loop)
     runner.usual_left = EVERYTHING
     way = Replay(schedule.segments)

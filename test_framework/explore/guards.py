@@ -52,8 +52,8 @@ class Guards:
         Raises:
             MisuseError: It has not for a while: the step is stopped.
         """
-        if not self._loop.is_running():
-            # The search itself is at work.
+        if not self._loop.is_running() or self._loop.is_waiting:
+            # The search itself is at work, or a server is.
             self._still = 0
             return
         now = (id(self._loop.order), len(self._loop.order))

@@ -95,7 +95,7 @@ Tasks are 0 and up; ``CONTINUE`` and ``CLOCK`` are -1 and -2, events from outsid
 
 Hook = Callable[[int], None]
 
-_sleep_is_over = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]  # how a sleep is told from a timeout
+sleep_is_over = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]  # how a sleep is told from a timeout
 _MAX_CLEANUP_STEPS = 10_000
 # Rounds of callbacks that only queue callbacks, after which time passes.
 _MAX_ROUNDS = 100
@@ -784,7 +784,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         if self._is_fifo:
             return is_idle or timers[0][0] - self._now <= self._lag_left + READINGS_S
         if self._is_any or (
-            timers[0][2].callback is _sleep_is_over
+            timers[0][2].callback is sleep_is_over
             and timers[0][0] - self._now <= ELAPSE_S + READINGS_S
         ):
             return True
@@ -847,7 +847,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 and getattr(owner, "_task", None) is task
             )
             # wait_for of 3.11 arms a plain timer that releases the waiter.
-            is_wait = entry.callback is not _sleep_is_over and waiter in entry.args
+            is_wait = entry.callback is not sleep_is_over and waiter in entry.args
             if not entry.is_cancelled and (is_timeout or is_wait):
                 return entry
         return None

@@ -32,8 +32,14 @@ class NamedTasks:
         tasks: In order of creation.
         parents: Number of the task that created each; negative for none.
         current: Number of the task whose step or callback is running.
+        io: What input and output the loop has: ``sim`` (none), ``gate`` or ``live``.
+        is_waiting: The loop waits for a server, so that nothing moves is no hang.
+        notes: What a reader of the report must know, in the order of its discovery.
     """
 
+    io: str = "sim"
+    is_waiting: bool = False
+    notes: dict[str, None] = {}  # noqa: RUF012  # empty where nothing is ever noted
     tasks: list[asyncio.Task[Any]]
     parents: list[int]
     current: int

@@ -69,7 +69,8 @@ def follow(runner: Runner, schedule: Schedule) -> tuple[Failure | None, list[Ste
 def _confirm(
     search: Search, schedule: Schedule, identity: tuple[str, str]
 ) -> bool | None:
-    if schedule.fidelity is not Fidelity.FIFO:
+    if schedule.fidelity is not Fidelity.FIFO or schedule.io != "sim":
+        # Over real sockets the run was made on a loop of CPython as it is.
         return None
     runner = Runner(search.main, StockLoop())
     runner.usual_left = search.runner.usual_left

@@ -32,7 +32,9 @@ class Scenario(Generic[State]):
         users: How many users.
     """
 
-    setup: Callable[[], State | Awaitable[State]]
+    setup: Callable[
+        [], State | Awaitable[State] | contextlib.AbstractAsyncContextManager[State]
+    ]
     user: Callable[[State, int], Coroutine[Any, Any, object]]
     check: Callable[[State], object] | None = None
     users: int = 2

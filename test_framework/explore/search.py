@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from test_framework.core import stream
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
-from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loops import make_loop
 from test_framework.explore.report import Conclusion, Listener, Progress
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedule import Fault, Fidelity, Schedule
@@ -46,6 +46,7 @@ class Options:
     seed: int
     max_steps: int
     progress: Listener | None
+    io: str = "sim"
 
 
 class SettledError(Exception):
@@ -78,7 +79,7 @@ class Search:
         self.main = main
         self.seed = options.seed
         self._options = options
-        self.loop = ExplorationLoop(options.fidelity, max_steps=options.max_steps)
+        self.loop = make_loop(options.io, options.fidelity, max_steps=options.max_steps)
         self.runner = Runner(main, self.loop)
         self.started = time.monotonic()
         self._deadline = self.started + options.budget_s

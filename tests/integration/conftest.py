@@ -1,4 +1,4 @@
-"""Settings of the service on the real Postgres and Redis of the test session."""
+"""Real Postgres and Redis of the test session, and settings of the service on them."""
 
 import os
 from typing import Any
@@ -9,17 +9,32 @@ from pydantic import SecretStr
 from app.settings import Settings
 
 
+def _url(request: pytest.FixtureRequest, variable: str, attribute: str) -> str:
+    given = os.environ.get(variable)
+    if given:
+        return given
+    services: Any = request.getfixturevalue("services")
+    return str(getattr(services, attribute))
+
+
 @pytest.fixture(scope="session")
-def settings(request: pytest.FixtureRequest) -> Settings:
-    """Return settings for given services, or for those the test session started."""
-    database_url = os.environ.get("DATABASE_URL")
-    redis_url = os.environ.get("REDIS_URL")
-    if not (database_url and redis_url):
-        services: Any = request.getfixturevalue("services")
-        database_url, redis_url = services.database_url, services.redis_url
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Where Postgres listens: a given one, or that of the test session."""
+    return _url(request, "DATABASE_URL", "database_url")
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """Where Redis listens: a given one, or that of the test session."""
+    return _url(request, "REDIS_URL", "redis_url")
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, redis_url: str) -> Settings:
+    """Return settings of the service on the services."""
     return Settings(
-        database_url=SecretStr(str(database_url)),
-        redis_url=SecretStr(str(redis_url)),
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr(redis_url),
         signing_keys=SecretStr("k" * 40),
         password_memory_kib=8,
         password_passes=1,

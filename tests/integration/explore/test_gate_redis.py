@@ -1,0 +1,68 @@
+"""Exploration over a real Redis: orders of requests are decided, found and repeated."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from test_framework.explore import Conclusion, Scenario, explore, replay
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+Client = redis.asyncio.Redis
+User = Callable[[Client, int], Coroutine[Any, Any, None]]
+
+
+async def visits(client: Client) -> int:
+    """Return the counter."""
+    return int(await client.get("visits") or 0)
+
+
+async def add_by_reading_and_writing(client: Client, user: int) -> None:  # noqa: ARG001  # the face of a user
+    """Count a visit in two requests."""
+    await client.set("visits", await visits(client) + 1)
+
+
+async def add_at_once(client: Client, user: int) -> None:  # noqa: ARG001  # the face of a user
+    """Count a visit in one request."""
+    await client.incr("visits")
+
+
+def counting(redis_url: str, user: User) -> Scenario[Client]:
+    """Return a scenario in which each user is counted once."""
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[Client]:
+        client = Client.from_url(redis_url)
+        try:
+            await client.set("visits", 0)
+            yield client
+            assert await visits(client) == 2
+        finally:
+            await client.aclose()
+
+    return Scenario(setup, user, users=2)
+
+
+@pytest.mark.power
+def test_gate_finds_an_update_lost_in_redis(redis_url: str) -> None:
+    """GET and SET of two users overlap in some order, and it is repeated."""
+    scenario = counting(redis_url, add_by_reading_and_writing)
+
+    report = explore(scenario, io="gate", seed=1)
+
+    assert report.conclusion is Conclusion.FOUND, report.text()
+    assert report.witness is not None
+    assert report.witness.schedule.io == "gate"
+    outcome = replay(scenario, report.witness.schedule.token())
+    assert outcome.failure == report.witness.failure
+
+
+def test_gate_is_quiet_where_redis_counts_by_itself(redis_url: str) -> None:
+    """INCR is one request, so no order loses one."""
+    report = explore(counting(redis_url, add_at_once), io="gate", schedules=40, seed=1)
+
+    assert report.witness is None, report.text()
+    assert report.distinct > 5
