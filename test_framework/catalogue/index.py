@@ -5,6 +5,7 @@ import difflib
 from test_framework.catalogue import (
     atomicity,
     caches,
+    cancellation,
     locks,
     pools,
     request_state,
@@ -20,6 +21,7 @@ _MODULES = (
     pools,
     transactions,
     locks,
+    cancellation,
 )
 
 

@@ -318,7 +318,7 @@ TOKEN_SPENT_TWICE = Pattern(
     title="one-time token spent twice",
     summary=(
         "The token is read and then deleted, and two find it. Delete it and look at "
-        "what was deleted: DELETE ... RETURNING, GETDEL."
+        "what was deleted, with DELETE RETURNING or GETDEL."
     ),
     source="https://github.com/GluuFederation/oxAuth/issues/1909",
     vulnerable=visits(_Invitations, _join, _one_joined),
