@@ -3,12 +3,15 @@
 import difflib
 
 from test_framework.catalogue import (
+    agents,
     atomicity,
     caches,
     cancellation,
+    events,
     locks,
     pools,
     request_state,
+    sockets,
     transactions,
 )
 from test_framework.catalogue.pattern import Pattern
@@ -22,6 +25,9 @@ _MODULES = (
     transactions,
     locks,
     cancellation,
+    sockets,
+    events,
+    agents,
 )
 
 
