@@ -1,7 +1,6 @@
 """Caches, singletons and tokens: made once, read by all, replaced while in use."""
 
 import asyncio
-from dataclasses import dataclass
 
 from test_framework.catalogue.pattern import Pattern
 from test_framework.catalogue.world import NAMES, Store, visits
@@ -256,114 +255,10 @@ CACHED_PERMISSION = Pattern(
 )
 
 
-@dataclass
-class _Token:
-    number: int
-    is_revoked: bool = False
-
-
-class _Tokens:
-    """Access tokens of a provider that revokes the old one when it issues a new one."""
-
-    def __init__(self) -> None:
-        self.token: _Token | None = None
-        self.issued: list[_Token] = []
-        self.lock = asyncio.Lock()
-
-    async def refresh(self) -> _Token:
-        await external("POST /token")
-        for old in self.issued:
-            old.is_revoked = True
-        token = _Token(len(self.issued))
-        self.issued.append(token)
-        await external("the answer")
-        return token
-
-    async def get(self) -> _Token:
-        if self.token is None:
-            self.token = await self.refresh()
-        return self.token
-
-
-class _SingleFlightTokens(_Tokens):
-    async def get(self) -> _Token:
-        async with self.lock:
-            return await super().get()
-
-
-async def _call_api(tokens: _Tokens, user: int) -> None:  # noqa: ARG001  # any user
-    await tokens.get()
-
-
-def _stored_token_is_valid(tokens: _Tokens) -> None:
-    assert tokens.token is not None
-    assert not tokens.token.is_revoked, "everybody is logged out"
-
-
-TOKEN_CLOBBER = Pattern(
-    id="A02",
-    title="token manager stores the older token",
-    summary=(
-        "Requests refresh at the same time, each refresh revokes the one before, and "
-        "the older answer is stored last. Let one refresh and all wait for it."
-    ),
-    source="https://datatracker.ietf.org/doc/html/rfc6749#section-6",
-    vulnerable=visits(_Tokens, _call_api, _stored_token_is_valid),
-    safe=visits(_SingleFlightTokens, _call_api, _stored_token_is_valid),
-)
-
-
-class _Keys:
-    """Signing keys of the identity provider, fetched when a key id is unknown."""
-
-    def __init__(self) -> None:
-        self.keys = {"old": "key"}
-        self.lock = asyncio.Lock()
-        self.is_fetching = False
-
-    async def fetch(self) -> None:
-        await external("GET /jwks")
-        self.keys = {"new": "key"}
-
-    async def verify(self, kid: str) -> bool:
-        if kid not in self.keys and not self.is_fetching:
-            self.is_fetching = True
-            await self.fetch()
-            self.is_fetching = False
-        return kid in self.keys
-
-
-class _WaitingKeys(_Keys):
-    async def verify(self, kid: str) -> bool:
-        async with self.lock:
-            if kid not in self.keys:
-                await self.fetch()
-        return kid in self.keys
-
-
-async def _present_new_key(keys: _Keys, user: int) -> None:  # noqa: ARG001  # any user
-    assert await keys.verify("new"), "a valid user was sent away"
-
-
-KEY_ROTATION = Pattern(
-    id="A03",
-    title="key rotation turns valid users away",
-    summary=(
-        "While one request fetches the new keys, the others find the gate closed and "
-        "judge by the old ones. Wait for the fetch, then look again."
-    ),
-    source="https://github.com/jpadilla/pyjwt/pull/1207",
-    vulnerable=visits(_Keys, _present_new_key),
-    safe=visits(_WaitingKeys, _present_new_key),
-)
-
-
 PATTERNS = (
     STAMPEDE,
     LAZY_SINGLETON,
     STALE_SET,
     SESSION_BLOB,
     CACHED_PERMISSION,
-    TOKEN_CLOBBER,
-    KEY_ROTATION,
 )

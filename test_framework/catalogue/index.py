@@ -7,11 +7,18 @@ from test_framework.catalogue import (
     atomicity,
     caches,
     cancellation,
+    context,
+    control_plane,
+    disconnects,
     events,
     locks,
     pools,
+    queues,
     request_state,
+    sessions,
     sockets,
+    staleness,
+    tokens,
     transactions,
 )
 from test_framework.catalogue.pattern import Pattern
@@ -19,14 +26,21 @@ from test_framework.core import UsageError
 
 _MODULES = (
     request_state,
+    context,
     atomicity,
+    staleness,
     caches,
-    pools,
-    transactions,
     locks,
     cancellation,
+    disconnects,
+    pools,
+    sessions,
+    transactions,
+    tokens,
     sockets,
     events,
+    queues,
+    control_plane,
     agents,
 )
 

@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 from collections import deque
 
-from test_framework.catalogue.pattern import Needs, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Needs, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits
 from test_framework.explore import external
-
-_CANCELLED_USERS = Needs(cancel="user*")
 
 
 class _Reports:
@@ -93,7 +91,7 @@ ORPHANED_LOCK = Pattern(
     source="https://github.com/python-trio/trio/issues/182",
     vulnerable=visits(_Ledger, _book),
     safe=visits(_ScopedLedger, _book),
-    needs=_CANCELLED_USERS,
+    needs=CANCELLED_USERS,
     kind="deadlock",
 )
 
@@ -157,7 +155,7 @@ LOST_WAKE_UP = Pattern(
     source="https://github.com/python/cpython/pull/1031",
     vulnerable=visits(_Limiter, _call_model, _slot_is_there, gap_s=0),
     safe=visits(_PassingLimiter, _call_model, _slot_is_there, gap_s=0),
-    needs=_CANCELLED_USERS,
+    needs=CANCELLED_USERS,
 )
 
 
@@ -207,7 +205,7 @@ OVER_RELEASE = Pattern(
     source="https://docs.python.org/3/library/asyncio-sync.html#asyncio.BoundedSemaphore",
     vulnerable=visits(_Downloads, _download, users=3, gap_s=0),
     safe=visits(_BalancedDownloads, _download, users=3, gap_s=0),
-    needs=_CANCELLED_USERS,
+    needs=CANCELLED_USERS,
 )
 
 
@@ -378,55 +376,12 @@ LOCK_WITHOUT_OWNER = Pattern(
 )
 
 
-class _RateLimit:
-    """Counts requests in a key that must expire."""
-
-    def __init__(self) -> None:
-        self.redis = Store()
-        self.expires: set[str] = set()
-
-    async def hit(self, user: str) -> None:
-        if await self.redis.add(user, 1) == 1:
-            await external("EXPIRE")
-            self.expires.add(user)
-
-
-class _AtomicRateLimit(_RateLimit):
-    async def hit(self, user: str) -> None:
-        await external("EVAL: INCR and EXPIRE")
-        self.redis.data[user] = self.redis.data.get(user, 0) + 1
-        self.expires.add(user)
-
-
-async def _hit(limit: _RateLimit, user: int) -> None:
-    await limit.hit(NAMES[user])
-
-
-def _all_counters_expire(limit: _RateLimit) -> None:
-    assert set(limit.redis.data) <= limit.expires, "locked out for ever"
-
-
-INCR_EXPIRE = Pattern(
-    id="R04",
-    title="INCR, then EXPIRE",
-    summary=(
-        "A request is cancelled between the two commands, the counter never expires, "
-        "and the user is locked out. Do both in one script."
-    ),
-    source="https://redis.io/docs/latest/commands/incr/",
-    vulnerable=visits(_RateLimit, _hit, _all_counters_expire),
-    safe=visits(_AtomicRateLimit, _hit, _all_counters_expire),
-    needs=_CANCELLED_USERS,
-)
-
-
 PATTERNS = (
     BUSY_FLAG,
-    LOST_WAKE_UP,
     ORPHANED_LOCK,
+    LOST_WAKE_UP,
     OVER_RELEASE,
     LOCK_INVERSION,
     READER_UPGRADE,
     LOCK_WITHOUT_OWNER,
-    INCR_EXPIRE,
 )

@@ -34,6 +34,10 @@ class Needs:
         return " ".join(parts) or "orders"
 
 
+CANCELLED_USERS = Needs(cancel="user*")
+"""Every user, and every task that a user has started, is cancelled wherever it waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """One way in which users of an asyncio service get into each other's way.

@@ -6,8 +6,7 @@ what one request leaves there before an await, another replaces during it.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -113,6 +112,7 @@ GLOBAL_USER = Pattern(
     vulnerable=visits(_Settings, _read_theme),
     safe=visits(_ContextSettings, _read_theme),
 )
+
 
 THREAD_LOCAL_USER = Pattern(
     id="C08",
@@ -249,155 +249,6 @@ DEFAULT_HEADERS = Pattern(
 )
 
 
-class _Auditor:
-    """Writes log lines in batches: the first line of a batch arms the timer."""
-
-    def __init__(self) -> None:
-        self.pending: list[tuple[str, str]] = []
-        self.written: list[tuple[str, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
-
-    def log(self, line: str) -> None:
-        self.pending.append((_user.get(), line))
-        if self._timer is None:
-            # call_later keeps the context of whoever happens to call it.
-            self._timer = asyncio.get_running_loop().call_later(1, self._flush)
-
-    def actor(self, entry: tuple[str, str]) -> str:  # noqa: ARG002  # the twin reads it
-        return _user.get()
-
-    def _flush(self) -> None:
-        self._timer = None
-        self.written += [(self.actor(entry), entry[1]) for entry in self.pending]
-        self.pending.clear()
-
-
-class _BindingAuditor(_Auditor):
-    def actor(self, entry: tuple[str, str]) -> str:
-        return entry[0]
-
-
-async def _act_and_wait(auditor: _Auditor, user: int) -> None:
-    _user.set(NAMES[user])
-    auditor.log(f"{NAMES[user]} logged in")
-    await asyncio.sleep(2)
-
-
-def _actors_are_right(auditor: _Auditor) -> None:
-    assert len(auditor.written) == 2
-    for actor, line in auditor.written:
-        assert line == f"{actor} logged in"
-
-
-CALLBACK_CONTEXT = Pattern(
-    id="C09",
-    title="callback runs in the context of whoever registered it",
-    summary=(
-        "A timer armed in one request flushes the lines of all, and the ContextVar in "
-        "it names the first. Bind the actor when the line is made."
-    ),
-    source="https://docs.python.org/3/library/contextvars.html#asyncio-support",
-    vulnerable=visits(_Auditor, _act_and_wait, _actors_are_right),
-    safe=visits(_BindingAuditor, _act_and_wait, _actors_are_right),
-)
-
-
-class _Tracker:
-    """An error tracker that keeps a stack of scopes for the whole process."""
-
-    def __init__(self) -> None:
-        self.stack: list[str] = []
-
-    @contextmanager
-    def scope(self, user: str) -> Iterator[None]:
-        self.stack.append(user)
-        try:
-            yield
-        finally:
-            self.stack.pop()
-
-    def capture(self, message: str) -> str:
-        return f"{message} of {self.stack[-1]}"
-
-
-class _TaskTracker(_Tracker):
-    @contextmanager
-    def scope(self, user: str) -> Iterator[None]:
-        token = _user.set(user)
-        try:
-            yield
-        finally:
-            _user.reset(token)
-
-    def capture(self, message: str) -> str:
-        return f"{message} of {_user.get()}"
-
-
-async def _fail_in_scope(tracker: _Tracker, user: int) -> None:
-    with tracker.scope(NAMES[user]):
-        await external("charge the card")
-        assert tracker.capture("decline") == f"decline of {NAMES[user]}"
-
-
-SCOPE_STACK = Pattern(
-    id="C10",
-    title="scopes of an error tracker interleave",
-    summary=(
-        "Requests push and pop scopes on one stack, so a report carries the scope that "
-        "was pushed last. Keep the scope in a ContextVar."
-    ),
-    source="https://github.com/getsentry/sentry-python/issues/147",
-    vulnerable=visits(_Tracker, _fail_in_scope),
-    safe=visits(_TaskTracker, _fail_in_scope),
-)
-
-
-@dataclass(frozen=True)
-class _ExecutionContext:
-    """Frozen, which does not freeze what it refers to."""
-
-    user: str
-    metadata: dict[str, str]
-
-
-class _Agents:
-    """Starts runs with the metadata that all runs begin with."""
-
-    def __init__(self) -> None:
-        self.defaults = {"model": "small"}
-
-    def context(self, user: str) -> _ExecutionContext:
-        return _ExecutionContext(user, self.defaults)
-
-    async def run(self, user: str) -> str:
-        context = self.context(user)
-        context.metadata["thread"] = f"thread of {user}"
-        await external("plan the run")
-        return context.metadata["thread"]
-
-
-class _CopyingAgents(_Agents):
-    def context(self, user: str) -> _ExecutionContext:
-        return _ExecutionContext(user, dict(self.defaults))
-
-
-async def _run_agent(agents: _Agents, user: int) -> None:
-    assert await agents.run(NAMES[user]) == f"thread of {NAMES[user]}"
-
-
-SHARED_METADATA = Pattern(
-    id="C11",
-    title="frozen execution context with a shared dict inside",
-    summary=(
-        "Every run gets an immutable context whose metadata is the same dict. Copy the "
-        "defaults for each run."
-    ),
-    source="https://cwe.mitre.org/data/definitions/374.html",
-    vulnerable=visits(_Agents, _run_agent),
-    safe=visits(_CopyingAgents, _run_agent),
-)
-
-
 class _Bridge:
     """An agent engine that sends events to the socket of the run."""
 
@@ -484,13 +335,10 @@ LATE_ACTOR = Pattern(
 PATTERNS = (
     REQUEST_ON_SERVICE,
     GLOBAL_USER,
+    THREAD_LOCAL_USER,
     SCRATCH_BUFFER,
     CLOSURE_STATE,
     DEFAULT_HEADERS,
-    THREAD_LOCAL_USER,
-    CALLBACK_CONTEXT,
-    SCOPE_STACK,
-    SHARED_METADATA,
     AGENT_SINGLETON,
     LATE_ACTOR,
 )

@@ -1,6 +1,5 @@
 """WebSocket registries: who is connected, and who is it that a name stands for."""
 
-
 from test_framework.catalogue.pattern import Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
