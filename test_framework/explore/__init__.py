@@ -7,6 +7,7 @@ SAMPLED when some were, INCONCLUSIVE when the scenario cannot be explored.
 Not for data races between threads, nor for what happens inside of other processes.
 """
 
+from test_framework.explore.asgi import Asgi
 from test_framework.explore.execution import Failure
 from test_framework.explore.explorer import Outcome, explore, replay
 from test_framework.explore.loader import (
@@ -37,6 +38,7 @@ from test_framework.explore.schedule import (
 )
 
 __all__ = [
+    "Asgi",
     "Cancel",
     "Conclusion",
     "Disconnect",

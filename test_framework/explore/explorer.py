@@ -30,12 +30,18 @@ from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import Replay, Stock
 from test_framework.explore.search import FoundError, Options, Search, SettledError
 from test_framework.explore.story import Step, tell, traced
+from test_framework.explore.threads import threads_as_jobs
 
 
 @contextlib.contextmanager
 def prepared(loop: ExplorationLoop) -> Iterator[Guards]:
     """Make runs repeatable meanwhile, and watch for what would make them not so."""
-    with _without_collections(), ordered_sets(), guarded(loop) as guards:
+    with (
+        _without_collections(),
+        ordered_sets(),
+        guarded(loop) as guards,
+        threads_as_jobs(guards),
+    ):
         yield guards
 
 

@@ -1,11 +1,13 @@
 """What a scenario must not do under the explorer, noticed where it happens.
 
 ``time.sleep`` blocks the loop, a thread runs when it likes, and a step that never
-ends would hang the search. While an exploration runs, the first two are refused at
+ends would hang the search. In a job of an executor, where blocking is right,
+``time.sleep`` takes no time: a job is one step. While an exploration runs, the first two are refused at
 their line and a timer looks whether the loop still moves. Everything is put back
 afterwards.
 """
 
+import asyncio
 import signal
 import threading
 import time
@@ -86,6 +88,9 @@ def guarded(loop: ExplorationLoop) -> Iterator[Guards]:
     def refused_sleep(seconds: float, /) -> None:
         if threading.get_ident() != guards._owner:  # of this module
             sleep(seconds)
+            return
+        if asyncio._get_running_loop() is None:
+            # A job is running, or nothing of the scenario.
             return
         guards.refuse(
             f"calls time.sleep({seconds!r}), which stops every user",

@@ -32,7 +32,7 @@ from asyncio import events
 from collections.abc import Callable, Coroutine
 from functools import cache
 from types import BuiltinFunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.names import NamedTasks, default_name
 from test_framework.explore.schedule import Fidelity
@@ -45,6 +45,9 @@ from test_framework.explore.waits import (
     stuck_waits,
     waits_of,
 )
+
+if TYPE_CHECKING:
+    from test_framework.explore.scenario import Service
 
 CONTINUE = -1
 """Option in ``fifo``: run the queued turn, let nothing arrive."""
@@ -105,6 +108,11 @@ def _answer(future: "asyncio.Future[None]") -> None:
     # A fault may have answered it before.
     if not future.done():
         future.set_result(None)
+
+
+def give_up(future: "asyncio.Future[None]") -> None:
+    """End a wait whose timer fires only when nothing else can go, in every fidelity."""
+    _answer(future)
 
 
 def run_job(
@@ -272,6 +280,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         jobs: Executor jobs run so far.
         invariants: What must hold after every step.
         disconnects: How the client of a request goes away, by task of the request.
+        services: What serves users and is settled before the state is checked.
         cancelled: Tasks that a fault cancelled.
         stranger: Name of a foreign thread that called in; None when none did.
         choices: Decisions with more than one option so far.
@@ -298,6 +307,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self.left: list[int] = []
         self.invariants: list[Callable[[], object]] = []
         self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        self.services: list[Service] = []
         self.cancelled: set[asyncio.Task[Any]] = set()
         self.jobs = 0
         self.choices = 0
@@ -781,6 +791,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             heapq.heappop(timers)
         if not timers:
             return False
+        if timers[0][2].callback is give_up:
+            return is_idle and not self._externals
         if self._is_fifo:
             return is_idle or timers[0][0] - self._now <= self._lag_left + READINGS_S
         if self._is_any or (

@@ -6,9 +6,10 @@ tasks may be cancelled the assertions after ``gather`` are not reached; then a
 """
 
 import asyncio
-import contextlib
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +19,18 @@ from test_framework.explore.schedule import Fidelity
 
 State = TypeVar("State")
 CoroutineFunction = Callable[[], Coroutine[Any, Any, object]]
+
+
+class Service(ABC):
+    """What serves users and goes on by itself, such as an app.
+
+    Requests to it arrive one by one, so users whose state it is need no arrival of
+    their own. One that is in ``services`` of the loop is settled before the check.
+    """
+
+    @abstractmethod
+    async def settle(self) -> None:
+        """Wait until nothing that users began is going on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +45,7 @@ class Scenario(Generic[State]):
         users: How many users.
     """
 
-    setup: Callable[
-        [], State | Awaitable[State] | contextlib.AbstractAsyncContextManager[State]
-    ]
+    setup: Callable[[], State | Awaitable[State] | AbstractAsyncContextManager[State]]
     user: Callable[[State, int], Coroutine[Any, Any, object]]
     check: Callable[[State], object] | None = None
     users: int = 2
@@ -93,7 +104,7 @@ def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
         state = scenario.setup()
         if inspect.isawaitable(state):
             state = await state
-        if isinstance(state, contextlib.AbstractAsyncContextManager):
+        if isinstance(state, AbstractAsyncContextManager):
             async with state as entered:
                 await _run_users(scenario, entered, count)
         else:
@@ -117,6 +128,8 @@ async def _run_users(scenario: Scenario[Any], state: Any, count: int) -> None:
     for error in errors:
         if not (isinstance(error, TimeoutError) or hasattr(error, INJECTED)):
             raise error
+    for service in getattr(asyncio.get_running_loop(), "services", ()):
+        await service.settle()
     # What a fault may have caused does not excuse a wrong state.
     if scenario.check is not None:
         scenario.check(state)
@@ -132,7 +145,8 @@ async def _arrive(
     # In fifo users would start in order of their numbers; requests do not.
     # Not by external(), which may be answered with an error.
     loop: Any = asyncio.get_running_loop()
-    if getattr(loop, "fidelity", None) is Fidelity.FIFO:
+    is_fifo = getattr(loop, "fidelity", None) is Fidelity.FIFO
+    if is_fifo and not isinstance(state, Service):
         await loop.external_event("arrival")
     await user(state, number)
 

@@ -13,7 +13,7 @@ import math
 from asyncio import base_events, events
 from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.loop import (
     MAX_STEPS,
@@ -26,11 +26,15 @@ from test_framework.explore.loop import (
     Hook,
     RunOverError,
     StalledError,
+    give_up,
     run_job,
 )
 from test_framework.explore.names import NamedTasks, default_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import stuck_waits, waits_of
+
+if TYPE_CHECKING:
+    from test_framework.explore.scenario import Service
 
 # Its queue and timers have no type: they are private.
 _Base: Any = base_events.BaseEventLoop
@@ -40,7 +44,8 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     """Has the face of ``ExplorationLoop``, so that the same runner judges its runs.
 
     Attributes:
-        order, errors, left, jobs, choices, invariants, disconnects, cancelled, stranger: As there.
+        order, errors, left, jobs, choices, invariants, disconnects, services, cancelled,
+            stranger: As there.
     """
 
     fidelity = Fidelity.FIFO
@@ -61,6 +66,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self.choices = 0
         self.invariants: list[Callable[[], object]] = []
         self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        self.services: list[Service] = []
         self.cancelled: set[asyncio.Task[Any]] = set()
         self.stranger: str | None = None
         self._clock_resolution = 0.0
@@ -258,7 +264,9 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             (
                 handle._when
                 for handle in self._scheduled
-                if not handle._cancelled and handle._when > self._now
+                if not handle._cancelled
+                and handle._when > self._now
+                and not (handle._callback is give_up and self._externals)
             ),
             default=None,
         )

@@ -201,8 +201,10 @@ _AWAITED: dict[str, Callable[[Any], Iterable[Any]]] = {
     "TaskGroup.__aexit__": lambda names: names["self"]._tasks,
     "wait": lambda names: names["fs"],
     "wait_for": lambda names: [names["fut"]],
+    "Connection.wait": lambda names: [names["self"].task],
+    "Connection.receive": lambda names: [names["self"].client],
 }
-"""How to find what a task waits for among the locals of a function of asyncio."""
+"""How to find what a task waits for among the locals of a function of asyncio or ours."""
 
 
 def _tasks_awaited(

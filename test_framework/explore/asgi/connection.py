@@ -1,0 +1,234 @@
+"""One scope that an app serves: its task, what it receives, and how its client leaves.
+
+As in uvicorn a request is a task of its own, in the context of the server and not of
+the client; it goes on when its client has left, and learns of that by ``receive``.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from test_framework.explore.asgi.messages import Message, Scope
+from test_framework.explore.schedule import Fidelity
+
+if TYPE_CHECKING:
+    from test_framework.explore.asgi.service import Asgi
+
+
+class ProtocolError(RuntimeError):
+    """Raised in an app that breaks the order of messages of ASGI."""
+
+
+class ConnectionLostError(ConnectionError):
+    """Raised where a user waits for the rest of a reply that will not come."""
+
+
+class AppError(Exception):
+    """Raised where a user waits for a reply and the app did not make one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An exception that an app let out.
+
+    Attributes:
+        user: Number of the user whose request it was.
+        request: Such as ``GET /notes``.
+        error: The exception.
+    """
+
+    user: int
+    request: str
+    error: BaseException
+
+
+async def arrive(label: str) -> None:
+    """Wait until something sent reaches the service: in ``fifo`` that is a choice.
+
+    In the other fidelities every step may take any time, the first one of a request
+    as well.
+    """
+    loop: Any = asyncio.get_running_loop()
+    if getattr(loop, "fidelity", None) is Fidelity.FIFO:
+        await loop.external_event(label)
+
+
+async def travel(label: str) -> None:
+    """Wait until a part of something begun reaches the service, in every fidelity."""
+    loop: Any = asyncio.get_running_loop()
+    if getattr(loop, "fidelity", None) is Fidelity.FIFO:
+        await loop.external_event(label)
+    else:
+        # Or the app could take two parts in one step, as if they came together.
+        await asyncio.sleep(0)
+
+
+class Connection(ABC):
+    """What a client and the app share.
+
+    Args:
+        service: Who serves.
+        user: Number of the user who is the client.
+        label: Names the task of the app.
+        scope: What the app is called with.
+
+    Attributes:
+        is_over: The app has nothing more to receive: it has answered or the client
+            has left.
+        has_left: The client went away before the end.
+        task: Serves it; None until it has arrived.
+        client: Task of the user.
+    """
+
+    def __init__(self, service: "Asgi", user: int, label: str, scope: Scope) -> None:
+        self.service = service
+        self.user = user
+        self.label = label
+        self.scope = scope
+        self.is_over = False
+        self.has_left = False
+        self._error: BaseException | None = None
+        self._inbox: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.client = asyncio.current_task()
+
+    async def open(self) -> None:
+        """Let the request arrive and start the task that serves it."""
+        await arrive(self.label)
+        loop: Any = asyncio.get_running_loop()
+        self.task = loop.create_task(
+            self._serve(), name=self.label, context=self.service.context.copy()
+        )
+        self.service.tasks.append(self.task)
+        disconnects = getattr(loop, "disconnects", None)
+        if disconnects is not None:
+            disconnects[self.task] = self._disconnect
+
+    # -- the side of the app ----------------------------------------------------------
+
+    async def _serve(self) -> None:
+        try:
+            await self.service.app(self.scope, self.receive, self.send)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except asyncio.CancelledError as exc:
+            if self.task is not None and self.task.cancelling():
+                # From outside, by a fault or at the end: the client is cut off.
+                self._disconnect()
+                raise
+            self._fail(exc)
+        except BaseException as exc:  # noqa: BLE001  # a server goes on whatever an app raises
+            self._fail(exc)
+        else:
+            if not self.is_over:
+                self._fail(
+                    ProtocolError(f"The app returned from {self.label} unanswered.")
+                )
+
+    async def receive(self) -> Message:
+        """Give the app the next message; waits until there is one."""
+        while not self._inbox:
+            if self.is_over:
+                return self.farewell()
+            self._news.clear()
+            await self._news.wait()
+        return self._inbox.popleft()
+
+    @abstractmethod
+    async def send(self, message: Message) -> None:
+        """Take a message of the app."""
+
+    @abstractmethod
+    def farewell(self) -> Message:
+        """Return what the app receives when there is nothing more."""
+
+    @abstractmethod
+    def answer_failure(self) -> bool:
+        """Answer as a server does whose app failed; False when it is too late."""
+
+    def push(self, message: Message) -> None:
+        """Let a message of the client arrive."""
+        self._inbox.append(message)
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more is to come from either side, but what the app still does."""
+        self.is_over = True
+        self._news.set()
+        disconnects = getattr(asyncio.get_running_loop(), "disconnects", None)
+        if disconnects is not None:
+            disconnects.pop(self.task, None)
+
+    def _fail(self, exc: BaseException) -> None:
+        service = self.service
+        service.errors.append(Failed(self.user, self.label, exc))
+        if self.has_left:
+            # What an app raises because its client has gone is no news.
+            return
+        if self.is_over:
+            if service.raises_errors:
+                asyncio.get_running_loop().call_exception_handler(
+                    {
+                        "message": f"{self.label} of user[{self.user}] failed after it "
+                        "had answered",
+                        "exception": exc,
+                    }
+                )
+            return
+        if service.raises_errors:
+            self._error = exc
+            if isinstance(exc, asyncio.CancelledError):
+                self._error = AppError(f"{self.label} ended with {exc!r}.")
+                self._error.__cause__ = exc
+        elif not self.answer_failure():
+            self._error = ConnectionLostError(
+                f"{self.label} was cut off: the app raised {exc!r} in its reply."
+            )
+        self.end()
+        self.notify()
+
+    # -- the side of the client -------------------------------------------------------
+
+    def notify(self) -> None:
+        """Let the client look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait for news from the app, as the one client.
+
+        Raises:
+            asyncio.CancelledError: The client goes away, or is cut off.
+        """
+        if self.has_left:
+            raise asyncio.CancelledError
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def raise_error(self) -> None:
+        """Raise what the app raised, if it did.
+
+        Raises:
+            BaseException: That.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def leave(self) -> None:
+        """Go away as the client: the app goes on and may learn of it."""
+        if not self.is_over:
+            self.has_left = True
+            self.end()
+
+    def _disconnect(self) -> None:
+        """Let the client go away by a fault; its user goes with it."""
+        self.leave()
+        if self._waiter is not None:
+            self._waiter.cancel()

@@ -1,0 +1,100 @@
+"""Startup and shutdown of an app, as a server does them.
+
+Source: the lifespan protocol of ASGI; an app that raises before it takes the startup
+message does not speak it, and is served without, as uvicorn does.
+"""
+
+import asyncio
+from typing import Any
+
+from test_framework.explore.asgi.messages import App, Message
+
+_LIFESPAN = {"version": "3.0", "spec_version": "2.0"}
+
+
+class LifespanError(Exception):
+    """Raised when the startup or the shutdown of an app fails."""
+
+
+class Lifespan:
+    """The lifespan of one app in one run.
+
+    Args:
+        app: The app.
+
+    Attributes:
+        state: What the app keeps for its requests.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.state: dict[str, Any] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._is_supported = True
+        self._was_started = False
+        self._stop = asyncio.Event()
+        self._answer: asyncio.Future[None]
+
+    async def start(self) -> None:
+        """Start the app.
+
+        Raises:
+            LifespanError: It said that its startup failed.
+            Exception: What its startup raised without saying so.
+        """
+        loop = asyncio.get_running_loop()
+        self._answer = loop.create_future()
+        self._task = loop.create_task(self._live(), name="lifespan")
+        await self._answer
+
+    async def stop(self) -> None:
+        """Stop the app, if it was started.
+
+        Raises:
+            LifespanError: It said that its shutdown failed.
+        """
+        if not self._is_supported or self._task is None or self._task.done():
+            return
+        self._answer = asyncio.get_running_loop().create_future()
+        self._stop.set()
+        await self._answer
+        await self._task
+
+    async def _live(self) -> None:
+        scope = {"type": "lifespan", "asgi": dict(_LIFESPAN), "state": self.state}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except Exception as exc:
+            self._is_supported = self._was_started
+            if self._answer.done():
+                # Nobody waits for it, so it is told as any lost exception is.
+                raise
+            if self._was_started:
+                self._answer.set_exception(exc)
+            else:
+                self._answer.set_result(None)
+        else:
+            # An app may return at once, and then has no lifespan.
+            self._is_supported = False
+            if not self._answer.done():
+                self._answer.set_result(None)
+
+    async def _receive(self) -> Message:
+        if not self._was_started:
+            self._was_started = True
+            return {"type": "lifespan.startup"}
+        await self._stop.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if self._answer.done():
+            return
+        if kind.endswith(".failed"):
+            verb = "startup" if "startup" in kind else "shutdown"
+            words = message.get("message") or "without a message"
+            self._answer.set_exception(
+                LifespanError(f"The {verb} of the app failed: {words}")
+            )
+        elif kind.endswith(".complete"):
+            self._answer.set_result(None)
