@@ -904,14 +904,19 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
     def _drain(self, *, with_externals: bool = True) -> None:
         """Run what is ready, in order, within bounds."""
+        # Callbacks in rounds: anyio cancels a scope by one that queues itself until the
+        # tasks are gone, and they go only if a step comes in between.
+        in_round = len(self._callbacks)
         for _ in range(_MAX_CLEANUP_STEPS):
             entry = None
-            if self._callbacks:
+            if self._callbacks and (in_round or not self._ready):
+                in_round = max(0, in_round - 1)
                 entry = self._callbacks.popleft()
                 context, callback, args = entry.context, entry.run, ()
             elif self._ready:
                 context, callback, args = self._ready.pop(0)
                 self._options.pop(0)
+                in_round = len(self._callbacks)
             elif self._due:
                 entry = self._due.pop(0)
                 context, callback, args = entry.context, entry.run, ()
