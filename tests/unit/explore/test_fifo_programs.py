@@ -19,6 +19,7 @@ from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedulers import Stock
 from test_framework.explore.stock import StockLoop
 from tests.unit.explore import (  # noqa: F401  # they fill the list of programs
+    programs_contexts,
     programs_fifo,
     programs_primitives,
     programs_timers,
@@ -51,22 +52,15 @@ def beside_a_stranger(main: CoroutineFunction) -> CoroutineFunction:
 
 @each_program
 def test_program_in_fifo_order_is_never_accused(program: Program) -> None:
-    """Nothing is found in what stock asyncio keeps in order."""
+    """Nothing is found in what stock asyncio keeps in order, whoever else is there."""
     program.needs()
 
-    report = explore(program.main, schedules=300, budget=5, seed=1)
+    for main in (program.main, beside_a_stranger(program.main)):
+        report = explore(main, schedules=150, budget=5, seed=1)
 
-    assert report.conclusion in {Conclusion.PROVEN, Conclusion.SAMPLED}, report.text()
-
-
-@each_program
-def test_program_beside_a_stranger_is_never_accused(program: Program) -> None:
-    """Answers to somebody else, whenever they come, do not disturb its order."""
-    program.needs()
-
-    report = explore(beside_a_stranger(program.main), schedules=150, budget=5, seed=1)
-
-    assert report.conclusion in {Conclusion.PROVEN, Conclusion.SAMPLED}, report.text()
+        assert report.conclusion in {Conclusion.PROVEN, Conclusion.SAMPLED}, (
+            report.text()
+        )
 
 
 class LastComeFirstServed(collections.deque[Any]):
@@ -94,6 +88,9 @@ class LateLoop(StockLoop):
         return super().call_at(mirrored, callback, *args, **options)
 
 
+OUT_OF_ORDER = (BackwardLoop, LateLoop)
+
+
 def runs_on(make_loop: Callable[[], StockLoop], main: CoroutineFunction) -> bool:
     """Tell whether one run of a program on a loop ends without failure."""
     loop = make_loop()
@@ -102,20 +99,17 @@ def runs_on(make_loop: Callable[[], StockLoop], main: CoroutineFunction) -> bool
 
 
 @each_program
-def test_program_holds_on_the_stock_loop(program: Program) -> None:
-    """What it asserts is true of the queue, turns and timers of CPython."""
+def test_program_holds_in_order_and_falls_out_of_it(program: Program) -> None:
+    """It is true of CPython's loop, and says something that another loop would break.
+
+    But for what tasks promise by themselves, which no order of callbacks can break.
+    """
     program.needs()
 
+    holds_out_of_order = all(runs_on(one, program.main) for one in OUT_OF_ORDER)
+    falls = not holds_out_of_order or program.breaks_at is not None
     assert runs_on(StockLoop, program.main)
-
-
-@each_program
-def test_program_falls_where_order_is_not_kept(program: Program) -> None:
-    """It fails where order is not kept, but for what tasks promise by themselves."""
-    program.needs()
-
-    holds = runs_on(BackwardLoop, program.main) and runs_on(LateLoop, program.main)
-    assert program.is_sensitive is (not holds or program.breaks_at is not None)
+    assert program.is_sensitive is falls
 
 
 @pytest.mark.power
