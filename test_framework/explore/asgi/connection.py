@@ -91,7 +91,8 @@ class Connection(ABC):
         self.has_left = False
         self._error: BaseException | None = None
         self._inbox: deque[Message] = deque()
-        self._news = asyncio.Event()
+        # Futures and no Event: then a deadlock tells that the app waits for its client.
+        self._readers: list[asyncio.Future[None]] = []
         self._waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
         self.client = asyncio.current_task()
@@ -134,8 +135,9 @@ class Connection(ABC):
         while not self._inbox:
             if self.is_over:
                 return self.farewell()
-            self._news.clear()
-            await self._news.wait()
+            reader = asyncio.get_running_loop().create_future()
+            self._readers.append(reader)
+            await reader
         return self._inbox.popleft()
 
     @abstractmethod
@@ -153,12 +155,18 @@ class Connection(ABC):
     def push(self, message: Message) -> None:
         """Let a message of the client arrive."""
         self._inbox.append(message)
-        self._news.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        for reader in self._readers:
+            if not reader.done():
+                reader.set_result(None)
+        self._readers.clear()
 
     def end(self) -> None:
         """Nothing more is to come from either side, but what the app still does."""
         self.is_over = True
-        self._news.set()
+        self._wake()
         disconnects = getattr(asyncio.get_running_loop(), "disconnects", None)
         if disconnects is not None:
             disconnects.pop(self.task, None)
