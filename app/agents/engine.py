@@ -7,7 +7,7 @@ nothing but the user.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.agents.tools import Tool, ToolError
@@ -35,6 +35,14 @@ class Workshop:
     run_timeout_s: float
 
 
+CreateRun = Callable[[UserExecutionContext], Awaitable[Run]]
+"""Writes the row of a run and commits it; the context has no session."""
+
+
+class ClosedError(RuntimeError):
+    """Raised when work comes to an engine or a registry that was closed."""
+
+
 @dataclass(slots=True)
 class _Job:
     """A run that is worked on here.
@@ -43,9 +51,9 @@ class _Job:
         task: Works on it; None for the moment before it is created.
         is_cancelled: The user asked to stop it, and its task was cancelled for that.
         is_ending: Its outcome is decided and being written: too late to cancel.
-        is_begun: Its task has had its first turn.
-        is_stopped: It was stopped before that turn: a task cancelled then runs nothing
-            at all, so its run would never be ended.
+        is_begun: Its row is committed and its task works on it.
+        is_stopped: It was stopped before that. Its task was not cancelled: it would
+            leave a row behind of which nobody knows whether it was committed.
     """
 
     task: asyncio.Task[None] | None = None
@@ -91,21 +99,29 @@ class ExecutionEngine:
         self.user_id = user_id
         self._workshop = workshop
         self._jobs: dict[str, _Job] = {}
+        self._is_closed = False
 
     @property
     def is_idle(self) -> bool:
         """Whether no run is being worked on."""
         return not self._jobs
 
-    def start(self, context: UserExecutionContext, run: Run) -> None:
-        """Begin to work on a run of the engine's user, in a task of its own.
+    async def start(self, context: UserExecutionContext, create: CreateRun) -> Run:
+        """Create a run of the engine's user and work on it, in a task of its own.
+
+        That task does both, so a caller that is cancelled meanwhile leaves no run that
+        nobody works on; it does not stop the run either.
 
         Args:
             context: Whose run it is, with thread and run id.
-            run: The run, whose row is committed.
+            create: Writes the run's row.
+
+        Returns:
+            The run, once its row is committed.
 
         Raises:
-            ValueError: The context belongs to another user.
+            ValueError: The context belongs to another user, or names no run.
+            ClosedError: The engine was closed.
         """
         if context.user_id != self.user_id:
             message = (
@@ -113,11 +129,21 @@ class ExecutionEngine:
                 f"{self.user_id!r}. Get the engine from the registry by user."
             )
             raise ValueError(message)
-        job = self._jobs[run.run_id] = _Job()
+        if context.run_id is None:
+            message = "The context names no run. Pass context.child(run_id=...)."
+            raise ValueError(message)
+        if self._is_closed:
+            message = "The service stops and takes no new runs. Try again elsewhere."
+            raise ClosedError(message)
+        run_id = context.run_id
+        created: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+        job = self._jobs[run_id] = _Job()
         job.task = asyncio.create_task(
-            self._work(context.detached(), run, job), name=f"run {run.run_id}"
+            self._create_and_work(context.detached(), create, created, job),
+            name=f"run {run_id}",
         )
-        job.task.add_done_callback(lambda _: self._jobs.pop(run.run_id, None))
+        job.task.add_done_callback(lambda _: self._jobs.pop(run_id, None))
+        return await asyncio.shield(created)
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run at its next step; False when it is not worked on here."""
@@ -128,12 +154,33 @@ class ExecutionEngine:
         return True
 
     async def close(self) -> None:
-        """Interrupt all runs, and return when each is marked so."""
+        """Interrupt all runs, take no new ones, and return when each is marked so."""
+        self._is_closed = True
         jobs = list(self._jobs.values())
         for job in jobs:
             job.stop()
-        tasks = [job.task for job in jobs if job.task is not None]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks := [job.task for job in jobs if job.task is not None]:
+            # Not gathered: whoever cancels the closing would cancel each run again,
+            # in the middle of marking it.
+            await asyncio.wait(tasks)
+
+    async def _create_and_work(
+        self,
+        context: UserExecutionContext,
+        create: CreateRun,
+        created: asyncio.Future[Run],
+        job: _Job,
+    ) -> None:
+        try:
+            run = await create(context)
+        except Exception as exc:  # noqa: BLE001  # told to whoever asked for the run
+            created.set_exception(exc)
+        except BaseException:
+            created.cancel()
+            raise
+        else:
+            created.set_result(run)
+            await self._work(context, run, job)
 
     async def _work(self, context: UserExecutionContext, run: Run, job: _Job) -> None:
         job.is_begun = True
@@ -141,6 +188,7 @@ class ExecutionEngine:
             if job.is_stopped:
                 raise asyncio.CancelledError  # noqa: TRY301  # as if it came right now
             outcome = await self._outcome(context, run)
+            _raise_lost_cancellation()
         except asyncio.CancelledError:
             job.is_ending = True
             outcome = (
@@ -178,6 +226,7 @@ class ExecutionEngine:
         await self._emit(context, run, "run.started", {"goal": run.goal})
         conversation = [_SYSTEM, ChatMessage("user", run.goal)]
         for turn in range(1, MAX_TURNS + 1):
+            _raise_lost_cancellation()
             reply = await self._think(context, run, conversation, turn)
             if not reply.tool_calls:
                 return reply.content
@@ -265,6 +314,17 @@ class ExecutionEngine:
         await context.emitter.emit(
             kind, run_id=run.run_id, thread_id=run.thread_id, data=data
         )
+
+
+def _raise_lost_cancellation() -> None:
+    """Raise the cancellation of this task that something it awaited has swallowed.
+
+    ``asyncio.wait_for`` did so until Python 3.12 (gh-86296), and an error while a
+    connection is given back takes the place of the cancellation that caused it.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _stop_if_cancelled(step: UserExecutionContext, run: Run) -> None:

@@ -1,16 +1,16 @@
 """The registry: one engine per user, made once, gone when idle.
 
 The registry maps a user to the task that makes the engine. Whoever asks first starts
-that task and all others await the same one, so concurrent first requests of a user
+that task and all others wait for the same one, so concurrent first requests of a user
 cannot end with two engines; a caller that is cancelled does not take it away from
-the others.
+the others, and one that waited for a making that failed tries once more.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from app.agents.engine import ExecutionEngine, Workshop
+from app.agents.engine import ClosedError, ExecutionEngine, Workshop
 from app.context import UserExecutionContext
 from app.monitoring import log_event
 from app.storage import sweep_abandoned
@@ -47,42 +47,69 @@ class EngineRegistry:
         self._engines: dict[str, asyncio.Task[ExecutionEngine]] = {}
         self._used_at: dict[str, float] = {}
         self._janitor: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def __len__(self) -> int:
         """Count the users that have an engine, or one in the making."""
         return len(self._engines)
 
     async def start(self) -> None:
-        """Begin to drop idle engines."""
+        """Begin to drop idle engines.
+
+        Raises:
+            ClosedError: The registry was closed.
+        """
+        self._refuse_if_closed()
         self._janitor = asyncio.create_task(self._drop_forever(), name="engine janitor")
 
     async def close(self) -> None:
-        """Interrupt all runs of all engines and forget the engines."""
+        """Interrupt all runs of all engines and forget the engines, for good."""
+        self._is_closed = True
         if self._janitor is not None:
             self._janitor.cancel()
             await asyncio.gather(self._janitor, return_exceptions=True)
         makings = list(self._engines.values())
         self._engines.clear()
         self._used_at.clear()
-        engines = await asyncio.gather(*makings, return_exceptions=True)
-        await asyncio.gather(
-            *(e.close() for e in engines if isinstance(e, ExecutionEngine))
-        )
+        if makings:
+            await asyncio.wait(makings)
+        made = [making.result() for making in makings if _is_made(making)]
+        await asyncio.gather(*(engine.close() for engine in made))
 
     async def engine_for(
         self, context: UserExecutionContext, workshop: Workshop
     ) -> ExecutionEngine:
-        """Return the engine of the context's user, made on first use."""
+        """Return the engine of the context's user, made on first use.
+
+        It is in the registry when this returns, and stays there at least until the
+        caller awaits something.
+
+        Raises:
+            ClosedError: The registry was closed.
+            Exception: What the factory raised.
+        """
         user_id = context.user_id
-        making = self._engines.get(user_id)
-        if making is None:
-            making = asyncio.create_task(
-                self._make(context.detached(), workshop), name=f"engine of {user_id}"
-            )
-            making.add_done_callback(lambda made: self._forget_failed(user_id, made))
-            self._engines[user_id] = making
-        self._used_at[user_id] = asyncio.get_running_loop().time()
-        return await asyncio.shield(making)
+        is_last_try = False
+        while True:
+            making = self._engines.get(user_id)
+            if making is None:
+                making = self._begin_making(context, workshop)
+                is_last_try = True
+            self._touch(user_id)
+            # Neither is cancelled with the other, as it would be by awaiting it.
+            await asyncio.wait({making})
+            if _is_made(making):
+                if self._engines.get(user_id) is making:
+                    self._touch(user_id)
+                    return making.result()
+                continue  # it was dropped before our turn came
+            if is_last_try:
+                if making.cancelled():
+                    message = f"The engine of {user_id} was cancelled in the making."
+                    raise ClosedError(message)
+                return making.result()
+            # It began before we came, so what failed may work by now.
+            is_last_try = True
 
     def cancel_run(self, run_id: str) -> bool:
         """Stop a run if it is worked on in this process."""
@@ -105,6 +132,26 @@ class EngineRegistry:
         for user_id in idle:
             del self._engines[user_id], self._used_at[user_id]
         return len(idle)
+
+    def _begin_making(
+        self, context: UserExecutionContext, workshop: Workshop
+    ) -> asyncio.Task[ExecutionEngine]:
+        self._refuse_if_closed()
+        user_id = context.user_id
+        making = asyncio.create_task(
+            self._make(context.detached(), workshop), name=f"engine of {user_id}"
+        )
+        making.add_done_callback(lambda made: self._forget_failed(user_id, made))
+        self._engines[user_id] = making
+        return making
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            message = "The registry was closed: the service stops."
+            raise ClosedError(message)
+
+    def _touch(self, user_id: str) -> None:
+        self._used_at[user_id] = asyncio.get_running_loop().time()
 
     def _forget_failed(
         self, user_id: str, making: asyncio.Task[ExecutionEngine]

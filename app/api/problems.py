@@ -15,6 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from app.agents import ClosedError
+
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = (
     sqlalchemy.exc.TimeoutError,
@@ -23,8 +25,9 @@ UNAVAILABLE = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
     OSError,
+    ClosedError,
 )
-"""What a dependency that is down or overloaded raises."""
+"""What a dependency that is down or overloaded raises, and a service that stops."""
 
 _DETAILS = {
     400: "The request is malformed. See /openapi.json for what is expected.",

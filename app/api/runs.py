@@ -31,23 +31,26 @@ async def post_run(
 ) -> Run:
     """Let the agent work in a thread; its events come over /ws."""
     work = context.child(thread_id=str(thread_id), run_id=str(parts.new_id()))
+    events_after = await parts.events.end(work.user_id)
+
+    async def create(context: UserExecutionContext) -> Run:
+        async with parts.sessions.for_user(context.user_id) as session:
+            writing = context.child(session=session)
+            if await find_thread(writing, str(thread_id), is_kept=True) is None:
+                raise not_found("thread")
+            return await create_run(
+                writing,
+                goal=new.goal,
+                events_after=events_after,
+                timeout_s=parts.settings.run_timeout_s,
+            )
+
     # Before a session is opened: making an engine takes a connection of its own, and
     # as many requests as the pool has connections, each holding one and waiting for a
     # second, would wait for one another until the pool's time limit.
     engine = await parts.engines.engine_for(work, parts.workshop)
-    events_after = await parts.events.end(work.user_id)
-    async with parts.sessions.for_user(context.user_id) as session:
-        writing = work.child(session=session)
-        if await find_thread(writing, str(thread_id), is_kept=True) is None:
-            raise not_found("thread")
-        run = await create_run(
-            writing,
-            goal=new.goal,
-            events_after=events_after,
-            timeout_s=parts.settings.run_timeout_s,
-        )
-    # Committed before the engine starts, which reads the row in its own sessions.
-    engine.start(work, run)
+    # Nothing is awaited in between, so the run is one of an engine in the registry.
+    run = await engine.start(work, create)
     response.headers["location"] = f"/runs/{run.run_id}"
     return run
 

@@ -19,6 +19,7 @@ import pytest
 
 from app.agents import ExecutionEngine, Tool, Workshop
 from app.agents.deep_agent_state import DeepAgentState
+from app.agents.engine import CreateRun
 from app.context import UserExecutionContext
 from app.llm import ChatMessage, LocalModel, ModelClient, Reply, ToolSpec
 from app.storage import Run
@@ -152,6 +153,13 @@ class Work:
 MakeEngine = Callable[[str, Workshop], ExecutionEngine]
 
 
+def _committed(run: Run) -> CreateRun:
+    async def create(_: UserExecutionContext) -> Run:
+        return run
+
+    return create
+
+
 @asynccontextmanager
 async def working(
     *,
@@ -167,6 +175,7 @@ async def working(
         sessions, model or MeetingModel(meeting), TOOLS, run_timeout_s=30
     )
     work = Work(sessions, {}, [])
+    starting = []
     for user in range(users):
         user_id = f"user-{user:03d}"
         own = work.engines[user_id] = engine(user_id, workshop)
@@ -176,8 +185,9 @@ async def working(
             secret = f"secret-{user:03d}-{number:03d}"
             run = sessions.add_run(context, goal=f"Look for {secret}")
             child = context.child(thread_id=run.thread_id, run_id=run.run_id)
-            own.start(child, run)
+            starting.append(own.start(child, _committed(run)))
             work.started.append((child, run, secret))
+    await asyncio.gather(*starting)
     try:
         yield work
     finally:
@@ -378,7 +388,7 @@ async def test_two_ends_of_a_run_are_caught() -> None:
 
 
 async def test_closing_at_first_turn_ends_runs() -> None:
-    """An engine closed before its runs had a turn marks each of them as interrupted."""
+    """An engine closed as its runs begin marks each of them as interrupted."""
     async with working(users=1, runs_each=RUNS) as work:
         (engine,) = work.engines.values()
         await engine.close()
@@ -417,9 +427,9 @@ class _HoardingEngine(ExecutionEngine):
 
     seen: list[UserExecutionContext] = []  # noqa: RUF012  # the mistake
 
-    def start(self, context: UserExecutionContext, run: Run) -> None:
+    async def start(self, context: UserExecutionContext, create: CreateRun) -> Run:
         self.seen.append(context)
-        super().start(context, run)
+        return await super().start(context, create)
 
 
 @pytest.mark.power
