@@ -69,12 +69,13 @@ class EngineRegistry:
             self._janitor.cancel()
             await asyncio.gather(self._janitor, return_exceptions=True)
         makings = list(self._engines.values())
-        self._engines.clear()
-        self._used_at.clear()
         if makings:
             await asyncio.wait(makings)
         made = [making.result() for making in makings if _is_made(making)]
         await asyncio.gather(*(engine.close() for engine in made))
+        # Last: a closing that was cancelled before can be called again.
+        self._engines.clear()
+        self._used_at.clear()
 
     async def engine_for(
         self, context: UserExecutionContext, workshop: Workshop
@@ -91,6 +92,7 @@ class EngineRegistry:
         user_id = context.user_id
         is_last_try = False
         while True:
+            self._refuse_if_closed()
             making = self._engines.get(user_id)
             if making is None:
                 making = self._begin_making(context, workshop)
@@ -136,7 +138,6 @@ class EngineRegistry:
     def _begin_making(
         self, context: UserExecutionContext, workshop: Workshop
     ) -> asyncio.Task[ExecutionEngine]:
-        self._refuse_if_closed()
         user_id = context.user_id
         making = asyncio.create_task(
             self._make(context.detached(), workshop), name=f"engine of {user_id}"

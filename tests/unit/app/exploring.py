@@ -9,17 +9,19 @@ USERS_ALONE = "user[[]?]"
 """The tasks of users without those that they start, which no client can cancel."""
 
 
-async def left_twice(work: Awaitable[object]) -> None:
-    """Do some work in a task that is cancelled at two instants, whichever they are.
+async def left(work: Awaitable[object], *, times: int) -> None:
+    """Do some work in a task that is cancelled so often, at whichever instants.
 
-    A fault of the explorer is one cancellation. Two meet when a client disconnects and
-    the server, or a timeout around it, ends the request meanwhile.
+    A fault of the explorer is one cancellation, as soon as a task waits or when its
+    answer has come. This one also comes in between, when what is awaited has gone a
+    part of its way. Two come when a client disconnects and the server, or a timeout
+    around it, ends the request meanwhile.
     """
     task = asyncio.current_task()
     assert task is not None
 
     async def leave(task: "asyncio.Task[object]") -> None:
-        for _ in range(2):
+        for _ in range(times):
             await external("leave")
             task.cancel()
 

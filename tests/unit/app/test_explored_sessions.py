@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.storage import SessionFactory, open_engine
 from test_framework.explore import Report, Scenario, explore, external
-from tests.unit.app.exploring import USERS_ALONE, assert_found, left_twice
+from tests.unit.app.exploring import USERS_ALONE, assert_found, left
 from tests.unit.app.fakes.postgres import MemoryPostgres
 
 _WHOSE = text("SELECT current_setting('app.user_id', true)")
@@ -73,7 +73,7 @@ def _explored(
 ) -> Report:
     async def work(service: _Service, user: int) -> None:
         working = service.work(f"user-{user}")
-        await (left_twice(working) if is_left_twice else working)
+        await (left(working, times=2) if is_left_twice else working)
 
     return explore(
         Scenario(lambda: _Service(sessions, is_warm=is_warm), work, users=users),

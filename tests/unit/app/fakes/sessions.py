@@ -1,9 +1,10 @@
 """Sessions over SQLite in memory: the service's own statements, without a socket.
 
-Each statement gives the loop a turn first, as a round trip would. SQLite runs one
-transaction at a time, so transactions queue; what happens between two transactions
-of a run interleaves freely. What only Postgres does (row-level security, the user of
-the transaction) is proved on real Postgres in ``tests/integration``.
+Each statement, and what ends a transaction, asks the world outside once, as a round
+trip would; a commit has happened before its answer comes. SQLite runs one transaction
+at a time, so transactions queue; what happens between two transactions of a run
+interleaves freely. What only Postgres does (row-level security, the user of the
+transaction) is proved on real Postgres in ``tests/integration``.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from sqlalchemy import (
     CursorResult,
     Executable,
     create_engine,
+    delete,
     insert,
     select,
 )
@@ -26,7 +28,8 @@ from sqlalchemy.pool import StaticPool
 
 from app.context import UserExecutionContext
 from app.storage import Run, RunStatus, SessionFactory
-from app.storage.tables import metadata, runs
+from app.storage.tables import metadata, runs, threads
+from test_framework.explore import external
 
 
 class MemorySession:
@@ -38,8 +41,8 @@ class MemorySession:
         self._connection = connection
 
     async def execute(self, statement: Executable) -> CursorResult[Any]:
-        """Run a statement after a turn of the loop."""
-        await asyncio.sleep(0)
+        """Run a statement after a round trip."""
+        await external("statement")
         return self._connection.execute(statement)
 
 
@@ -56,10 +59,19 @@ class MemorySessions(SessionFactory):
         self._database = create_engine(
             "sqlite://", poolclass=StaticPool, hide_parameters=True
         )
-        metadata.create_all(self._database, tables=[runs])
+        metadata.create_all(self._database, tables=[runs, threads])
         self._turn = asyncio.Lock()
         self.opened: list[str] = []
         self.open_now = 0
+
+    def forget(self) -> None:
+        """Begin anew with an empty database; compiled statements are kept."""
+        self._turn = asyncio.Lock()
+        self.opened.clear()
+        self.open_now = 0
+        with self._database.begin() as connection:
+            connection.execute(delete(runs))
+            connection.execute(delete(threads))
 
     @contextlib.asynccontextmanager
     async def for_user(self, user_id: str) -> AsyncIterator[AsyncSession]:
@@ -70,6 +82,7 @@ class MemorySessions(SessionFactory):
             try:
                 with self._database.begin() as connection:
                     yield cast("AsyncSession", MemorySession(connection, user_id))
+                await external("commit")
             finally:
                 self.open_now -= 1
 
@@ -103,6 +116,21 @@ class MemorySessions(SessionFactory):
                 )
             )
         return run
+
+    def add_thread(self, user_id: str) -> str:
+        """Write a thread of a user and return its id."""
+        thread_id = str(uuid4())
+        with self._database.begin() as connection:
+            connection.execute(
+                insert(threads).values(id=thread_id, user_id=user_id, title="t")
+            )
+        return thread_id
+
+    def statuses(self) -> dict[str, RunStatus]:
+        """Return the status of every run as it is stored, by run."""
+        with self._database.begin() as connection:
+            rows = connection.execute(select(runs.c.id, runs.c.status)).all()
+        return {row.id: row.status for row in rows}
 
     def outcome(self, run: Run) -> tuple[RunStatus, str | None]:
         """Return a run's status and result as they are stored."""
