@@ -43,8 +43,8 @@ PROBE_AFTER_S = 0.003
 
 _PROBE_AT_MOST_EVERY_S = 0.05
 
-SETTLE_S = 0.003
-"""Silence that ends what has no end of its own, seconds."""
+SETTLE_S = 0.002
+"""Silence after a request that ends what has no end of its own, seconds."""
 
 QUIET_S = 0.05
 """Silence after which what has no end counts as unanswered, seconds."""
@@ -109,6 +109,8 @@ class GateLoop(SteppedLoop, _Sockets):  # type: ignore[misc]  # see _Sockets
         self._aside: frozenset[Any] = frozenset()
         self._listeners: dict[Any, Any] = {}
         self._connecting = 0
+        # Whether what the last request may have caused elsewhere has had its time.
+        self._is_settled = True
         self._connection_count = itertools.count()
 
     def run(
@@ -289,6 +291,7 @@ class GateLoop(SteppedLoop, _Sockets):  # type: ignore[misc]  # see _Sockets
             held = next(held for held in heads if held.number == number)
             self._held.remove(held)
             held.transport.leave(held)
+            self._is_settled = False
 
     def _may_elapse_early(self) -> bool:
         """Tell whether a sleep may end while requests are held; see ``ELAPSE_S``."""
@@ -343,7 +346,12 @@ class GateLoop(SteppedLoop, _Sockets):  # type: ignore[misc]  # see _Sockets
                 is_unfinished = bool(due) or self._is_connecting()
                 silence = time.monotonic() - last
                 if not is_unfinished:
-                    if not self._may_be_pushed() or silence >= SETTLE_S:
+                    if (
+                        self._is_settled
+                        or silence >= SETTLE_S
+                        or not self._may_be_pushed()
+                    ):
+                        self._is_settled = True
                         return
                     pause = SETTLE_S - silence
                 if self._poll(pause):

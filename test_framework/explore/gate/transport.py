@@ -164,11 +164,10 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
         self.owner = request.owner
         self.answers.sent(bytes(request.data))
         self.sent_bytes += len(request.data)
+        was_ended, self._eof = self._eof, False
         super().write(request.data)
-        if self._eof and not self.held:
-            self._eof = False
-            super().write_eof()
-            self.has_left = True
+        if was_ended:
+            self.write_eof()
 
     def write_eof(self) -> None:
         """Close the sending half, after what is held."""
