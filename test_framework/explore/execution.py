@@ -83,6 +83,7 @@ class Runner:
         loop: Where it runs; kept from run to run.
 
     Attributes:
+        main: As given; another one may take its place.
         runs: How many runs were made.
         usual_left: Names of the tasks that the first run left over.
         watches: Whether invariants are looked for after each step.
@@ -91,7 +92,7 @@ class Runner:
     """
 
     def __init__(self, main: CoroutineFunction, loop: ExplorationLoop) -> None:
-        self._main = main
+        self.main = main
         self.loop = loop
         self.runs = 0
         self.usual_left: frozenset[str] = frozenset()
@@ -139,7 +140,7 @@ class Runner:
             hooks.append(self._check_invariants)
         try:
             loop.run(
-                self._main(),
+                self.main(),
                 scheduler.begin,
                 before=before,
                 after=_together(hooks),

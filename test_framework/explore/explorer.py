@@ -106,8 +106,9 @@ def explore(
         UsageError: An argument is wrong.
     """
     main = main_of(scenario, users)
-    if isinstance(scenario, Scenario):
-        users = scenario.users if users is None else users
+    crowd = scenario if isinstance(scenario, Scenario) else None
+    if crowd is not None and users is None:
+        users = crowd.users
     _at_least_one("schedules", schedules)
     _at_least_one("max_steps", max_steps)
     options = Options(
@@ -128,7 +129,7 @@ def explore(
     search = Search(main, options)
     with prepared(search.loop) as guards:
         try:
-            conclusion, claim, witness = _conclude(search, reference, users)
+            conclusion, claim, witness = _conclude(search, reference, crowd, users)
         except (MisuseError, TargetError) as exc:
             conclusion, claim, witness = Conclusion.INCONCLUSIVE, str(exc), None
         if guards.problem:
@@ -147,14 +148,16 @@ def explore(
 
 
 def _conclude(
-    search: Search, reference: str, users: int | None
+    search: Search, reference: str, crowd: Scenario[Any] | None, users: int | None
 ) -> tuple[Conclusion, str, Witness | None]:
     try:
         conclusion, claim = search.search()
     except SettledError as exc:
         return exc.conclusion, exc.claim, None
     except FoundError as exc:
-        witness, why_not = prove(search, exc, reference=reference, users=users)
+        witness, why_not = prove(
+            search, exc, reference=reference, crowd=crowd, users=users
+        )
         if witness is None:
             return Conclusion.INCONCLUSIVE, why_not, None
         return Conclusion.FOUND, _found(witness), witness

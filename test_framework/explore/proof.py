@@ -1,20 +1,28 @@
 """Turn a failing run into a witness: repeat it, shrink it, confirm it, tell it."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 from test_framework.core import InternalError
 from test_framework.explore.execution import Failure, Runner
 from test_framework.explore.report import Witness
+from test_framework.explore.scenario import Scenario, main_of
 from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import Replay
 from test_framework.explore.search import FoundError, Search
-from test_framework.explore.shrink import shrink
+from test_framework.explore.shrink import Fails, shrink
 from test_framework.explore.stock import StockLoop
 from test_framework.explore.story import Step, tell, traced
 
 
 def prove(
-    search: Search, found: FoundError, *, reference: str, users: int | None
+    search: Search,
+    found: FoundError,
+    *,
+    reference: str,
+    crowd: Scenario[Any] | None = None,
+    users: int | None = None,
 ) -> tuple[Witness | None, str]:
     """Run a failure again, shrink it and tell it.
 
@@ -22,7 +30,8 @@ def prove(
         search: Whose runner made it.
         found: The failure and its schedule.
         reference: ``PATH::NAME`` of the scenario, or empty.
-        users: Users of a ``Scenario``.
+        crowd: The ``Scenario``, which may fail with fewer users.
+        users: Users of it.
 
     Returns:
         The witness and nothing; or None and why there is none.
@@ -44,6 +53,14 @@ def prove(
         return result is not None and result.identity == identity
 
     best, runs = shrink(found.schedule, fails)
+    if crowd is not None and users is not None:
+        smaller = _SmallerCrowd(crowd, runner, fails)
+        best, fewer = smaller.of(best, users)
+        runs += smaller.runs
+        if fewer < users:
+            users = fewer
+            best, more = shrink(best, fails)
+            runs += more
     failure, steps = follow(runner, best)
     if failure is None:
         raise InternalError("A shrunk schedule no longer fails.", seed=search.seed)
@@ -61,6 +78,57 @@ def prove(
     return witness, ""
 
 
+_USER = re.compile(r"user\[(\d+)\]")
+
+
+class _SmallerCrowd:
+    """Looks for fewer users with which a schedule still fails.
+
+    Args:
+        crowd: The scenario.
+        runner: Runs it; left with the fewest users that were found.
+        fails: Makes one run of a schedule.
+
+    Attributes:
+        runs: How many were made.
+    """
+
+    def __init__(self, crowd: Scenario[Any], runner: Runner, fails: Fails) -> None:
+        self._crowd = crowd
+        self._runner = runner
+        self._fails = fails
+        self.runs = 0
+
+    def of(self, schedule: Schedule, users: int) -> tuple[Schedule, int]:
+        """Return a schedule that fails, and for how many users it is.
+
+        First with only those whom it names, moved up. Then with the first so many, for
+        what users do may depend on their numbers: by bisection.
+        """
+        text = schedule.text()
+        named = sorted({int(number) for number in _USER.findall(text)})
+        rank = {number: index for index, number in enumerate(named)}
+        moved = _USER.sub(lambda match: f"user[{rank[int(match[1])]}]", text)
+        if 0 < len(named) < users and self._try(Schedule.parse(moved), len(named)):
+            return Schedule.parse(moved), len(named)
+        low, high = max(named, default=0) + 1, users
+        while low < high:
+            middle = (low + high) // 2
+            if self._try(schedule, middle):
+                high = middle
+            else:
+                low = middle + 1
+        return schedule, high
+
+    def _try(self, schedule: Schedule, users: int) -> bool:
+        self.runs += 1
+        main, self._runner.main = self._runner.main, main_of(self._crowd, users)
+        is_failing = self._fails(schedule)
+        if not is_failing:
+            self._runner.main = main
+        return is_failing
+
+
 def follow(runner: Runner, schedule: Schedule) -> tuple[Failure | None, list[Step]]:
     """Follow a schedule once; return its failure and its traced steps."""
     return traced(runner, Replay(schedule.segments), schedule.faults)
@@ -72,7 +140,7 @@ def _confirm(
     if schedule.fidelity is not Fidelity.FIFO or schedule.io != "sim":
         # Over real sockets the run was made on a loop of CPython as it is.
         return None
-    runner = Runner(search.main, StockLoop())
+    runner = Runner(search.runner.main, StockLoop())
     runner.usual_left = search.runner.usual_left
     failure = runner.run(Replay(schedule.segments), schedule.faults)
     return failure is not None and failure.identity == identity

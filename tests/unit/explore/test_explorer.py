@@ -99,6 +99,46 @@ def test_lost_update_is_found_and_shrunk_to_one_switch() -> None:
 
 
 @pytest.mark.power
+@pytest.mark.parametrize("users", [2, 3, 9])
+def test_witness_has_no_more_users_than_the_bug_needs(users: int) -> None:
+    """Two of nine lose an update; the others are dropped."""
+
+    async def add(state: Counter, _: int) -> None:
+        value = state.value
+        await external("query")
+        assert state.value == value
+        state.value = value + 1
+
+    report = found(explore(Scenario(Counter, add, users=users), seed=1))
+
+    witness = report.witness
+    assert witness is not None
+    assert witness.users == witness.schedule.users == 2
+    assert {line.task for line in witness.story} <= {"main", "user[0]", "user[1]"}
+    outcome = replay(Scenario(Counter, add, users=users), witness.schedule)
+    assert outcome.failure == witness.failure
+
+
+@pytest.mark.power
+def test_users_that_differ_by_number_keep_their_numbers() -> None:
+    """Users 0 to 4 are needed where only number 4 does harm."""
+
+    async def spoil(state: Counter, user: int) -> None:
+        if user == 4:
+            state.value = 1
+            await external("query")
+            state.value = 0
+        elif user == 1:
+            await external("query")
+            assert state.value == 0
+
+    report = found(explore(Scenario(Counter, spoil, users=9), seed=1))
+
+    assert report.witness is not None
+    assert report.witness.users == 5
+
+
+@pytest.mark.power
 def test_crossed_locks_are_found_with_their_holders() -> None:
     """A deadlock names both tasks, both locks, and the lines that hold them."""
     report = found(explore(CROSSED, fidelity="await", budget=1, seed=1))
