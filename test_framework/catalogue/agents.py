@@ -89,7 +89,8 @@ class _IdBatcher(_Batcher):
 
 
 async def _ask(batcher: _Batcher, user: int) -> None:
-    assert await batcher.ask(NAMES[user]) == f"answer to {NAMES[user]}"
+    got = await batcher.ask(NAMES[user])
+    assert got == f"answer to {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 MISALIGNED_BATCH = Pattern(
@@ -137,7 +138,8 @@ class _SwappingEmbedder(_Embedder):
 
 
 async def _embed(embedder: _Embedder, user: int) -> None:
-    assert await embedder.embed(NAMES[user]) == f"vector of {NAMES[user]}"
+    got = await embedder.embed(NAMES[user])
+    assert got == f"vector of {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 DOUBLE_FLUSH = Pattern(
@@ -186,7 +188,8 @@ class _QueuePerStream(_Streaming):
 
 async def _chat(streaming: _Streaming, user: int) -> None:
     name = NAMES[user]
-    assert await streaming.respond(name) == [f"{name} 0", f"{name} 1"]
+    got = await streaming.respond(name)
+    assert got == [f"{name} 0", f"{name} 1"], f"{name} got {got}"
 
 
 MIXED_STREAMS = Pattern(
@@ -226,7 +229,7 @@ async def _complete(budget: _Budget, user: int) -> None:  # noqa: ARG001  # any 
 
 
 def _not_overdrawn(budget: _Budget) -> None:
-    assert budget.left >= 0
+    assert budget.left >= 0, f"{budget.left} tokens are left"
 
 
 OVERDRAWN_BUDGET = Pattern(
@@ -263,7 +266,7 @@ class _NumberedTools(_Tools):
 
 async def _run_tools(tools: _Tools, user: int) -> None:  # noqa: ARG001  # one user
     balances = await tools.run(["alice", "bob"])
-    assert balances == ["balance of alice", "balance of bob"]
+    assert balances == ["balance of alice", "balance of bob"], "swapped"
 
 
 SWAPPED_TOOLS = Pattern(
@@ -309,7 +312,8 @@ async def _ask_next(conversation: _Conversation, user: int) -> None:
 
 
 def _answer_fits(conversation: _Conversation) -> None:
-    assert conversation.answer == f"answer to {conversation.question}"
+    question, answer = conversation.question, conversation.answer
+    assert answer == f"answer to {question}", f"{question} shows {answer}"
 
 
 LATE_RESULT = Pattern(

@@ -32,7 +32,7 @@ async def _spend_three(credit: _Credits, user: int) -> None:  # noqa: ARG001  # 
 
 
 def _all_spent(credit: _Credits) -> None:
-    assert credit.left == 4
+    assert credit.left == 4, f"{credit.left} credits left, of 10 less two times 3"
 
 
 LOST_UPDATE = Pattern(
@@ -119,7 +119,7 @@ async def _use(invoice: _Invoice, user: int) -> None:
 
 
 def _all_billed(invoice: _Invoice) -> None:
-    assert invoice.total == 201
+    assert invoice.total == 201, f"{invoice.total} billed, of 100 and 101"
 
 
 AUGMENTED_AWAIT = Pattern(
@@ -212,7 +212,7 @@ async def _replace_or_ship(profile: _Profile, user: int) -> None:
     else:
         await external("pack the parcel")
         name, address = profile.label()
-        assert address == f"{name} street"
+        assert address == f"{name} street", f"{name}'s parcel goes to {address}"
 
 
 TORN_PAIR = Pattern(

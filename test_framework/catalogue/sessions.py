@@ -108,7 +108,8 @@ class _QueueingDatabase(_Database):
 
 async def _query_own(database: _Database, user: int) -> None:
     statement = f"SELECT {NAMES[user]}"
-    assert await database.query(statement) == f"reply to {statement}"
+    got = await database.query(statement)
+    assert got == f"reply to {statement}", f"{NAMES[user]} got {got}"
 
 
 SHARED_DRIVER = Pattern(
@@ -144,7 +145,7 @@ class _SessionPerTaskDashboard(_Dashboard):
 
 
 async def _load_dashboard(dashboard: _Dashboard, user: int) -> None:
-    assert len(await dashboard.load(NAMES[user])) == 2
+    assert len(await dashboard.load(NAMES[user])) == 2, "a part is missing"
 
 
 SESSION_IN_TASKS = Pattern(
@@ -238,7 +239,9 @@ class _PipelinePerCall(_Pipelines):
 
 async def _load_own(pipelines: _Pipelines, user: int) -> None:
     loaded = await pipelines.load(NAMES[user])
-    assert loaded == [f"name of {NAMES[user]}", f"mail of {NAMES[user]}"]
+    assert loaded == [f"name of {NAMES[user]}", f"mail of {NAMES[user]}"], (
+        f"{NAMES[user]} got {loaded}"
+    )
 
 
 SHARED_PIPELINE = Pattern(

@@ -175,7 +175,9 @@ class _PerSessionServer(_Server):
 async def _call_tool(server: _Server, user: int) -> None:
     socket = _Socket(NAMES[user])
     await server.serve(socket)
-    assert socket.frames == [f"result for {NAMES[user]}"]
+    assert socket.frames == [f"result for {NAMES[user]}"], (
+        f"{NAMES[user]} got {socket.frames}"
+    )
 
 
 SHARED_TRANSPORT = Pattern(

@@ -26,7 +26,8 @@ class _NamedLobby(_Lobby):
 
 
 async def _leave(lobby: _Lobby, user: int) -> None:
-    assert await lobby.leave(NAMES[user]) == NAMES[user]
+    gone = await lobby.leave(NAMES[user])
+    assert gone == NAMES[user], f"{NAMES[user]} threw {gone} out"
 
 
 STALE_INDEX = Pattern(
@@ -96,7 +97,7 @@ async def _upload(slots: _Slots, user: int) -> None:
 
 def _files_are_with_owners(slots: _Slots) -> None:
     for owner, data in slots.files.items():
-        assert data == f"file of {owner}"
+        assert data == f"file of {owner}", f"{owner} got the {data}"
 
 
 SLOT_REUSED = Pattern(
@@ -148,7 +149,7 @@ async def _read_or_revoke(documents: _Documents, user: int) -> None:
 
 
 def _only_readers_read(documents: _Documents) -> None:
-    assert documents.log in ([], ["read by ['alice']"])
+    assert documents.log in ([], ["read by ['alice']"]), "read after revocation"
 
 
 STALE_PERMISSION = Pattern(
@@ -195,7 +196,7 @@ async def _save_or_turn_on(flags: _Flags, user: int) -> None:
 
 def _label_fits_body(flags: _Flags) -> None:
     for body, is_sealed in flags.stored:
-        assert body.startswith("sealed") == is_sealed
+        assert body.startswith("sealed") == is_sealed, "plain text taken for sealed"
 
 
 FLAG_READ_TWICE = Pattern(

@@ -195,7 +195,7 @@ async def _call_api(tokens: _Tokens, user: int) -> None:  # noqa: ARG001  # any 
 
 
 def _stored_token_is_valid(tokens: _Tokens) -> None:
-    assert tokens.token is not None
+    assert tokens.token is not None, "no token is stored"
     assert not tokens.token.is_revoked, "everybody is logged out"
 
 

@@ -43,7 +43,7 @@ async def _pay_in(accounts: _Accounts, user: int) -> None:
 
 
 def _both_paid_in(accounts: _Accounts) -> None:
-    assert accounts.balance() == 121
+    assert accounts.balance() == 121, f"{accounts.balance()}, of 100 and 10 and 11"
 
 
 READ_MODIFY_WRITE = Pattern(
@@ -178,7 +178,7 @@ async def _spend(card: _GiftCard, user: int) -> None:
 
 
 def _not_overspent(card: _GiftCard) -> None:
-    assert sum(card.uses) <= 50
+    assert sum(card.uses) <= 50, f"{sum(card.uses)} spent of 50"
 
 
 PHANTOM_SPEND = Pattern(
@@ -352,7 +352,7 @@ async def _hit(quota: _Quota, user: int) -> None:  # noqa: ARG001  # any user of
 
 
 def _all_counted(quota: _Quota) -> None:
-    assert quota.redis.data["hits"] == 2
+    assert quota.redis.data["hits"] == 2, "a request was not counted"
 
 
 GET_SET = Pattern(

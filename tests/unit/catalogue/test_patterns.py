@@ -1,5 +1,6 @@
 """Every pattern is what it says: its bug is found, its mend holds, in peace it is right."""
 
+import dataclasses
 import re
 from functools import cache
 from itertools import groupby
@@ -117,6 +118,17 @@ def test_plain_asyncio_fails_the_same_way() -> None:
     assert odd == []
 
 
+def test_every_failure_says_what_it_did() -> None:
+    """The failure of a bug reads as what happened to whom, and not as a bare assert."""
+    silent = [
+        one.id
+        for one in PATTERNS
+        if witness_of(one).failure.message == "The assertion is false."
+    ]
+
+    assert silent == []
+
+
 @each_theme
 def test_witness_replays_by_its_reference(theme: str) -> None:
     """The scenario that a witness names is found again, and fails again."""
@@ -147,6 +159,30 @@ def test_every_summary_is_one_or_two_sentences() -> None:
     ]
 
     assert odd == []
+
+
+def test_pattern_that_no_module_holds_has_no_reference() -> None:
+    """A pattern made on the fly is explored too, and its witness names no scenario."""
+    made = dataclasses.replace(find_pattern("P03"), title="made on the fly")
+
+    report = made.explore(schedules=RUNS, seed=1)
+
+    assert report.witness is not None
+    assert report.witness.scenario == ""
+
+
+@pytest.mark.parametrize(
+    ("needs", "told"),
+    [
+        (Needs(), "orders"),
+        (Needs(cancel="user*"), "cancel=user*"),
+        (Needs(errors=("OSError", "ValueError")), "errors=OSError,ValueError"),
+        (Needs("main", ("OSError",)), "cancel=main errors=OSError"),
+    ],
+)
+def test_needs_read_like_the_options_of_explore(needs: Needs, told: str) -> None:
+    """What a pattern needs is told in the words with which one asks for it."""
+    assert str(needs) == told
 
 
 def test_ids_are_unique_and_well_formed() -> None:
