@@ -52,17 +52,17 @@ class FaultPoints:
             task = loop.tasks[number]
             if not task.done():
                 counts[number] = counts.get(number, 0) + 1
-                self._note(loop, task, loop.name(number), counts[number])
+                self._note(loop, number, counts[number])
 
         return note
 
-    def _note(
-        self, loop: ExplorationLoop, task: asyncio.Task[Any], name: str, count: int
-    ) -> None:
+    def _note(self, loop: ExplorationLoop, number: int, count: int) -> None:
+        task, name = loop.tasks[number], loop.name(number)
         found = self.found
         if self._cancel and fnmatch.fnmatchcase(name, self._cancel):
-            found[Cancel(name, count)] = None
-            found[Cancel(name, count, late=True)] = None
+            if not any(service.is_inner(number) for service in loop.services):
+                found[Cancel(name, count)] = None
+                found[Cancel(name, count, late=True)] = None
             if loop.has_timeout(task):
                 found[Expire(name, count)] = None
             if task in loop.disconnects:

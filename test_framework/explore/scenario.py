@@ -32,6 +32,13 @@ class Service(ABC):
     async def settle(self) -> None:
         """Wait until nothing that users began is going on."""
 
+    @abstractmethod
+    def is_inner(self, number: int) -> bool:
+        """Tell whether a task was started within a request, by number.
+
+        Nobody outside can cancel such a task: a server knows the request only.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario(Generic[State]):

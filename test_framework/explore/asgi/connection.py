@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.asgi.messages import Message, Scope
+from test_framework.explore.faults import INJECTED
 from test_framework.explore.schedule import Fidelity
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Connection(ABC):
         self.is_over = False
         self.has_left = False
         self._error: BaseException | None = None
+        self._is_taken = False
         self._inbox: deque[Message] = deque()
         # Futures and no Event: then a deadlock tells that the app waits for its client.
         self._readers: list[asyncio.Future[None]] = []
@@ -104,7 +106,7 @@ class Connection(ABC):
         self.task = loop.create_task(
             self._serve(), name=self.label, context=self.service.context.copy()
         )
-        self.service.tasks.append(self.task)
+        self.service.tasks[self.task] = None
         disconnects = getattr(loop, "disconnects", None)
         if disconnects is not None:
             disconnects[self.task] = self._disconnect
@@ -117,7 +119,9 @@ class Connection(ABC):
         except (SystemExit, KeyboardInterrupt):
             raise
         except asyncio.CancelledError as exc:
-            if self.task is not None and self.task.cancelling():
+            is_asked = self.task is not None and self.task.cancelling()
+            # anyio takes back requests that are not its own, so faults are asked too.
+            if is_asked or self.is_over or self._was_struck(exc):
                 # From outside, by a fault or at the end: the client is cut off.
                 self._disconnect()
                 raise
@@ -174,30 +178,41 @@ class Connection(ABC):
     def _fail(self, exc: BaseException) -> None:
         service = self.service
         service.errors.append(Failed(self.user, self.label, exc))
+        if self._was_struck(exc):
+            self._disconnect()
         if self.has_left:
             # What an app raises because its client has gone is no news.
             return
-        if self.is_over:
-            if service.raises_errors:
-                asyncio.get_running_loop().call_exception_handler(
-                    {
-                        "message": f"{self.label} of user[{self.user}] failed after it "
-                        "had answered",
-                        "exception": exc,
-                    }
+        if not service.raises_errors:
+            if not self.is_over and not self.answer_failure():
+                self._error = ConnectionLostError(
+                    f"{self.label} was cut off: the app raised {exc!r} in its reply."
                 )
-            return
-        if service.raises_errors:
-            self._error = exc
-            if isinstance(exc, asyncio.CancelledError):
-                self._error = AppError(f"{self.label} ended with {exc!r}.")
-                self._error.__cause__ = exc
-        elif not self.answer_failure():
-            self._error = ConnectionLostError(
-                f"{self.label} was cut off: the app raised {exc!r} in its reply."
+        elif self._is_taken:
+            asyncio.get_running_loop().call_exception_handler(
+                {
+                    "message": f"{self.label} of user[{self.user}] failed after it had "
+                    "answered",
+                    "exception": exc,
+                }
             )
+        elif isinstance(exc, asyncio.CancelledError):
+            self._error = AppError(f"{self.label} ended with {exc!r}.")
+            self._error.__cause__ = exc
+        else:
+            self._error = exc
         self.end()
         self.notify()
+
+    def _was_struck(self, exc: BaseException) -> bool:
+        """Tell whether a fault explains that the app ended with ``exc``."""
+        cause: BaseException | None = exc
+        while cause is not None:
+            if hasattr(cause, INJECTED):
+                return True
+            cause = cause.__cause__ or cause.__context__
+        cancelled = getattr(asyncio.get_running_loop(), "cancelled", ())
+        return self.task in cancelled
 
     # -- the side of the client -------------------------------------------------------
 
@@ -231,6 +246,7 @@ class Connection(ABC):
 
     def leave(self) -> None:
         """Go away as the client: the app goes on and may learn of it."""
+        self._is_taken = True
         if not self.is_over:
             self.has_left = True
             self.end()

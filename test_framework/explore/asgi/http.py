@@ -155,6 +155,8 @@ class Exchange(Connection):
         while not self.is_complete:
             self.raise_error()
             await self.wait()
+        # Starlette answers 500 and then raises.
+        self.raise_error()
         service, user = self.service, self.user
         body = b"".join(self.parts)
         service.ownership.require_own_headers(user, self.headers, self.label)
@@ -188,9 +190,9 @@ class Stream:
                 self._body += part
                 self._require_own(seen)
                 yield part
+            exchange.raise_error()
             if exchange.is_complete:
                 return
-            exchange.raise_error()
             await exchange.wait()
 
     async def read(self) -> bytes:

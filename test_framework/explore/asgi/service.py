@@ -61,7 +61,9 @@ class Asgi(Service):
         self.host = host
         self.is_secure = is_secure
         self.errors: list[Failed] = []
-        self.tasks: list[asyncio.Task[None]] = []
+        self.tasks: dict[asyncio.Task[None], None] = {}
+        self._numbers: set[int] = set()
+        self._looked_at = 0
         self.ownership = Ownership(may_see)
         # Of the server: requests do not see what their client set.
         self.context = contextvars.copy_context()
@@ -126,17 +128,27 @@ class Asgi(Service):
             going = self._going()
         timer.cancel()
 
+    def is_inner(self, number: int) -> bool:
+        """Tell whether a task was started within a request, by number."""
+        loop: Any = asyncio.get_running_loop()
+        return number in self._begun(loop) and loop.tasks[number] not in self.tasks
+
     def _going(self) -> list[asyncio.Task[Any]]:
         loop: Any = asyncio.get_running_loop()
-        parents = getattr(loop, "parents", None)
-        if parents is None:
+        if not hasattr(loop, "parents"):
             return [task for task in self.tasks if not task.done()]
-        requests, begun = set(self.tasks), set()
+        tasks = [loop.tasks[number] for number in sorted(self._begun(loop))]
+        return [task for task in tasks if not task.done()]
+
+    def _begun(self, loop: Any) -> set[int]:
+        """Return the numbers of the requests and of all that they started."""
+        begun = self._numbers
         # A parent comes before its children.
-        for number, task in enumerate(loop.tasks):
-            if task in requests or parents[number] in begun:
+        for number in range(self._looked_at, len(loop.tasks)):
+            if loop.parents[number] in begun or loop.tasks[number] in self.tasks:
                 begun.add(number)
-        return [loop.tasks[number] for number in begun if not loop.tasks[number].done()]
+        self._looked_at = len(loop.tasks)
+        return begun
 
     @property
     def state(self) -> dict[str, Any]:
