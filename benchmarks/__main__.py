@@ -1,15 +1,22 @@
-"""Every benchmark one after the other, as Markdown tables on standard output."""
+"""Every benchmark one after the other, as Markdown tables on standard output.
+
+    python -m benchmarks [NAME ...] [OPTION ...]
+
+Options go to the benchmarks that are named.
+"""
 
 import runpy
 import sys
 
-BENCHMARKS = ("audit_run", "client_cost", "canary_scan")
+BENCHMARKS = ("audit_run", "client_cost", "canary_scan", "explore")
 
 
 def main() -> None:
     """Run all benchmarks, or those named on the command line."""
-    for name in sys.argv[1:] or BENCHMARKS:
-        sys.argv = [name]
+    names = [word for word in sys.argv[1:] if not word.startswith("-")]
+    options = [word for word in sys.argv[1:] if word.startswith("-")]
+    for name in names or BENCHMARKS:
+        sys.argv = [name, *options]
         print(f"\n## {name}\n", flush=True)
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")
 
