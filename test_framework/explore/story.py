@@ -4,7 +4,13 @@ from test_framework.explore.execution import Failure, Runner
 from test_framework.explore.report import Line
 from test_framework.explore.schedule import Fault
 from test_framework.explore.schedulers import Scheduler
-from test_framework.explore.waits import holders_recorded, own_frame, place, source
+from test_framework.explore.waits import (
+    NOWHERE,
+    holders_recorded,
+    own_frame,
+    place,
+    source,
+)
 
 Step = tuple[str, str, str]
 """Task, ``file:line`` and source line after a step; the last two empty at its end."""
@@ -58,6 +64,9 @@ def tell(steps: list[Step], faults: tuple[Fault, ...]) -> tuple[Line, ...]:
     for name, where, code in steps:
         counts[name] = counts.get(name, 0) + 1
         fault = _fault_at(name, counts[name], faults)
+        if where == NOWHERE and name == "main" and not fault:
+            # It is ours and only starts the users of a Scenario.
+            continue
         last = lines[-1] if lines else None
         if last is not None and last.task == name and not last.fault:
             lines[-1] = Line(name, last.steps + 1, last.start, where, code, fault)

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 _OURS = str(Path(__file__).parent)
-_LIBRARIES = (
-    "<frozen ",
-    *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")),
-)
+_PACKAGES = tuple(sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib"))
+_LIBRARIES = ("<frozen ", *_PACKAGES)
+NOWHERE = "?"
+"""The place of a task that has no line of the program."""
+
 _VERBS = {
     "Lock.acquire": "to acquire",
     "Semaphore.acquire": "to acquire",
@@ -122,9 +123,11 @@ def innermost(frames: Iterable[FrameType]) -> FrameType | None:
     """
     own = library = None
     for frame in frames:
+        if is_foreign(frame.f_code):
+            continue
         if is_library(frame.f_code):
             library = frame
-        elif not is_foreign(frame.f_code):
+        else:
             own = frame
     return own or library
 
@@ -132,17 +135,18 @@ def innermost(frames: Iterable[FrameType]) -> FrameType | None:
 def place(frame: FrameType | None) -> str:
     """Return ``file:line``, the file without its folders when they are long."""
     if frame is None:
-        return "?"
+        return NOWHERE
     return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def short_path(filename: str) -> str:
-    """Return a path as a reader would type it: relative to here where possible."""
+    """Return a path as a reader would type it: relative to here, or to the packages."""
     path = Path(filename)
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    # The longest first: an environment may stand in the folder of the program.
+    for folder in (*_PACKAGES, str(Path.cwd())):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return str(path)
 
 
 def source(frame: FrameType | None) -> str:
