@@ -51,6 +51,54 @@ async def job_may_sleep_in_its_thread() -> None:
     await asyncio.gather(asyncio.to_thread(work), external("other"))
 
 
+@case(FOUND, kind="assertion")
+async def job_ends_in_the_middle_of_a_turn() -> None:
+    """A thread queues its result between two steps of one turn.
+
+    So who waits for it goes on between two tasks that take turns; on plain asyncio this
+    fails two times of three when the second task is as slow as the job.
+    """
+    is_high = [False]
+
+    async def rise() -> None:
+        for _ in range(4):
+            is_high[0] = True
+            await asyncio.sleep(0)
+
+    async def fall() -> None:
+        for _ in range(4):
+            is_high[0] = False
+            await asyncio.sleep(0)
+
+    async def look() -> None:
+        await asyncio.to_thread(str)
+        assert not is_high[0]  # <- here
+
+    await asyncio.gather(rise(), fall(), look())
+
+
+@case(PROVEN)
+async def answer_comes_between_two_turns() -> None:
+    """The selector is asked between turns, so an answer does not split one."""
+    is_high = [False]
+
+    async def rise() -> None:
+        for _ in range(4):
+            is_high[0] = True
+            await asyncio.sleep(0)
+
+    async def fall() -> None:
+        for _ in range(4):
+            is_high[0] = False
+            await asyncio.sleep(0)
+
+    async def look() -> None:
+        await external("socket")
+        assert not is_high[0]
+
+    await asyncio.gather(rise(), fall(), look())
+
+
 @case(FOUND, kind="exception", says="ZeroDivisionError")
 async def job_fails_in_some_orders() -> None:
     """An exception in a job reaches who awaits it, and its line is named."""

@@ -351,6 +351,42 @@ async def future_with_an_error_is_dropped() -> None:
     await asyncio.sleep(0)
 
 
+@case(FOUND, kind="assertion")
+async def waiter_goes_on_before_a_later_callback() -> None:
+    """Who waited first is woken first, before a callback that was added later."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waits, log = asyncio.Event(), list[str]()
+
+    async def wait() -> None:
+        waits.set()
+        await future
+        assert log  # <- here
+
+    task = asyncio.create_task(wait())
+    await waits.wait()
+    future.add_done_callback(lambda _: log.append("called back"))
+    future.set_result(None)
+    await task
+
+
+@case(FOUND, kind="assertion", fidelity="await")
+async def waiter_goes_on_before_a_later_callback_at_await() -> None:
+    """What plain asyncio does is one of the orders in which awaits take any time."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waits, log = asyncio.Event(), list[str]()
+
+    async def wait() -> None:
+        waits.set()
+        await future
+        assert log  # <- here
+
+    task = asyncio.create_task(wait())
+    await waits.wait()
+    future.add_done_callback(lambda _: log.append("called back"))
+    future.set_result(None)
+    await task
+
+
 @case(FOUND, kind="exception", says="cancelled from inside")
 async def scenario_cancels_itself() -> None:
     """A task that cancels main ends the scenario."""
