@@ -77,6 +77,8 @@ class Exchange(Connection):
         self.parts: deque[bytes] = deque()
         self.is_complete = False
         self._is_streamed = is_streamed
+        self._announced: int | None = None
+        self._sent = 0
 
     async def receive(self) -> Message:
         """Give the app the next part of the request, or the disconnection."""
@@ -111,6 +113,9 @@ class Exchange(Connection):
                 (bytes(name), bytes(value))
                 for name, value in message.get("headers", ())
             ]
+            for name, value in self.headers:
+                if name.lower() == b"content-length":
+                    self._announced = int(value)
             if self._is_streamed:
                 self.notify()
             return
@@ -119,14 +124,29 @@ class Exchange(Connection):
                 f"The app sent {kind!r} within a reply; expected 'http.response.body'."
             )
         part = message.get("body", b"")
-        if part:
+        is_last = not message.get("more_body", False)
+        if part and self.scope["method"] != "HEAD":
             self.parts.append(bytes(part))
-        if not message.get("more_body", False):
+            self._sent += len(part)
+        self._require_length(is_last=is_last)
+        if is_last:
             self.is_complete = True
             self.end()
+        if is_last or self._is_streamed:
             self.notify()
-        elif self._is_streamed:
-            self.notify()
+
+    def _require_length(self, *, is_last: bool) -> None:
+        """Refuse a body that is not as long as its header says, as uvicorn does.
+
+        So two replies are told that were mixed into one.
+        """
+        if self._announced is None or self.scope["method"] == "HEAD":
+            return
+        if self._sent > self._announced or (is_last and self._sent < self._announced):
+            raise ProtocolError(
+                f"The app sent {self._sent} bytes in answer to {self.label}; expected "
+                f"{self._announced}, which its Content-Length says."
+            )
 
     def answer_failure(self) -> bool:
         """Answer 500 unless the reply has begun."""

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from test_framework.core import UsageError
 from test_framework.explore import (
     Asgi,
+    Cancel,
     Conclusion,
     Disconnect,
+    Expire,
     Scenario,
     Schedule,
     explore,
@@ -26,7 +29,9 @@ from test_framework.explore.asgi import (
     LifespanError,
     ProtocolError,
 )
+from test_framework.explore.asgi.service import GRACE_S
 from test_framework.explore.execution import Runner
+from test_framework.explore.faults import FaultPoints
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.scenario import main_of
 from test_framework.explore.schedule import Fidelity
@@ -151,6 +156,19 @@ def test_content_is_form_text_bytes_or_parts() -> None:
         ("raw", "x/y"),
         ("one,two", None),
     ]
+
+
+def test_reply_to_head_has_no_body() -> None:
+    """What an app sends in answer to HEAD stays on the server; its length is told."""
+
+    async def app(_: dict[str, Any], __: Receive, send: Send) -> None:
+        await answer(send, b"body", headers=((b"content-length", b"4"),))
+
+    async def visit(asgi: Asgi) -> tuple[bytes, str]:
+        reply = await asgi.browser(0).request("HEAD", "/")
+        return reply.body, reply.headers["content-length"]
+
+    assert run(app, visit, lifespan=False) == (b"", "4")
 
 
 def test_wrong_arguments_are_told_with_their_cure() -> None:
@@ -428,7 +446,9 @@ async def broken(scope: dict[str, Any], _: Receive, send: Send) -> None:
         return
     if path == "/first":
         await send({"type": "http.response.body", "body": b""})
-    await send({"type": "http.response.start", "status": 200})
+    lengths = {"/longer": b"0", "/shorter": b"2"}
+    length = [(b"Content-Length", lengths[path])] if path in lengths else []
+    await send({"type": "http.response.start", "status": 200, "headers": length})
     if path == "/twice":
         await send({"type": "http.response.start", "status": 200})
     if path == "/in":
@@ -449,6 +469,8 @@ async def broken(scope: dict[str, Any], _: Receive, send: Send) -> None:
         ("/first", ProtocolError),
         ("/twice", ProtocolError),
         ("/late", ProtocolError),
+        ("/longer", ProtocolError),
+        ("/shorter", ProtocolError),
         ("/cancelled", AppError),
     ],
 )
@@ -686,6 +708,114 @@ def test_check_waits_for_work_after_the_reply() -> None:
     report = explore(Scenario(setup, visit, check), budget=5, seed=1)
 
     assert report.witness is None, report.text()
+
+
+@pytest.mark.parametrize("fidelity", [Fidelity.FIFO, Fidelity.AWAIT])
+def test_check_waits_for_tasks_that_a_request_started(fidelity: Fidelity) -> None:
+    """Fire and forget is done before the check, even when a slow job is part of it."""
+
+    @dataclass
+    class World:
+        asgi: Asgi
+        done: list[str]
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[World]:
+        tasks: list[asyncio.Task[None]] = []
+        done: list[str] = []
+
+        async def work() -> None:
+            await asyncio.to_thread(done.append, "job")
+            await asyncio.sleep(GRACE_S / 2)
+            done.append("slept")
+
+        async def app(_: dict[str, Any], __: Receive, send: Send) -> None:
+            tasks.append(asyncio.create_task(work()))
+            await answer(send)
+
+        async with Asgi(app, lifespan=False) as asgi:
+            yield World(asgi, done)
+
+    async def visit(world: World, user: int) -> None:
+        await world.asgi.browser(user).get("/")
+
+    def check(world: World) -> None:
+        assert sorted(world.done) == ["job", "slept"]
+
+    report = explore(
+        Scenario(setup, visit, check, users=1), fidelity=fidelity, budget=5, seed=1
+    )
+
+    assert report.conclusion is Conclusion.PROVEN, report.text()
+
+
+@pytest.mark.parametrize("fidelity", [Fidelity.FIFO, Fidelity.AWAIT])
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_consumer_that_a_request_started_may_live_for_ever(
+    fidelity: Fidelity, *, is_idle: bool
+) -> None:
+    """A task that never ends holds up neither the check nor the end, and is no finding."""
+
+    async def consume() -> None:
+        while True:
+            await (asyncio.Event().wait() if is_idle else asyncio.sleep(1))
+
+    def setup() -> Asgi:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def app(_: dict[str, Any], __: Receive, send: Send) -> None:
+            if not tasks:
+                tasks.append(asyncio.create_task(consume(), name="consumer"))
+            await answer(send)
+
+        return Asgi(app, lifespan=False)
+
+    checks: list[float] = []
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        await asgi.browser(user).get("/")
+
+    report = explore(
+        Scenario(setup, visit, lambda asgi: checks.append(asgi.now()), users=1),
+        fidelity=fidelity,
+        budget=1,
+        schedules=40,
+        seed=1,
+    )
+
+    assert report.witness is None, report.text()
+    assert report.conclusion is not Conclusion.INCONCLUSIVE, report.text()
+    assert max(checks) == pytest.approx(GRACE_S, abs=1)
+
+
+def test_faults_strike_requests_and_not_what_they_start() -> None:
+    """A server can cancel a request and its client can leave; inner tasks are the app's."""
+    loop = ExplorationLoop(Fidelity.FIFO)
+
+    async def inner() -> None:
+        async with asyncio.timeout(1):
+            await external("SELECT")
+
+    async def app(_: dict[str, Any], __: Receive, send: Send) -> None:
+        await asyncio.create_task(inner(), name="inner")
+        await answer(send)
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        await asgi.browser(user).get("/")
+
+    scenario = Scenario(lambda: Asgi(app, lifespan=False), visit, users=1)
+    runner = Runner(main_of(scenario, None), loop)
+    runner.points = FaultPoints("*", ())
+    assert runner.run(Stock()) is None
+
+    found = {(type(fault), fault.task) for fault in runner.points.found}
+    assert found == {
+        (Cancel, "main"),
+        (Cancel, "user[0]"),
+        (Cancel, "user[0]/GET /"),
+        (Disconnect, "user[0]/GET /"),
+        (Expire, "user[0]/GET //inner"),
+    }
 
 
 class Pool:
