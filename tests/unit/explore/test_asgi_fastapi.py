@@ -5,6 +5,7 @@ import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -23,8 +24,16 @@ from fastapi import (
 from fastapi.responses import StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from test_framework.explore import Asgi, Conclusion, Scenario, explore, external
+from test_framework.explore import (
+    Asgi,
+    Conclusion,
+    Scenario,
+    explore,
+    external,
+    load_scenario,
+)
 
+ROOT = Path(__file__).parents[3]
 Visit = Callable[[Asgi, int], Awaitable[None]]
 Text = Annotated[str, Body(embed=True)]
 User = Annotated[int, Header(alias="x-user")]
@@ -481,3 +490,19 @@ def test_middleware_and_background_tasks_end_in_every_order() -> None:
         )
         assert report.witness is None, report.text()
         assert not any("cut off" in note for note in report.notes), report.text()
+
+
+@pytest.mark.power
+def test_first_example_of_the_docs_runs_as_it_is(tmp_path: Path) -> None:
+    """docs/explore-asgi.md opens with a program that finds what the page says."""
+    page = (ROOT / "docs" / "explore-asgi.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+    file = tmp_path / "test_notes.py"
+    file.write_text(program, encoding="utf-8")
+
+    report = explore(load_scenario(f"{file}::notes"), budget=5, seed=1)
+
+    assert report.witness is not None, report.text()
+    assert report.witness.failure.kind == "foreign-canary"
+    assert report.witness.failure.where.endswith("test_notes.py:36")
+    assert "at test_notes.py:36" in page
