@@ -11,13 +11,13 @@ POLL_S = 5.0
 
 
 async def follow(
-    hub: Hub, log: EventLog, user_id: str, *, after: int, poll_s: float = POLL_S
+    hub: Hub, log: EventLog, user_id: str, *, after: int, poll_s: float | None = POLL_S
 ) -> AsyncGenerator[list[Event], None]:
     """Yield the user's events numbered above ``after`` in batches, for ever.
 
     An empty batch says that the reader has caught up. The next batch comes at a
-    wake-up, or after ``poll_s`` seconds in case the wake-up was lost. Close the
-    generator (``contextlib.aclosing``) to end the subscription.
+    wake-up, or after ``poll_s`` seconds in case the wake-up was lost; None trusts in
+    wake-ups. Close the generator (``contextlib.aclosing``) to end the subscription.
     """
     async with hub.following(user_id) as wake:
         cursor = after

@@ -120,7 +120,7 @@ class Hub:
                     async for message in pubsub.listen():
                         attempt = 0
                         self._dispatch(message)
-            except (RedisError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001  # a dead reader deafens all users
                 log_event(
                     _log,
                     "hub.reconnecting",

@@ -1,13 +1,16 @@
 """The little of Redis that events need, in memory: counters, streams, pub/sub.
 
-Each command gives the loop a turn first, as a round trip would, and then runs as one
-step. ``tests/integration/test_fakes.py`` holds it and real Redis to one contract.
+Each command asks the world outside once, as a round trip would, and runs as one step. ``tests/integration/test_fakes.py`` holds it and real Redis to one contract.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from test_framework.explore import external
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -27,7 +30,7 @@ class MemoryRedis:
 
     async def get(self, key: str) -> bytes | None:
         """Return a counter."""
-        await asyncio.sleep(0)
+        await external("GET")
         count = self._counters.get(key)
         return None if count is None else b"%d" % count
 
@@ -40,7 +43,7 @@ class MemoryRedis:
         count: int,
     ) -> list[Entry]:
         """Return entries of a stream above ``min``, which is exclusive."""
-        await asyncio.sleep(0)
+        await external("XRANGE")
         assert max == "+"
         after = int(min.removeprefix("(").partition("-")[0])
         entries = self._streams.get(key, [])
@@ -50,7 +53,7 @@ class MemoryRedis:
         """Return the event log's script, the only one there is."""
 
         async def append(*, keys: list[str], args: list[Any]) -> int:
-            await asyncio.sleep(0)
+            await external("append")
             counter, stream, channel = keys
             number = self._counters[counter] = self._counters.get(counter, 0) + 1
             entry = (b"%d-0" % number, {b"event": str(args[0]).encode()})
@@ -60,14 +63,20 @@ class MemoryRedis:
 
         return append
 
-    async def publish(self, channel: str, message: str) -> int:
+    async def publish(self, channel: str, message: str | bytes) -> int:
         """Send a message to whoever has subscribed."""
-        await asyncio.sleep(0)
-        return self._publish(channel, message.encode())
+        await external("PUBLISH")
+        data = message.encode() if isinstance(message, str) else message
+        return self._publish(channel, data)
 
     def pubsub(self) -> "MemoryPubSub":
         """Return a subscriber connection."""
         return MemoryPubSub(self)
+
+    def break_connections(self) -> None:
+        """Hang up on all subscribers, as a server does that is restarted."""
+        for connection in {each for who in self.subscribers.values() for each in who}:
+            connection.hang_up()
 
     def subscribed(self) -> set[str]:
         """Return the channels that anybody has."""
@@ -87,6 +96,7 @@ class MemoryPubSub:
         """Have no subscription yet."""
         self._server = server
         self._inbox: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+        self._is_broken = False
 
     async def __aenter__(self) -> Self:
         """Return the connection."""
@@ -94,31 +104,49 @@ class MemoryPubSub:
 
     async def __aexit__(self, *_: object) -> None:
         """Drop all subscriptions, as a closed connection does."""
-        for receivers in self._server.subscribers.values():
-            receivers.discard(self)
+        self._leave()
 
     async def subscribe(self, *channels: str) -> None:
         """Subscribe; each is confirmed in the inbox."""
+        self._require_connection()
         for channel in channels:
             self._server.subscribers[channel].add(self)
             self.put("subscribe", channel, 1)
         # Afterwards: whoever is cancelled while it waits has sent the command.
-        await asyncio.sleep(0)
+        await external("SUBSCRIBE")
 
     async def unsubscribe(self, *channels: str) -> None:
         """Unsubscribe; each is confirmed in the inbox."""
+        self._require_connection()
         for channel in channels:
             self._server.subscribers[channel].discard(self)
             self.put("unsubscribe", channel, 0)
-        await asyncio.sleep(0)
+        await external("UNSUBSCRIBE")
 
     async def listen(self) -> AsyncIterator[dict[str, object]]:
         """Yield messages and confirmations in order."""
         while True:
-            yield await self._inbox.get()
+            message = await self._inbox.get()
+            self._require_connection()
+            yield message
+
+    def hang_up(self) -> None:
+        """Break this connection: whoever uses it next is told."""
+        self._is_broken = True
+        self._leave()
+        self.put("broken", "", b"")
 
     def put(self, kind: str, channel: str, data: object) -> None:
         """Deliver something to this connection."""
         self._inbox.put_nowait(
             {"type": kind, "channel": channel.encode(), "data": data}
         )
+
+    def _leave(self) -> None:
+        for receivers in self._server.subscribers.values():
+            receivers.discard(self)
+
+    def _require_connection(self) -> None:
+        if self._is_broken:
+            message = "Connection closed by server."
+            raise RedisConnectionError(message)
