@@ -20,6 +20,10 @@ from test_framework.explore.gate import Connection, Waits
 TIMEOUT_S = 5.0
 """How long a server may take to answer a probe, seconds."""
 
+_DEADLOCK_TIMEOUT = """
+SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'
+"""
+
 _BLOCKERS = """
 SELECT pid, pg_blocking_pids(pid) AS blockers
 FROM unnest($1::int[]) AS pid
@@ -31,12 +35,16 @@ class PostgresProbe:
 
     Args:
         url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE`` of the server.
+
+    Attributes:
+        deadlock_timeout_s: As the server says; 0 before it was asked first.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Any = None
+        self.deadlock_timeout_s = 0.0
 
     def waits(self, connections: Sequence[Connection]) -> Waits:
         """Return the sessions that wait for sessions of the scenario.
@@ -74,6 +82,8 @@ class PostgresProbe:
     async def _fetch(self, pids: list[int]) -> Mapping[int, set[int]]:
         if self._connection is None:
             self._connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
+            milliseconds = await self._connection.fetchval(_DEADLOCK_TIMEOUT)
+            self.deadlock_timeout_s = milliseconds / 1000
         rows = await self._connection.fetch(_BLOCKERS, pids, timeout=TIMEOUT_S)
         return {row["pid"]: set(row["blockers"]) for row in rows}
 
@@ -107,6 +117,8 @@ class RedisProbe:
     Args:
         url: ``redis://:PASSWORD@HOST:PORT/NUMBER`` of the server.
     """
+
+    deadlock_timeout_s = 0.0
 
     def __init__(self, url: str) -> None:
         self._port = urlsplit(url).port or 6379

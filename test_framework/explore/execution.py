@@ -21,6 +21,7 @@ from test_framework.explore.loop import (
     EndlessError,
     ExplorationLoop,
     Hook,
+    RunAgainError,
     RunOverError,
     StalledError,
 )
@@ -120,6 +121,7 @@ class Runner:
         Raises:
             UsageError: The scenario misuses the explorer.
             TargetError: A server does not answer.
+            RunAgainError: The run says nothing and must be made again.
         """
         loop = self.loop
         self.runs += 1
@@ -187,6 +189,8 @@ class Runner:
                     exc.where,
                 )
             case KeyboardInterrupt() | SystemExit() | UsageError() | TargetError():
+                raise exc
+            case RunAgainError():
                 raise exc
             case asyncio.CancelledError():
                 return Failure("exception", "The scenario was cancelled from inside.")

@@ -177,6 +177,13 @@ class EndlessError(RunOverError):
     where = ""
 
 
+class RunAgainError(RunOverError):
+    """Raised when a run must be made again: its loop has learned to make it exactly.
+
+    Happens at most once for a loop.
+    """
+
+
 class MisuseError(SystemExit):
     """Raised where a program does what the explorer cannot repeat; a task passes it on.
 

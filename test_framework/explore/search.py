@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from test_framework.core import stream
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
+from test_framework.explore.loop import RunAgainError
 from test_framework.explore.loops import make_loop
 from test_framework.explore.report import Conclusion, Listener, Progress
 from test_framework.explore.scenario import CoroutineFunction
@@ -119,7 +120,10 @@ class Search:
             SettledError: The scenario misuses the explorer.
         """
         loop = self.loop
-        failure = self.runner.run(scheduler, faults)
+        try:
+            failure = self.runner.run(scheduler, faults)
+        except RunAgainError:
+            failure = self.runner.run(scheduler, faults)
         self.runs += 1
         self.jobs += loop.jobs
         key = hash((faults, *loop.order) if faults else tuple(loop.order))

@@ -1,6 +1,9 @@
 """Tell a run in source lines: who went from where to where, and what struck."""
 
+import contextlib
+
 from test_framework.explore.execution import Failure, Runner
+from test_framework.explore.loop import RunAgainError
 from test_framework.explore.report import Line
 from test_framework.explore.schedule import Fault
 from test_framework.explore.schedulers import Scheduler
@@ -46,10 +49,11 @@ def traced(
     runner: Runner, scheduler: Scheduler, faults: tuple[Fault, ...] = ()
 ) -> tuple[Failure | None, list[Step]]:
     """Make one run and return its failure and its steps; locks know their holders."""
-    tracer = Tracer(runner)
-    with holders_recorded(runner.loop):
-        failure = runner.run(scheduler, faults, after=tracer.note)
-    return failure, tracer.steps
+    while True:
+        tracer = Tracer(runner)
+        with holders_recorded(runner.loop), contextlib.suppress(RunAgainError):
+            failure = runner.run(scheduler, faults, after=tracer.note)
+            return failure, tracer.steps
 
 
 def tell(steps: list[Step], faults: tuple[Fault, ...]) -> tuple[Line, ...]:

@@ -44,6 +44,15 @@ Waits = Mapping[Connection, frozenset[Connection]]
 class Probe(Protocol):
     """Asks one server which requests wait for another one."""
 
+    @property
+    def deadlock_timeout_s(self) -> float:
+        """How long a request waits until the server looks for a cycle, seconds.
+
+        It looks once in each wait, so whose wait closes a cycle after everybody else
+        has been looked at is the one that it breaks. 0 when it never looks.
+        """
+        ...
+
     def waits(self, connections: Sequence[Connection]) -> Waits:
         """Return those of ``connections`` that cannot be answered now.
 

@@ -29,12 +29,14 @@ class Held:
     Attributes:
         number: Its event; see ``NamedTasks``.
         owner: Number of the task that wrote it.
+        label: What it asks for, in words.
         transport: Where it goes.
         data: What it says.
     """
 
     number: int
     owner: int
+    label: str
     transport: "GatedTransport"
     data: bytearray = field(default_factory=bytearray)
 
@@ -51,6 +53,7 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
         answers: What the other side owes.
         held: Requests that wait, oldest first.
         owner: Number of the task whose request left last.
+        asked: What that request asked for, in words.
         peer: The other end, when it is in this loop as well.
         address: Its own address, as the server sees it; None for none.
         peer_address: Where it goes; None for none.
@@ -67,6 +70,7 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
         self.answers: Answers = Opaque()
         self.held: deque[Held] = deque()
         self.owner = max(loop.current, 0)
+        self.asked = ""
         self.peer: GatedTransport | None = None
         self.sent_bytes = self.received_bytes = 0
         self.has_left = self.saw_eof = False
@@ -161,7 +165,7 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
     def leave(self, request: Held) -> None:
         """Send a held request."""
         self.held.remove(request)
-        self.owner = request.owner
+        self.owner, self.asked = request.owner, request.label
         self.answers.sent(bytes(request.data))
         self.sent_bytes += len(request.data)
         was_ended, self._eof = self._eof, False

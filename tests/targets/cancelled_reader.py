@@ -1,0 +1,69 @@
+"""Users read their own session through one Redis client; some are cancelled.
+
+Run as a program with the version of redis-py that is to be explored first on the path:
+``python cancelled_reader.py REDIS_URL``. It prints the report as JSON.
+CVE-2023-28858 and CVE-2023-28859: redis-py 4.5.1 gives the connection of a cancelled
+command back with the reply unread, and so does 4.5.3 outside of pipelines; the next user
+reads it (redis/redis-py#2624 and #2665). 4.5.5 cuts such a connection.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from test_framework.explore import Scenario, explore
+
+
+@contextlib.asynccontextmanager
+async def sessions() -> AsyncIterator[Any]:
+    """Fill one session for each user; the connection to read them is open."""
+    client: Any = redis.asyncio.Redis.from_url(sys.argv[1], decode_responses=True)
+    try:
+        for user in range(2):
+            await client.set(f"session:{user}", f"secret of {user}")
+        yield client
+    finally:
+        await client.close()
+        await client.connection_pool.disconnect()
+
+
+async def read_own(client: Any, user: int) -> None:  # noqa: ANN401  # of whichever version
+    """Read the own session and look whose it is."""
+    seen = await client.get(f"session:{user}")
+    assert seen == f"secret of {user}", f"user {user} received {seen!r}"
+
+
+def main() -> None:
+    """Explore with cancellations and print what came out."""
+    report = explore(
+        Scenario(sessions, read_own, users=2),
+        io="gate",
+        cancel="user*",
+        budget="20s",
+        schedules=60,
+        seed=1,
+    )
+    witness = report.witness
+    faults = witness.schedule.faults if witness is not None else ()
+    print(  # noqa: T201  # the answer to the test
+        json.dumps(
+            {
+                "version": redis.__version__,
+                "conclusion": report.conclusion,
+                "claim": report.claim,
+                "found_after": witness.found_after if witness is not None else 0,
+                "seconds": report.seconds,
+                "message": witness.failure.message if witness is not None else "",
+                "suspensions": [fault.suspension for fault in faults],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
