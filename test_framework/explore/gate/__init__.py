@@ -4,6 +4,7 @@
 WebSocket. Not for races inside of a server between requests that it works on at once.
 """
 
+from test_framework.explore.gate.digest import run_digest
 from test_framework.explore.gate.loop import GateLoop
 from test_framework.explore.gate.probing import (
     Connection,
@@ -12,4 +13,11 @@ from test_framework.explore.gate.probing import (
     watch_waits,
 )
 
-__all__ = ["Connection", "GateLoop", "Probe", "Waits", "watch_waits"]
+__all__ = [
+    "Connection",
+    "GateLoop",
+    "Probe",
+    "Waits",
+    "run_digest",
+    "watch_waits",
+]
