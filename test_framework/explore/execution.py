@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 from test_framework.core import TargetError, UsageError
 from test_framework.explore.faults import (
-    INJECTED,
     FaultPlan,
     FaultPoints,
+    follows,
     interposing,
 )
 from test_framework.explore.loop import (
     EndlessError,
     ExplorationLoop,
     Hook,
+    MisuseError,
     RunAgainError,
     RunOverError,
     StalledError,
@@ -48,17 +49,19 @@ class Failure:
         message: One sentence.
         where: ``file:line`` in the program; empty when there is none.
         details: Further lines, such as the wait-for graph.
+        key: Place by which it is known again; empty where that is ``where``.
     """
 
     kind: str
     message: str
     where: str = ""
     details: tuple[str, ...] = ()
+    key: str = ""
 
     @property
     def identity(self) -> tuple[str, str]:
         """What makes two failures the same bug: kind and place."""
-        return self.kind, self.where
+        return self.kind, self.key or self.where
 
 
 class _Everything(frozenset[str]):
@@ -188,7 +191,7 @@ class Runner:
                     f"{last} was running.",
                     exc.where,
                 )
-            case KeyboardInterrupt() | SystemExit() | UsageError() | TargetError():
+            case KeyboardInterrupt() | MisuseError() | UsageError() | TargetError():
                 raise exc
             case RunAgainError():
                 raise exc
@@ -248,14 +251,13 @@ class Runner:
 
 def _is_consequence(exc: BaseException, faults: tuple[Fault, ...]) -> bool:
     """Tell whether a fault explains that the scenario ended with ``exc``."""
-    if getattr(exc, INJECTED, False):
-        return True
-    causes: tuple[type[Fault], ...] = ()
-    if isinstance(exc, asyncio.CancelledError):
-        causes = (Cancel, Disconnect)
-    elif isinstance(exc, TimeoutError):
-        causes = (Expire,)
-    return any(isinstance(fault, causes) for fault in faults)
+    raised: list[type[BaseException]] = []
+    for fault in faults:
+        if isinstance(fault, Cancel | Disconnect):
+            raised.append(asyncio.CancelledError)
+        elif isinstance(fault, Expire):
+            raised.append(TimeoutError)
+    return bool(faults) and follows(exc, tuple(raised))
 
 
 def _together(hooks: list[Hook]) -> Hook | None:
@@ -274,11 +276,16 @@ def _first_line(exc: BaseException) -> str:
 
 
 def _words(exc: BaseException) -> str:
-    return f"{type(exc).__name__}: {_first_line(exc)}"
+    words = f"{type(exc).__name__}: {_first_line(exc)}"
+    if isinstance(exc, BaseExceptionGroup):
+        words += f": {_words(exc.exceptions[0])}"
+    return words
 
 
 def where_raised(exc: BaseException) -> str:
     """Return ``file:line`` of the program's own frame that raised, else empty."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
     lines = dict(traceback.walk_tb(exc.__traceback__))
     frame = innermost(lines)
     if frame is None:
@@ -295,10 +302,14 @@ def _deadlock(waits: tuple[Wait, ...], going: tuple[str, ...]) -> Failure:
     else:
         names = ", ".join(wait.task for wait in waits)
         message = f"Deadlock: {others}; {names} wait for ever."
-    # The innermost waiter, not main that waits for everybody.
-    shown = ring or tuple(wait for wait in waits if wait.task != "main") or waits
+    # Not main that waits for everybody, nor a worker that waits for work. Not the ring
+    # either to know it by, for who holds what is recorded only to tell a run.
+    stuck = [wait for wait in waits if not wait.is_parent]
+    busy = [wait for wait in stuck if not wait.is_idle]
+    shown = (*busy, *stuck, *waits)
     details = []
     for wait in waits:
         held = f", held by {', '.join(wait.holders)}" if wait.holders else ""
         details.append(f"{wait.task} waits {wait.what}{held}  at {wait.where}")
-    return Failure("deadlock", message, shown[0].where, tuple(details))
+    where = (*ring, *shown)[0].where
+    return Failure("deadlock", message, where, tuple(details), key=shown[0].where)

@@ -122,6 +122,10 @@ def explore(
         progress=progress,
         io=io,
     )
+    if isinstance(errors, str):  # type: ignore[unreachable]  # who types the option may err
+        raise UsageError(
+            f"errors={errors!r}: expected several names, such as errors=({errors!r},)."
+        )
     for error in options.errors:
         error_named(error)
     if reference is None:

@@ -24,6 +24,23 @@ INJECTED = "_isolation_audit_injected"
 _SLEEP = asyncio.sleep.__code__
 
 
+def follows(exc: BaseException, faults: tuple[type[BaseException], ...] = ()) -> bool:
+    """Tell whether a fault explains an exception.
+
+    It was injected, was raised ``from`` one that was, or is a group of such. What a
+    handler raises by mistake has it as its context only, and is no consequence.
+
+    Args:
+        exc: The exception.
+        faults: Exceptions that count as injected.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return all(follows(each, faults) for each in exc.exceptions)
+    if hasattr(exc, INJECTED) or isinstance(exc, faults):
+        return True
+    return exc.__cause__ is not None and follows(exc.__cause__, faults)
+
+
 class FaultPoints:
     """Collects the faults that can strike, from runs without any.
 
@@ -144,7 +161,7 @@ def error_named(name: str) -> BaseException:
     try:
         owner = importlib.import_module(module) if module else builtins
         made = getattr(owner, attribute)(f"injected {attribute}")
-    except (ImportError, AttributeError, TypeError) as exc:
+    except Exception as exc:
         raise UsageError(
             f"error {name!r} cannot be raised ({exc}): expected the name of a builtin "
             "exception or 'module:Name' of one that takes a message."

@@ -8,13 +8,14 @@ afterwards.
 """
 
 import asyncio
+import importlib
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from test_framework.explore.loop import ExplorationLoop, MisuseError
 from test_framework.explore.waits import calling_frame, place, source
@@ -37,7 +38,7 @@ class Guards:
         self._still = 0
         self.problem = ""
 
-    def refuse(self, what: str, cure: str) -> None:
+    def refuse(self, what: str, cure: str) -> NoReturn:
         """Keep the first misuse and stop the step that commits it.
 
         Raises:
@@ -82,8 +83,7 @@ def guarded(loop: ExplorationLoop) -> Iterator[Guards]:
     The look at a step that does not end needs the main thread, where signals arrive.
     """
     guards = Guards(loop)
-    clock: Any = time
-    sleep, start = clock.sleep, threading.Thread.start
+    sleep, start = time.sleep, threading.Thread.start  # noqa: TID251  # for other threads
 
     def refused_sleep(seconds: float, /) -> None:
         if threading.get_ident() != guards._owner:  # of this module
@@ -106,8 +106,20 @@ def guarded(loop: ExplorationLoop) -> Iterator[Guards]:
             "Use asyncio.to_thread or run_in_executor, which the explorer runs as steps.",
         )
 
-    clock.sleep = refused_sleep
-    threading.Thread.start = refused_start  # type: ignore[method-assign]  # put back below
+    patched: list[tuple[Any, str, Any]] = [
+        (time, "sleep", refused_sleep),
+        (threading.Thread, "start", refused_start),
+    ]
+    if loop.io == "sim":
+        # By name: nothing here speaks to a network.
+        socket: Any = importlib.import_module("socket").socket
+        patched += [
+            (socket, name, _refused_connect(guards, socket, name))
+            for name in ("connect", "connect_ex")
+        ]
+    saved = [(owner, name, owner.__dict__.get(name)) for owner, name, _ in patched]
+    for owner, name, refused in patched:
+        setattr(owner, name, refused)
     is_main = threading.current_thread() is threading.main_thread()
     old_handler: Any = None
     if is_main:
@@ -121,5 +133,22 @@ def guarded(loop: ExplorationLoop) -> Iterator[Guards]:
         if is_main:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old_handler)
-        threading.Thread.start = start  # type: ignore[method-assign]  # as it was
-        clock.sleep = sleep
+        for owner, name, original in saved:
+            if original is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+
+
+def _refused_connect(guards: Guards, socket: Any, name: str) -> Any:
+    original = getattr(socket, name)
+
+    def refused(self: Any, address: Any) -> Any:
+        if threading.get_ident() == guards._owner:
+            guards.refuse(
+                f"connects a socket to {address!r}, and no scheduler decides the answer",
+                "Stand external() in for it, or explore with io='gate'.",
+            )
+        return original(self, address)
+
+    return refused

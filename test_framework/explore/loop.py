@@ -22,6 +22,7 @@ A loop is reused from run to run; nothing of one run is seen by the next.
 
 import asyncio
 import collections
+import contextlib
 import contextvars
 import heapq
 import operator
@@ -115,35 +116,88 @@ def give_up(future: "asyncio.Future[None]") -> None:
     _answer(future)
 
 
-def run_job(
-    loop: asyncio.AbstractEventLoop,
-    future: "asyncio.Future[Any]",
-    context: contextvars.Context,
-    func: Callable[..., Any],
-    args: tuple[Any, ...],
-) -> None:
-    """Run an executor job to its end, as if in a thread: no loop is running there.
+class Job:
+    """An executor job, run as one step.
 
     Args:
-        loop: The loop that runs, and runs again afterwards.
-        future: Gets the result or the exception, unless it was cancelled.
-        context: Context of the thread.
+        loop: Who awaits it.
         func: The job.
         args: Its arguments.
+
+    Attributes:
+        future: Its result; None once it was run. The traceback of its exception leads
+            here, and must not keep it: then nobody would be told that it was lost.
     """
-    events._set_running_loop(None)
-    try:
-        result = context.run(func, *args)
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as exc:  # noqa: BLE001  # it goes to whoever awaits the job
-        if not future.cancelled():
-            future.set_exception(exc)
-    else:
-        if not future.cancelled():
-            future.set_result(result)
-    finally:
-        events._set_running_loop(loop)
+
+    __slots__ = ("_args", "_func", "_loop", "future")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, func: Callable[..., Any], args: Any
+    ) -> None:
+        self._loop = loop
+        self._func = func
+        self._args = args
+        self.future: asyncio.Future[Any] | None = loop.create_future()
+
+    def run(self, context: contextvars.Context) -> None:
+        """Run it to its end as if in a thread: no loop is running there.
+
+        Args:
+            context: Of the thread.
+        """
+        future, self.future = self.future, None
+        if future is None:
+            return
+        events._set_running_loop(None)
+        try:
+            result = context.run(self._func, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001  # it goes to whoever awaits the job
+            if not future.cancelled():
+                future.set_exception(exc)
+        else:
+            if not future.cancelled():
+                future.set_result(result)
+        finally:
+            del future
+            events._set_running_loop(self._loop)
+
+
+def cancel_quietly(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that is left over.
+
+    Tasks that wait for each other in a ring pass the request on for ever; they stay.
+    """
+    with contextlib.suppress(RecursionError):
+        task.cancel()
+
+
+class Workers:
+    """Which jobs of executors have begun: no more than there are workers, in order."""
+
+    def __init__(self) -> None:
+        self._busy: dict[int, int] = {}
+        self._waiting: dict[int, collections.deque[Callable[[], None]]] = {}
+
+    def begin(self, executor: Any, job: Callable[[], None]) -> None:
+        """Begin a job now or when a worker is free; the default pool always has one."""
+        number = getattr(executor, "_max_workers", None)
+        key = id(executor)
+        if number is None or self._busy.get(key, 0) < number:
+            self._busy[key] = self._busy.get(key, 0) + 1
+            job()
+        else:
+            self._waiting.setdefault(key, collections.deque()).append(job)
+
+    def end(self, executor: Any) -> None:
+        """Let the worker of a job that is done begin the next one."""
+        key = id(executor)
+        waiting = self._waiting.get(key)
+        if waiting:
+            waiting.popleft()()
+        else:
+            self._busy[key] -= 1
 
 
 class RunOverError(Exception):
@@ -331,6 +385,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._readings = 0
         self._generators: weakref.WeakSet[Any] | None = None
         self._job_context: contextvars.Context | None = None
+        self._workers = Workers()
         self._limit = min(self.max_steps, SUSPECT_STEPS)
         self._is_suspect = False
         self._steps = 0
@@ -428,7 +483,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 self._ready.append((context, entry.run, ()))
                 self._options.append(self.current)
             else:
-                (self._due if self._is_fifo else self._callbacks).append(entry)
+                self._due.append(entry)
             return entry
         # Ties by age: the heap of asyncio leaves them open, and so a program that
         # depends on them would depend on luck.
@@ -493,16 +548,24 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
     def run_in_executor(
         self,
-        executor: Any,  # noqa: ARG002  # the signature of the base
+        executor: Any,
         func: Callable[..., Any],
         *args: Any,
-    ) -> asyncio.Future[Any]:
-        """Queue a job; it runs as one step when the scheduler lets it."""
-        future = self.create_future()
-        entry = Entry(
-            self._run_job, (future, func, args), contextvars.Context(), self.current
-        )
-        self._add_external(entry, getattr(func, "__qualname__", "job"))
+    ) -> Any:
+        """Queue a job; it runs as one step when the scheduler lets it.
+
+        An executor with so many workers has so many jobs that may go at one time.
+        """
+        job = Job(self, func, args)
+        future = job.future
+        label = getattr(func, "__qualname__", "job")
+        owner = self.current
+
+        def begin() -> None:
+            entry = Entry(self._run_job, (job, executor), contextvars.Context(), owner)
+            self._add_external(entry, label)
+
+        self._workers.begin(executor, begin)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the signature of the base
@@ -537,24 +600,20 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         return future
 
     def _add_external(self, entry: Entry, label: str) -> None:
-        entry.event = number = self._register_event(label)
+        entry.event = number = self._register_event(label, entry.owner)
         if self._is_fifo:
             self._externals.append(entry)
         else:
             self._ready.append((entry.context, entry.callback, entry.args))
             self._options.append(number)
 
-    def _run_job(
-        self,
-        future: asyncio.Future[Any],
-        func: Callable[..., Any],
-        args: Any,
-    ) -> None:
+    def _run_job(self, job: Job, executor: Any) -> None:
         self.jobs += 1
         if self._job_context is None:
             # One thread of a pool keeps its context from job to job.
             self._job_context = contextvars.Context()
-        run_job(self, future, self._job_context, func, args)
+        job.run(self._job_context)
+        self._workers.end(executor)
 
     # -- running --------------------------------------------------------------------
 
@@ -624,6 +683,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self._options,
             self.order,
         )
+        due = self._due
         timers, is_any, limit = self._timers, self._is_any, self._limit
         rounds = 0
         entry = None
@@ -631,12 +691,15 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             while len(order) < limit:
                 # Those queued now: anyio cancels a scope by a callback that queues itself
                 # until the tasks are gone, so tasks must get their turn in between.
+                if due:
+                    callbacks.extend(due)
+                    due.clear()
                 for _ in range(len(callbacks)):
                     entry = callbacks.popleft()
                     if not entry.is_cancelled:
                         self.current = entry.owner
                         entry.context.run(entry.callback, *entry.args)
-                if callbacks and not options:
+                if (callbacks or due) and not options:
                     rounds += 1
                     if rounds == _MAX_ROUNDS:
                         rounds = 0
@@ -897,7 +960,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 self.left.append(number)
         if self.left:
             for number in self.left:
-                self.tasks[number].cancel()
+                cancel_quietly(self.tasks[number])
             self._drain()
         if self._generators:
             closing = self.create_task(self.shutdown_asyncgens())

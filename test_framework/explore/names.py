@@ -64,10 +64,11 @@ class NamedTasks:
         self.parents.append(self.current)
         return number
 
-    def _register_event(self, label: str) -> int:
-        """Number an event that the current task waits for."""
-        owner = max(self.current, 0)
-        self._events.append((owner, label))
+    def _register_event(self, label: str, owner: int | None = None) -> int:
+        """Number an event that a task waits for: the current one, if none is given."""
+        if owner is None:
+            owner = self.current
+        self._events.append((max(owner, 0), label))
         return FIRST_EVENT + 1 - len(self._events)
 
     def owner(self, number: int) -> int:

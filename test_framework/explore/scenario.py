@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from test_framework.core import UsageError
-from test_framework.explore.faults import INJECTED
+from test_framework.explore.faults import follows
+from test_framework.explore.loop import MisuseError
 from test_framework.explore.schedule import Fidelity
+from test_framework.explore.waits import calling_frame, place, source
 
 State = TypeVar("State")
 CoroutineFunction = Callable[[], Coroutine[Any, Any, object]]
@@ -133,7 +135,7 @@ async def _run_users(scenario: Scenario[Any], state: Any, count: int) -> None:
         and not isinstance(result, asyncio.CancelledError)
     ]
     for error in errors:
-        if not (isinstance(error, TimeoutError) or hasattr(error, INJECTED)):
+        if not follows(error, (TimeoutError, asyncio.CancelledError)):
             raise error
     for service in getattr(asyncio.get_running_loop(), "services", ()):
         await service.settle()
@@ -184,7 +186,15 @@ def invariant(holds: Callable[[], object]) -> None:
 
     Raises:
         AssertionError: It does not hold now, and the explorer is not running.
+        MisuseError: It is async.
     """
+    if inspect.iscoroutinefunction(holds):
+        frame = calling_frame()
+        raise MisuseError(
+            f"{place(frame)} ({source(frame)}) registers an async invariant, and an "
+            "invariant must not await: nothing would run it between two steps. Make it "
+            "a plain function."
+        )
     registered = getattr(asyncio.get_running_loop(), "invariants", None)
     if registered is not None:
         registered.append(holds)

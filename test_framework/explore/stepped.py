@@ -24,10 +24,11 @@ from test_framework.explore.loop import (
     Choose,
     EndlessError,
     Hook,
+    Job,
     RunOverError,
     StalledError,
+    Workers,
     give_up,
-    run_job,
 )
 from test_framework.explore.names import NamedTasks, default_name
 from test_framework.explore.schedule import Fidelity
@@ -82,7 +83,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._movers: set[int] = set()
         self._limit = min(self.max_steps, SUSPECT_STEPS * PATIENCE)
         self._job_context = contextvars.Context()
-        self.set_exception_handler(self._collect)
+        self._workers = Workers()
 
     def time(self) -> float:
         """Return the virtual time; ``_run_once`` gets it without the readings."""
@@ -148,16 +149,22 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         """Use ``factory(loop, coro, **options)`` for tasks."""
         self._own_factory = factory
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # noqa: ARG002  # the signature of the base
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """Queue a job; it runs when its result arrives."""
-        future = self.create_future()
-
-        def job() -> None:
-            self.jobs += 1
-            run_job(self, future, self._job_context, func, args)
-
+        job = Job(self, func, args)
+        future = job.future
         label = getattr(func, "__qualname__", "job")
-        self._externals.append((self._register_event(label), job))
+        owner = self.current
+
+        def run() -> None:
+            self.jobs += 1
+            job.run(self._job_context)
+            self._workers.end(executor)
+
+        def begin() -> None:
+            self._externals.append((self._register_event(label, owner), run))
+
+        self._workers.begin(executor, begin)
         return future
 
     def external_event(self, label: str) -> asyncio.Future[None]:
@@ -201,8 +208,12 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 return float(handle._when)
         return None
 
-    def _collect(self, _: object, context: dict[str, Any]) -> None:
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Collect what went wrong outside of any awaiting task."""
         self.errors.append(context)
+        handler = self.get_exception_handler()
+        if handler is not None:
+            handler(self, context)
 
     # -- running -------------------------------------------------------------------
 

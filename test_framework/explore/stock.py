@@ -17,6 +17,7 @@ from test_framework.explore.loop import (
     LAG_S,
     READINGS_S,
     StalledError,
+    cancel_quietly,
 )
 from test_framework.explore.stepped import SteppedLoop
 
@@ -93,7 +94,7 @@ class StockLoop(SteppedLoop):
         for number, task in enumerate(self.tasks):
             if not task.done():
                 self.left.append(number)
-                task.cancel()
+                cancel_quietly(task)
         self._drain()
         for task in self.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch

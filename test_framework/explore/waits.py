@@ -52,6 +52,8 @@ class Wait:
         code: That source line.
         holders: Who holds it, as ``TASK since file:line``; empty when unknown.
         blockers: Path names of the tasks it waits for, as far as known.
+        is_parent: It waits for tasks that it has started or was given.
+        is_idle: It waits for an item of a queue, as workers do that have nothing to do.
     """
 
     task: str
@@ -60,6 +62,8 @@ class Wait:
     code: str
     holders: tuple[str, ...] = ()
     blockers: tuple[str, ...] = ()
+    is_parent: bool = False
+    is_idle: bool = False
 
 
 def is_foreign(code: CodeType) -> bool:
@@ -186,6 +190,7 @@ def _wait_of(loop: "ExplorationLoop", number: int, task: asyncio.Task[Any]) -> W
         ]
         if blockers:
             what = "for " + ", ".join(blockers)
+    is_parent = bool(blockers)
     holders = []
     if _recorded is not None and target is not None:
         for holder, since in _recorded.of(target):
@@ -198,6 +203,8 @@ def _wait_of(loop: "ExplorationLoop", number: int, task: asyncio.Task[Any]) -> W
         source(own),
         tuple(holders),
         tuple(blockers),
+        is_parent=is_parent,
+        is_idle=isinstance(target, asyncio.Queue) and what.startswith("for an item"),
     )
 
 

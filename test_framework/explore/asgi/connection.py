@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.asgi.messages import Message, Scope
-from test_framework.explore.faults import INJECTED
+from test_framework.explore.faults import follows
 from test_framework.explore.schedule import Fidelity
 
 if TYPE_CHECKING:
@@ -206,13 +206,8 @@ class Connection(ABC):
 
     def _was_struck(self, exc: BaseException) -> bool:
         """Tell whether a fault explains that the app ended with ``exc``."""
-        cause: BaseException | None = exc
-        while cause is not None:
-            if hasattr(cause, INJECTED):
-                return True
-            cause = cause.__cause__ or cause.__context__
         cancelled = getattr(asyncio.get_running_loop(), "cancelled", ())
-        return self.task in cancelled
+        return self.task in cancelled or follows(exc)
 
     # -- the side of the client -------------------------------------------------------
 

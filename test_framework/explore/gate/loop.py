@@ -35,6 +35,7 @@ from test_framework.explore.loop import (
     Choose,
     Hook,
     StalledError,
+    cancel_quietly,
     sleep_is_over,
 )
 from test_framework.explore.waits import Wait, waits_of
@@ -219,7 +220,7 @@ class GateLoop(NetworkLoop):
         for number, task in enumerate(self.tasks):
             if not task.done():
                 self.left.append(number)
-                task.cancel()
+                cancel_quietly(task)
         if self.left:
             self._drain(_CLEANUP_S)
         for sock in list(self._listeners):

@@ -393,7 +393,9 @@ def test_leaking_app_is_found(case: Callable[..., Case], fidelity: str) -> None:
     assert report.conclusion is Conclusion.FOUND, report.text()
     assert report.witness is not None
     assert report.witness.failure.kind == unsafe.kind, report.text()
-    assert report.witness.is_confirmed is (True if fidelity == "fifo" else None)
+    assert report.witness.is_confirmed is (
+        True if report.witness.schedule.fidelity == "fifo" else None
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

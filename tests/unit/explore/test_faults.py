@@ -231,7 +231,7 @@ def test_heartbeat_does_not_hide_a_deadlock(fidelity: str) -> None:
     failure = report.witness.failure
     assert failure.kind == "deadlock"
     assert "take[0] -> take[1] -> take[0]; only heartbeat can go" in failure.message
-    assert report.witness.is_confirmed is (True if fidelity == "fifo" else None)
+    assert report.witness.is_confirmed
 
 
 @pytest.mark.parametrize("fidelity", ["fifo", "await"])

@@ -104,9 +104,7 @@ def session() -> Answers:
 def test_start_of_a_session_is_a_dialogue() -> None:
     """TLS is declined, a password is asked for, and at last the server is ready."""
     answers = asked(SSL)
-    assert answers.is_due
-    answers.received(b"N")
-    assert not answers.is_due
+    assert due_until(answers, b"N") == 1
 
     answers.sent(START)
     ask = message(b"R", (10).to_bytes(4) + b"SCRAM\0\0")

@@ -31,10 +31,6 @@ from tests.unit.explore.verdict_case import CASES, Case, ExploreOptions
 
 KNOWN_GAPS = {
     # Proven although it is broken.
-    "waiter_goes_on_before_a_later_callback_at_await": (
-        "at fidelity await callbacks go before ready tasks, so the order of plain "
-        "asyncio is not among those run"
-    ),
     "job_ends_in_the_middle_of_a_turn": (
         "jobs end between turns only, but threads queue their results at any time"
     ),
@@ -42,36 +38,6 @@ KNOWN_GAPS = {
         "run_job keeps its future alive in the traceback of its exception, so the loss "
         "is not told within the run"
     ),
-    "invariant_is_registered_in_another_order": (
-        "invariants are looked for only if the usual order registers one"
-    ),
-    "invariant_is_async": "a coroutine counts as an invariant that holds",
-    "program_connects_a_blocking_socket": "blocking sockets are not refused",
-    # Accused although it is right.
-    "jobs_of_a_single_worker_run_in_their_order": (
-        "jobs run in any order, whatever the executor"
-    ),
-    "error_of_a_fault_ends_a_group": "an exception group hides that its error is injected",
-    "timeout_of_a_fault_ends_a_group": "an exception group hides the timeout of a fault",
-    "error_of_a_fault_is_translated": "the cause of an exception is not looked at",
-    "zero_delay_does_not_overtake_what_is_queued": (
-        "at fidelity await a due timer is queued at once and not in the next turn"
-    ),
-    # Ended although it could be judged.
-    "program_ends_the_process": "SystemExit of the program ends the exploration",
-    # Right, with a sentence that misleads.
-    "two_tasks_wait_for_each_other": "cancelling the ring in the clean-up recurses",
-    "error_in_a_group_names_the_child": "an exception group names the line of its group",
-    "failed_job_is_never_done": "the idle worker is named, not join that waits for it",
-    "breach_needs_an_order": "its place on the stock loop is a line of asyncio",
-    "invariant_is_false_without_being_false": (
-        "its place on the stock loop is a line of asyncio"
-    ),
-    "callback_fails_under_a_handler_of_the_program": (
-        "the stock loop forgets errors once the program has a handler"
-    ),
-    "error that is none": "a callable that takes no message ends in its own exception",
-    "errors as one text": "a text is taken for a tuple of its letters",
 }
 
 
