@@ -48,7 +48,7 @@ HALF_OPEN = Pattern(
         "All callers see that the breaker may try again, and all of them do. Mark the "
         "probe before the first await."
     ),
-    source="https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker",
+    source="https://github.com/safe-global/safe-client-gateway/pull/3442",
     vulnerable=visits(_Breaker, _call),
     safe=visits(_ProbingBreaker, _call),
 )
@@ -100,7 +100,7 @@ MISALIGNED_BATCH = Pattern(
         "Answers are collected as they come and zipped to the callers as they asked. "
         "Match them by the prompt that they answer."
     ),
-    source="https://cwe.mitre.org/data/definitions/488.html",
+    source="https://github.com/inferencerlabs/inferencer-feedback/issues/127",
     vulnerable=visits(_Batcher, _ask),
     safe=visits(_IdBatcher, _ask),
 )
@@ -199,7 +199,7 @@ MIXED_STREAMS = Pattern(
         "Two responses take tokens from one queue, so each shows words of the other. "
         "Use a queue for each stream."
     ),
-    source="https://openai.com/index/march-20-chatgpt-outage/",
+    source="https://cwe.mitre.org/data/definitions/488.html",
     vulnerable=visits(_Streaming, _chat),
     safe=visits(_QueuePerStream, _chat),
 )

@@ -45,7 +45,7 @@ REQUEST_ON_SERVICE = Pattern(
         "A handler keeps its user on the service object and reads it back after an "
         "await, when it is the user of a later request. Pass it as an argument."
     ),
-    source="https://cwe.mitre.org/data/definitions/488.html",
+    source="https://github.com/inclusionAI/Avernet/pull/877",
     vulnerable=visits(_Mailbox, _read_letters),
     safe=visits(_StatelessMailbox, _read_letters),
 )

@@ -54,7 +54,7 @@ RECONNECT = Pattern(
         "The close of the old socket removes the new one, for both have the name of the "
         "user. Remove an entry only if it is one's own."
     ),
-    source="https://cwe.mitre.org/data/definitions/362.html",
+    source="https://github.com/Chetan0e/Verath/pull/231",
     vulnerable=visits(_Registry, _come_and_go),
     safe=visits(_ComparingRegistry, _come_and_go),
 )
@@ -148,7 +148,7 @@ STALE_AUTHORISATION = Pattern(
         "A user is expelled while a message to the room is under way, and still gets "
         "it. Look at the membership where the message is sent."
     ),
-    source="https://github.com/hypothesis/h/issues/1286",
+    source="https://github.com/daytonaio/daytona/pull/5104",
     vulnerable=visits(_Channel, _publish_or_expel, _nothing_leaked),
     safe=visits(_AskingChannel, _publish_or_expel, _nothing_leaked),
 )

@@ -64,7 +64,7 @@ REFRESH_ROTATION = Pattern(
         "Two tabs refresh with the same token, the second looks like theft, and the "
         "user is logged out. Rotate atomically, with a time of grace."
     ),
-    source="https://datatracker.ietf.org/doc/html/rfc9700#section-4.14",
+    source="https://github.com/nightscout/nocturne/pull/326",
     vulnerable=visits(_browser, _refresh_tab),
     safe=visits(_graceful_browser, _refresh_tab),
 )
@@ -107,7 +107,7 @@ TOKEN_SPENT_TWICE = Pattern(
         "The token is read and then deleted, and two find it. Delete it and look at "
         "what was deleted, with DELETE RETURNING or GETDEL."
     ),
-    source="https://github.com/GluuFederation/oxAuth/issues/1909",
+    source="https://github.com/juanifioren/django-oidc-provider/issues/410",
     vulnerable=visits(_Invitations, _join, _one_joined),
     safe=visits(_AtomicInvitations, _join, _one_joined),
 )

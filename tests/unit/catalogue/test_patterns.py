@@ -1,12 +1,15 @@
 """Every pattern is what it says: its bug is found, its mend holds, in peace it is right."""
 
 import dataclasses
+import importlib
+import pkgutil
 import re
 from functools import cache
 from itertools import groupby
 
 import pytest
 
+from test_framework import catalogue
 from test_framework.catalogue import Needs, Pattern, Twin, find_pattern, load_patterns
 from test_framework.core import UsageError
 from test_framework.explore import (
@@ -183,6 +186,22 @@ def test_pattern_that_no_module_holds_has_no_reference() -> None:
 def test_needs_read_like_the_options_of_explore(needs: Needs, told: str) -> None:
     """What a pattern needs is told in the words with which one asks for it."""
     assert str(needs) == told
+
+
+def test_every_pattern_of_every_module_is_loaded() -> None:
+    """A pattern that stands in a module of the package is not forgotten in a list."""
+    modules = [
+        importlib.import_module(f"{catalogue.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(catalogue.__path__)
+    ]
+    there = {
+        value.id
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Pattern)
+    }
+
+    assert there == {pattern.id for pattern in PATTERNS}
 
 
 def test_ids_are_unique_and_well_formed() -> None:
