@@ -1,4 +1,4 @@
-"""Connections and sessions that go from one user to the next, with what is left on them."""
+"""Connections that go from one user to the next, with what was left on them."""
 
 import asyncio
 from collections import deque

@@ -118,16 +118,16 @@ class _Documents:
 
     def __init__(self) -> None:
         self.readers = {"alice"}
-        self.log: list[str] = []
+        self.was_reader: list[bool] = []
 
     async def read(self, user: str) -> str | None:
         if user not in self.readers:
             return None
         await external("SELECT body")
-        return self.body()
+        return self.hand_out(user)
 
-    def body(self) -> str:
-        self.log.append(f"read by {sorted(self.readers)}")
+    def hand_out(self, user: str) -> str:
+        self.was_reader.append(user in self.readers)
         return "body"
 
     async def revoke(self, user: str) -> None:
@@ -138,7 +138,7 @@ class _Documents:
 class _CheckingDocuments(_Documents):
     async def read(self, user: str) -> str | None:
         await external("SELECT body")
-        return self.body() if user in self.readers else None
+        return self.hand_out(user) if user in self.readers else None
 
 
 async def _read_or_revoke(documents: _Documents, user: int) -> None:
@@ -149,7 +149,7 @@ async def _read_or_revoke(documents: _Documents, user: int) -> None:
 
 
 def _only_readers_read(documents: _Documents) -> None:
-    assert documents.log in ([], ["read by ['alice']"]), "read after revocation"
+    assert all(documents.was_reader), "read after revocation"
 
 
 STALE_PERMISSION = Pattern(
