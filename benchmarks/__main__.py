@@ -8,7 +8,7 @@ Options go to the benchmarks that are named.
 import runpy
 import sys
 
-BENCHMARKS = ("audit_run", "client_cost", "canary_scan", "explore")
+BENCHMARKS = ("audit_run", "client_cost", "canary_scan", "explore", "catalogue")
 
 
 def main() -> None:
