@@ -36,6 +36,7 @@ from test_framework.explore.schedule import (
     Schedule,
     Segment,
 )
+from test_framework.explore.shared import access, shared
 
 __all__ = [
     "Asgi",
@@ -56,6 +57,7 @@ __all__ = [
     "Schedule",
     "Segment",
     "Witness",
+    "access",
     "as_test",
     "explore",
     "external",
@@ -65,4 +67,5 @@ __all__ = [
     "marked_options",
     "read_schedule",
     "replay",
+    "shared",
 ]

@@ -70,7 +70,7 @@ def explore(
     users: int | None = None,
     budget: str | float = "5s",
     schedules: int | None = None,
-    fidelity: Fidelity | str = Fidelity.FIFO,
+    fidelity: Fidelity | str | None = None,
     cancel: bool | str = False,
     errors: tuple[str, ...] = (),
     seed: int | None = None,
@@ -78,6 +78,7 @@ def explore(
     progress: Listener | None = None,
     reference: str | None = None,
     io: str = "sim",
+    track: bool = False,
 ) -> Report:
     """Search the schedules of a scenario for one that breaks it.
 
@@ -87,8 +88,8 @@ def explore(
         users: Users of a ``Scenario``.
         budget: Wall time, such as ``"5s"`` or seconds; shrinking comes on top.
         schedules: At most so many runs.
-        fidelity: ``fifo`` (what stock asyncio can do), ``await`` (every await may take
-            any time) or ``any``.
+        fidelity: ``fifo`` (what stock asyncio can do; the default), ``await`` (every
+            await may take any time; the default with ``track``) or ``any``.
         cancel: Cancel each task and let its timeouts expire at each suspension that it
             has in any run; a pattern such as ``"user*"`` limits it
             to tasks.
@@ -98,6 +99,8 @@ def explore(
         progress: Called between batches of runs, at most twice a second.
         reference: ``PATH::NAME`` of the scenario where it cannot be told from it.
         io: ``sim`` (none) or ``gate`` (real sockets; requests leave one at a time).
+        track: Run one order of each class of orders that differ only in steps that
+            touch nothing in common, as far as ``shared()`` and ``access()`` tell.
 
     Returns:
         What was found, proven or sampled; see ``Report``.
@@ -114,13 +117,14 @@ def explore(
     options = Options(
         budget_s=seconds_of(budget),
         schedules=schedules,
-        fidelity=_fidelity(fidelity),
+        fidelity=_fidelity_of(fidelity, io=io, track=track),
         cancel=cancel if isinstance(cancel, str) else "*" * cancel,
         errors=tuple(errors),
         seed=fresh_seed() if seed is None else seed,
         max_steps=max_steps,
         progress=progress,
         io=io,
+        track=track,
     )
     if isinstance(errors, str):  # type: ignore[unreachable]  # who types the option may err
         raise UsageError(
@@ -146,6 +150,8 @@ def explore(
         distinct=search.distinct,
         unseen_mass=search.unseen_mass,
         seconds=time.monotonic() - search.started,
+        tracked=search.tracked,
+        classes=search.classes,
         notes=tuple(_notes(search)),
         witness=witness,
     )
@@ -186,6 +192,8 @@ def _notes(search: Search) -> Iterator[str]:
             "Executor jobs ran as one step each; races between threads are not explored."
         )
     yield from search.loop.notes
+    if search.why_no_classes:
+        yield f"Not by classes of orders: {search.why_no_classes}."
     if search.endless:
         yield (
             f"{search.endless} runs were cut off at {search.loop.max_steps:,} steps: "
@@ -196,6 +204,19 @@ def _notes(search: Search) -> Iterator[str]:
 def _at_least_one(name: str, count: int | None) -> None:
     if count is not None and count < 1:
         raise UsageError(f"{name}={count!r}: expected a whole number of 1 or more.")
+
+
+def _fidelity_of(fidelity: Fidelity | str | None, *, io: str, track: bool) -> Fidelity:
+    if track:
+        # What comes in turns has an order that no access shows.
+        if io != "sim" or fidelity not in (None, Fidelity.AWAIT):
+            raise UsageError(
+                f"track=True with fidelity={fidelity and str(fidelity)!r}, io={io!r}: "
+                "classes of orders are those of fidelity 'await' without real I/O. "
+                "Leave both out."
+            )
+        return Fidelity.AWAIT
+    return Fidelity.FIFO if fidelity is None else _fidelity(fidelity)
 
 
 def _fidelity(fidelity: Fidelity | str) -> Fidelity:

@@ -55,14 +55,17 @@ class Guards:
         Raises:
             MisuseError: It has not for a while: the step is stopped.
         """
-        if not self._loop.is_running() or self._loop.is_waiting:
+        running = asyncio._get_running_loop()
+        # Of a tracked run, the loop is another one.
+        loop = running if isinstance(running, ExplorationLoop) else self._loop
+        if not loop.is_running() or loop.is_waiting:
             # The search itself is at work, or a server is.
             self._still = 0
             return
-        now = (id(self._loop.order), len(self._loop.order))
+        now = (id(loop.order), len(loop.order))
         self._still = self._still + 1 if now == self._last else 0
         self._last = now
-        if self._still < _STILL_TICKS or not self._loop.tasks:
+        if self._still < _STILL_TICKS or not loop.tasks:
             return
         frame = calling_frame(frame)
         blocked_s = TICK_S * _STILL_TICKS

@@ -118,7 +118,10 @@ class Report:
         unseen_mass: Estimated share of orders not seen (Good-Turing: orders seen once
             by runs drawn); None when nothing was drawn.
         seconds: Wall time.
-        tracked: What accesses were tracked; empty when none.
+        tracked: Names of what was registered with ``shared()`` or reported with
+            ``access()``; empty without ``track=True``.
+        classes: Classes of orders that differ only in steps that do not touch the same,
+            each run once; None without ``track=True`` and where it did not apply.
         notes: What a reader must know, such as jobs of executors.
         witness: The proof, when FOUND.
     """
@@ -131,6 +134,7 @@ class Report:
     unseen_mass: float | None
     seconds: float
     tracked: tuple[str, ...] = ()
+    classes: int | None = None
     notes: tuple[str, ...] = field(default=())
     witness: Witness | None = None
 

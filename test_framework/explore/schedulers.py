@@ -289,10 +289,12 @@ class Replay:
         self._left = self._segments[self._index].steps if is_there else 0
 
 
-def segments_of(loop: ExplorationLoop) -> tuple[Segment, ...]:
-    """Return the order of the last run as segments."""
+def segments_of(
+    loop: ExplorationLoop, order: list[int] | None = None
+) -> tuple[Segment, ...]:
+    """Return the order of the last run, or another order of its tasks, as segments."""
     segments: list[Segment] = []
-    for number in loop.order:
+    for number in loop.order if order is None else order:
         name = option_name(loop, number)
         if segments and segments[-1].name == name:
             segments[-1] = Segment(name, segments[-1].steps + 1)

@@ -10,6 +10,7 @@ from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
 from test_framework.explore.loop import RunAgainError
 from test_framework.explore.loops import make_loop
+from test_framework.explore.reduction import Reduction
 from test_framework.explore.report import Conclusion, Listener, Progress
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedule import Fault, Fidelity, Schedule
@@ -33,6 +34,7 @@ from test_framework.explore.systematic import Systematic
 # then; with a third as many, every fifth such search enumerated a hundred orders first.
 _FIRST_SAMPLES = 100
 _ROUND = 100
+_CLASSES_A_ROUND = 400
 _LEARN_EVERY = 16
 _COLLECT_EVERY = 512
 _PROGRESS_EVERY_S = 0.5
@@ -52,6 +54,7 @@ class Options:
     max_steps: int
     progress: Listener | None
     io: str = "sim"
+    track: bool = False
 
 
 class SettledError(Exception):
@@ -104,6 +107,7 @@ class Search:
         self.runs = 0
         self.endless = 0
         self.jobs = 0
+        self._reduction: Reduction | None = None
 
     # -- one run -----------------------------------------------------------------
 
@@ -137,10 +141,14 @@ class Search:
         self._seen[key] = count + 1
         if failure is not None:
             self._judge(failure, faults)
+        self._go_on(is_new=not count)
+
+    def _go_on(self, *, is_new: bool) -> None:
+        """Collect garbage and tell the listener, now and then."""
         if self.runs % _COLLECT_EVERY == 0:
             gc.collect()
         now = time.monotonic()
-        if not count:
+        if is_new:
             self._last_new = now
         if now - self._last_told >= _PROGRESS_EVERY_S:
             self._tell(now)
@@ -255,13 +263,77 @@ class Search:
     def _sample_and_enumerate(self) -> tuple[Conclusion, str]:
         draws, enumeration = self._draw(), self._enumerate()
         amount = _FIRST_SAMPLES
+        if self._options.track:
+            self._reduction = Reduction(
+                self.main,
+                usual_left=self.runner.usual_left,
+                max_steps=self.loop.max_steps,
+                watches=self.runner.watches,
+            )
         while not self.is_over():
             self._sweep()
             self._take(draws, amount)
             amount = _ROUND
-            if self._take(enumeration, _ROUND) and self._is_exhausted:
+            if self._may_reduce():
+                self._reduce()
+                if self.classes is not None and not self._has_faults:
+                    return Conclusion.PROVEN, self._complete_by_classes()
+            elif self._take(enumeration, _ROUND) and self._is_exhausted:
                 return Conclusion.PROVEN, self._complete()
         return Conclusion.SAMPLED, self._sampled()
+
+    @property
+    def _has_faults(self) -> bool:
+        return bool(self._options.cancel or self._options.errors)
+
+    def _may_reduce(self) -> bool:
+        reduction = self._reduction
+        return reduction is not None and not (reduction.is_done or reduction.refusal)
+
+    def _reduce(self) -> None:
+        """Run one order of some more classes."""
+        reduction = self._reduction
+        if reduction is None:
+            return
+        with reduction.prepared():
+            for _ in range(_CLASSES_A_ROUND):
+                if self.is_over():
+                    return
+                failure = reduction.run()
+                if reduction.is_done:
+                    return
+                self.runs += 1
+                self.jobs += reduction.loop.jobs
+                if failure is not None and failure.kind != "endless":
+                    raise FoundError(failure, reduction.schedule())
+                if reduction.refusal:
+                    return
+                self._go_on(is_new=True)
+
+    @property
+    def classes(self) -> int | None:
+        """Classes of orders, when all of them were run; else None."""
+        reduction = self._reduction
+        return (
+            reduction.classes if reduction is not None and reduction.is_done else None
+        )
+
+    @property
+    def tracked(self) -> tuple[str, ...]:
+        """Names of what was registered or reported."""
+        return () if self._reduction is None else self._reduction.tracked
+
+    @property
+    def why_no_classes(self) -> str:
+        """Why classes of orders were asked for and not run; empty when they were."""
+        return "" if self._reduction is None else self._reduction.refusal
+
+    def _complete_by_classes(self) -> str:
+        return (
+            f"All {self.classes:,} classes of orders at fidelity "
+            f"{self._options.fidelity} were run, as far as only these are shared: "
+            f"{', '.join(self.tracked)}."
+        )
 
     def _take(self, runs: Iterator[None], amount: int) -> bool:
         """Make so many runs within the budget; tell whether there are no more."""

@@ -1,0 +1,585 @@
+"""What the steps of one run did to shared state, and which of them had to be in order.
+
+A step is what a task does from one suspension to the next, with the callbacks that it
+causes. Its accesses are kept as bits, one per location, in four kinds:
+
+* reads and writes;
+* joins: contributions to one result that commute (children of ``gather``), which
+  conflict with reads and writes but not with each other;
+* guards: what a step needed before it could do anything at all (the task that it
+  awaits is done). There is no order without it, so there is nothing to reverse.
+
+Two steps conflict when one writes what the other touches. Happens-before is the least
+order that holds the steps of each task, the wake-ups and the conflicts of a run. It is
+kept as one set of earlier steps per step, which says the same as a vector clock.
+
+A step that only comes to wait (for a task, for a held lock) and did nothing before is
+no step: the task counts as not ready until it can go on. That is right only while all
+who share a lock come to it that way, for then every order of its queue is one that the
+orders of such steps can make. Else the recorder asks for a strict repetition, in which
+every step counts and locks queue as they do in asyncio.
+
+Objects are numbered by who made them, never by address: equal runs must use equal
+numbers (an address that is used again silently merges locations).
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from test_framework.explore.tracked_loop import TrackedLoop
+
+EVERYTHING = -1
+"""All locations."""
+
+# The location that every step reads. What writes it has an order with all others: the
+# end of main, which ends the run, and callbacks that cause callbacks, of which the loop
+# runs a step before the last.
+_ALL = 1
+_is_done = asyncio.Future.done
+_PLAIN_KEYS = (str, bytes, int, float, type(None), Enum)
+
+Path = tuple[Hashable, ...]
+
+
+class Event:
+    """One step of a run.
+
+    Attributes:
+        process: Who made it: the same number in all runs, for the same path of creators.
+        number: The option of the scheduler that it was.
+        index: Position in its run.
+        reads: Locations read, guards included.
+        writes: Locations written.
+        joins: Locations contributed to.
+        wakers: Earlier steps without which it would not have been ready.
+        past: Earlier steps that happen before it.
+        races: Earlier steps with which it could change places.
+        digest: The same for equal steps with equal pasts, whatever the order of the run.
+    """
+
+    __slots__ = (
+        "digest",
+        "index",
+        "joins",
+        "number",
+        "past",
+        "process",
+        "races",
+        "reads",
+        "wakers",
+        "writes",
+    )
+
+    def __init__(
+        self, process: int, number: int, index: int, reads: int, writes: int, joins: int
+    ) -> None:
+        self.process = process
+        self.number = number
+        self.index = index
+        self.reads = reads
+        self.writes = writes
+        self.joins = joins
+        self.wakers = 0
+        self.past = 0
+        self.races: list[int] = []
+        self.digest = 0
+
+    def conflicts(self, other: "Event") -> bool:
+        """Tell whether the order of the two matters."""
+        return bool(
+            self.process == other.process
+            or self.writes & (other.reads | other.writes | other.joins)
+            or other.writes & (self.reads | self.joins)
+            or self.joins & other.reads
+            or other.joins & self.reads
+        )
+
+
+def unknown_step(process: int, number: int, index: int) -> Event:
+    """Return a step that nobody has seen yet: it may touch everything."""
+    return Event(process, number, index, EVERYTHING, EVERYTHING, 0)
+
+
+class _Waiting:
+    """A task whose last step only came to wait; the step is undone."""
+
+    __slots__ = ("guards", "lock", "wakers")
+
+    def __init__(self, wakers: int, guards: int, lock: Any) -> None:
+        self.wakers = wakers
+        self.guards = guards
+        self.lock = lock
+
+
+class Recorder:
+    """Keeps the steps of one run after the other.
+
+    Processes and locations are numbered once for all runs.
+
+    Attributes:
+        events: The steps of the run, without those that only came to wait.
+        is_open: A step is being made.
+        is_strict: Every step counts, and locks queue.
+        needs_strict: The run showed that only a strict repetition is right.
+        refusal: Why no proof by classes is possible; empty when it is.
+        names: What was registered, by name.
+        sleeping: Steps that are explored already and conflict with none since.
+        blocked: Option and lock of every task that waits for a lock at the end.
+        left: Options that could have gone when the run ended.
+        digest: The same for runs of one class.
+    """
+
+    def __init__(self) -> None:
+        self.is_strict = False
+        self.refusal = ""
+        self.names: dict[str, None] = {}
+        self._paths: dict[Path, int] = {}
+        self._locations: dict[Hashable, int] = {}
+        self._strangers: dict[int, tuple[Any, Path]] = {}
+        self.loop: TrackedLoop | None = None
+        self._takers: dict[int, set[int]] = {}
+        self._late_taken: set[int] = set()
+        self.begin_run(0, {})
+
+    # -- one run -------------------------------------------------------------------
+
+    def begin_run(self, awake: int, sleeping: dict[int, Event]) -> None:
+        """Forget the last run.
+
+        Args:
+            awake: Index of the first step that is compared with those that sleep.
+            sleeping: Steps, by process, that are explored already at that point.
+        """
+        self.events: list[Event] = []
+        self.is_open = False
+        self.needs_strict = False
+        self.awake = awake
+        self.sleeping = sleeping
+        self.blocked: list[tuple[int, int]] = []
+        self.left: list[int] = []
+        self.digest = 0
+        self.processes: dict[int, int] = {}
+        self.waiting: dict[int, _Waiting] = {}
+        self._is_over = False
+        self._closures: list[int] = []  # of each step: itself and its past
+        self._wakers: dict[int, int] = {}
+        self._children: dict[int, int] = {}
+        self._made: dict[int, int] = {}
+        self._objects: dict[int, tuple[Any, Path]] = {}
+        self._bits: dict[tuple[int, Hashable], int] = {}
+        self._own: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._written: dict[int, int] = {}
+        self._read: dict[int, int] = {}
+        self._joined: dict[int, int] = {}
+        self._acquired: dict[int, int] = {}
+        self._gates: dict[int, list[asyncio.Future[None]]] = {}
+        self._also_waking = 0
+        self._muted = 0
+        self._looked_at = 0
+        self._last_of_all = 0
+        self._clear(0)
+
+    def _clear(self, number: int) -> None:
+        self.number = number
+        self._reads = self._writes = self._joins = self._guards = 0
+        self._lock_bit = 0
+        self._holder = -1
+        self._parked: Any = None
+        self._has_effect = False
+        self._looked_after = 0
+        self._is_stepped = False
+        self._step_wakers = 0
+
+    def begin(self, number: int) -> None:
+        """Begin a step of a task or an event from outside; the last one is over."""
+        self.close(number)
+        if self._is_over:
+            return
+        if self.sleeping and len(self.events) >= self.awake:
+            process = self.processes[number]
+            if process in self.sleeping and not self.is_blocked(number):
+                self.number = number
+                raise RedundantError
+        self._clear(number)
+        self._step_wakers = self._wakers.pop(number, 0)
+        waited = self.waiting.pop(number, None)
+        if waited is not None:
+            # Woken from a lock: it would have been ready all the time.
+            if waited.lock is not None:
+                self._step_wakers = 0
+            self._step_wakers |= waited.wakers
+            self._guards = waited.guards
+        if self.loop is not None and self.loop._callbacks:
+            # It is this step that the callbacks left by the last one wait for.
+            self._writes = _ALL
+        self.is_open = True
+
+    def stepped(self, check: Callable[[int], None] | None, number: int) -> None:
+        """Note that a task has made its step; its callbacks are to come.
+
+        Args:
+            check: Looks at the invariants; its reads are no accesses of the step.
+            number: Option that went.
+        """
+        if check is not None:
+            self._look(check, number)
+        self._is_stepped = True
+
+    def called_soon(self) -> None:
+        """Note that a callback was queued."""
+        if self._is_stepped:
+            self._writes |= _ALL
+
+    def close(self, following: int | None = None) -> None:
+        """End the step, if one is open, and order it among those before.
+
+        Args:
+            following: Option that goes next, when that is known.
+        """
+        if not self.is_open:
+            return
+        self.is_open = False
+        number = self.number
+        reads, writes = self._reads | self._guards | _ALL, self._writes
+        if writes & self._looked_at:
+            # Invariants see every state that such steps make, so their order matters.
+            reads |= self._looked_at
+            if writes & self._looked_at & ~self._looked_after:
+                self.refuse(
+                    "an invariant looks at what callbacks or executor jobs change"
+                )
+        wakers = self._step_wakers
+        if number >= 0:
+            loop = self.loop
+            if TYPE_CHECKING:
+                assert loop is not None  # for the type checker
+            own = self._own[number]
+            if _is_done(loop.tasks[number]):
+                writes |= own
+                if number == 0:
+                    writes |= _ALL
+            elif (
+                not self.is_strict
+                and not self.is_dirty
+                and number != following
+                and number not in loop._options
+            ):
+                self.waiting[number] = _Waiting(wakers, self._guards, self._parked)
+                return
+            reads |= own
+        event = Event(
+            self.processes[number],
+            number,
+            len(self.events),
+            reads,
+            writes,
+            self._joins,
+        )
+        self._order(event, wakers)
+        self.events.append(event)
+        if self.sleeping and event.index >= self.awake:
+            self.sleeping = {
+                process: other
+                for process, other in self.sleeping.items()
+                if not other.conflicts(event)
+            }
+
+    def _order(self, event: Event, wakers: int) -> None:
+        """Find what happens before a step, and what it races with."""
+        bit = 1 << event.index
+        last = self._last.get(event.process, -1)
+        if last >= 0:
+            wakers |= 1 << last
+        event.wakers = wakers
+        self._last[event.process] = event.index
+        conflicts, enabling = self._conflicts(event, bit)
+        firm = wakers | enabling
+        if self._lock_bit:
+            # It could not have gone before the release, but before the acquisition.
+            released = self._written_before_lock
+            enabling |= released
+        conflicts &= ~bit
+        enabling &= ~bit
+        past, digest, races = 0, 0, event.races
+        left = conflicts | wakers | enabling
+        closures = self._closures
+        needed = wakers | enabling
+        while left:
+            latest = left.bit_length() - 1
+            digest += self.events[latest].digest
+            past |= closures[latest]
+            left &= ~closures[latest]
+            if not needed >> latest & 1:
+                races.append(latest)
+        holder = self._holder
+        if (
+            holder >= 0
+            and self.events[holder].process != event.process
+            and holder not in races
+            and not self._closure(firm) >> holder & 1
+        ):
+            races.append(holder)
+        event.past = past
+        event.digest = hash((event.process, digest))
+        closures.append(past | bit)
+        self.digest += event.digest
+
+    def _conflicts(self, event: Event, bit: int) -> tuple[int, int]:
+        """Return the earlier steps in conflict, and those it could not go without."""
+        written, read, joined = self._written, self._read, self._joined
+        enabling = 0
+        guards = self._guards
+        reads, writes = event.reads & ~_ALL, event.writes & ~_ALL
+        self._written_before_lock = written.get(self._lock_bit, 0)
+        conflicts = self._last_of_all
+        if event.writes & _ALL:
+            conflicts = bit - 1
+            self._last_of_all = bit
+        while reads:
+            location = reads & -reads
+            reads ^= location
+            before = written.get(location, 0) | joined.get(location, 0)
+            if location & guards:
+                enabling |= before
+            else:
+                conflicts |= before
+            read[location] = read.get(location, 0) | bit
+        joins = event.joins
+        while joins:
+            location = joins & -joins
+            joins ^= location
+            conflicts |= written.get(location, 0) | read.get(location, 0)
+            joined[location] = joined.get(location, 0) | bit
+        while writes:
+            location = writes & -writes
+            writes ^= location
+            conflicts |= (
+                written.get(location, 0)
+                | read.get(location, 0)
+                | joined.get(location, 0)
+            )
+            written[location] = bit
+            read[location] = joined[location] = 0
+        return conflicts, enabling
+
+    def _closure(self, steps: int) -> int:
+        closure = 0
+        while steps:
+            latest = steps.bit_length() - 1
+            closure |= self._closures[latest]
+            steps &= ~self._closures[latest]
+        return closure
+
+    def end(self) -> None:
+        """End the run: main is done, or nothing can go."""
+        self.close()
+        if self._is_over:
+            return
+        self._is_over = True
+        loop = self.loop
+        if TYPE_CHECKING:
+            assert loop is not None  # for the type checker
+        self.left = [number for number in loop._options if not self.is_blocked(number)]
+        for number, waited in self.waiting.items():
+            if waited.lock is not None and self._is_held(waited.lock):
+                holder = self._acquired.get(self.bit(waited.lock), -1)
+                firm = waited.wakers | self._guarding(waited.guards)
+                last = self._last.get(self.processes[number], -1)
+                firm |= 1 << last if last >= 0 else 0
+                if holder >= 0 and not self._closure(firm) >> holder & 1:
+                    self.blocked.append((number, holder))
+
+    def _guarding(self, guards: int) -> int:
+        steps = 0
+        while guards:
+            location = guards & -guards
+            guards ^= location
+            steps |= self._written.get(location, 0) | self._joined.get(location, 0)
+        return steps
+
+    # -- processes -----------------------------------------------------------------
+
+    def spawned(self, number: int, task: Any = None) -> None:
+        """Note that the step made a task, or an event from outside if it is None."""
+        creator = self.processes[self.number] if self.is_open else -1
+        count = self._children.get(creator, 0)
+        self._children[creator] = count + 1
+        path = (creator, count)
+        process = self._paths.get(path)
+        if process is None:
+            process = self._paths[path] = len(self._paths)
+        self.processes[number] = process
+        self._wakers[number] = 1 << len(self.events) if self.is_open else 0
+        if task is not None:
+            own = self.location(("task", process))
+            self._own[number] = self._bits[id(task), None] = own
+        self._has_effect = True
+
+    def woke(self, number: int) -> None:
+        """Note that a task can go on because of this step."""
+        if self.is_open:
+            self._wakers[number] = 1 << len(self.events) | self._also_waking
+
+    # -- accesses --------------------------------------------------------------------
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the open step did anything but pass guards."""
+        return bool(self._reads or self._writes or self._joins or self._has_effect)
+
+    def location(self, key: Hashable) -> int:
+        """Return the bit of a location that has a name of its own."""
+        index = self._locations.get(key)
+        if index is None:
+            index = self._locations[key] = len(self._locations) + 1
+        return 1 << index
+
+    def bit(self, thing: Any, key: Hashable = None) -> int:
+        """Return the bit of a part of an object, or of all of it."""
+        found = self._bits.get((id(thing), key))
+        if found is None:
+            path = self.path_of(thing)
+            # A key that hashes by its address would differ from run to run.
+            name = key if is_plain(key) else None
+            found = self.location((path, name))
+            self._bits[id(thing), key] = found
+        return found
+
+    def path_of(self, thing: Any) -> Path:
+        """Return the number of an object: who made or met it first, and its count."""
+        known = self._objects.get(id(thing)) or self._strangers.get(id(thing))
+        if known is None:
+            creator = self.processes[self.number] if self.is_open else -1
+            count = self._made.get(creator, 0)
+            self._made[creator] = count + 1
+            # The object is kept, or its address might be used again.
+            known = self._objects[id(thing)] = (thing, (creator, count))
+        return known[1]
+
+    def met(self, thing: Any) -> None:
+        """Number an object that may be older than the run, once for all runs."""
+        if id(thing) not in self._objects and id(thing) not in self._strangers:
+            self._strangers[id(thing)] = (thing, ("stranger", len(self._strangers)))
+
+    def read(self, bit: int) -> None:
+        """Note a read."""
+        if not self._muted:
+            self._reads |= bit
+
+    def write(self, bit: int) -> None:
+        """Note a write."""
+        if not self._muted:
+            self._writes |= bit
+
+    def awaits(self, future: Any) -> None:
+        """Note that the task goes on only when a future is done."""
+        if self._muted:
+            return
+        if self.is_strict or self.is_dirty:
+            self._reads |= self.bit(future)
+        else:
+            self._guards |= self.bit(future)
+
+    def _look(self, check: Callable[[int], None], number: int) -> None:
+        kept = self._reads, self._writes, self._joins, self._guards, self._has_effect
+        self._reads = 0
+        try:
+            check(number)
+        finally:
+            self._looked_at |= self._reads
+            self._reads, self._writes, self._joins, self._guards, self._has_effect = (
+                kept
+            )
+            self._looked_after = self._writes
+
+    def begin_join(self, bit: int) -> None:
+        """Contribute to a result; what that wakes was woken by all contributors."""
+        self._joins |= bit
+        self._also_waking = self._joined.get(bit, 0) | self._written.get(bit, 0)
+        self._muted += 1
+
+    def end_join(self) -> None:
+        """End a contribution."""
+        self._muted -= 1
+        self._also_waking = 0
+
+    # -- locks -----------------------------------------------------------------------
+
+    def must_park(self, lock: Any) -> bool:
+        """Tell whether the task has to wait for a lock, as if it were not ready."""
+        if not self.is_open or self.is_strict or self.needs_strict:
+            return False
+        self.met(lock)
+        bit = self.bit(lock)
+        takers = self._takers.setdefault(bit, set())
+        takers.add(self.processes[self.number])
+        if self.is_dirty:
+            self._late_taken.add(bit)
+        if bit in self._late_taken and len(takers) > 1:
+            self.needs_strict = True
+            return False
+        if self._is_held(lock):
+            self._parked = lock
+            return True
+        if not self.is_dirty:
+            self._lock_bit = bit
+            self._holder = self._acquired.get(bit, -1)
+        return False
+
+    def gate(self, lock: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Return a future that is done when the lock was released."""
+        future: asyncio.Future[None] = _RawFuture(loop=loop)
+        self._gates.setdefault(id(lock), []).append(future)
+        return future
+
+    def acquired(self, lock: Any) -> None:
+        """Note that the step took a lock."""
+        if self.is_open:
+            self._parked = None
+            self._acquired[self.bit(lock)] = len(self.events)
+
+    def released(self, lock: Any) -> None:
+        """Let those who wait for a lock try again."""
+        for future in self._gates.pop(id(lock), ()):
+            if not future.done():
+                future.set_result(None)
+
+    def _is_held(self, lock: Any) -> bool:
+        inside = object.__getattribute__(lock, "__dict__")
+        return bool(inside["_locked"])
+
+    def is_blocked(self, number: int) -> bool:
+        """Tell whether a task is ready only to find its lock held."""
+        waited = self.waiting.get(number)
+        return (
+            waited is not None
+            and waited.lock is not None
+            and self._is_held(waited.lock)
+        )
+
+    def cancelling(self, number: int) -> None:
+        """Note that a task is cancelled: where it waits matters after all."""
+        if number in self.waiting:
+            self.needs_strict = True
+
+    def refuse(self, reason: str) -> None:
+        """Note why no proof by classes is possible; the first reason is kept."""
+        self.refusal = self.refusal or reason
+
+
+_RawFuture = asyncio.Future
+
+
+class RedundantError(SystemExit):
+    """Raised to end a run all of whose continuations were explored already."""
+
+
+def is_plain(key: object) -> bool:
+    """Tell whether a key is equal to itself in every run."""
+    if isinstance(key, tuple):
+        return all(is_plain(item) for item in key)
+    return isinstance(key, _PLAIN_KEYS)

@@ -1,0 +1,171 @@
+"""The proof by classes: as few runs as there are classes, and none too few.
+
+The heart is the comparison with the enumeration of all orders on drawn programs: a
+wrong reduction is a proof of something false, and nobody would notice.
+"""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.ordered import ordered_sets
+from test_framework.explore.reduction import Reduction
+from test_framework.explore.schedule import Fidelity
+from test_framework.explore.shared import shared
+from test_framework.explore.systematic import Systematic
+from tests.unit.explore.programs_shared import THEMES, Program, draw, main_of
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+
+MAX_STEPS = 2_000
+MAX_ORDERS = 300
+"""Orders of a drawn program beyond which the enumeration is not worth its time."""
+
+PROGRAMS = 25
+"""Programs of each theme that are compared."""
+
+
+class Counter:
+    """A shared counter."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+def lost_update(tasks: int) -> Main:
+    """Return a scenario of tasks that read, await, and write one counter."""
+
+    async def add(counter: Counter) -> None:
+        value = counter.value
+        await asyncio.sleep(0)
+        counter.value = value + 1
+
+    async def main() -> None:
+        counter = shared(Counter())
+        await asyncio.gather(*(add(counter) for _ in range(tasks)))
+
+    return main
+
+
+def locked_update(tasks: int) -> Main:
+    """Return a scenario of tasks that do the same under a lock."""
+
+    async def add(counter: Counter, lock: asyncio.Lock) -> None:
+        async with lock:
+            value = counter.value
+            await asyncio.sleep(0)
+            counter.value = value + 1
+
+    async def main() -> None:
+        counter, lock = shared(Counter()), asyncio.Lock()
+        await asyncio.gather(*(add(counter, lock) for _ in range(tasks)))
+        assert counter.value == tasks
+
+    return main
+
+
+def run_classes(
+    main: Main, tell: Callable[[Failure | None], object] = lambda _: None
+) -> Reduction:
+    """Run every class, whatever fails; ``tell`` gets what went wrong in each."""
+    reduction = Reduction(
+        main, usual_left=EVERYTHING, max_steps=MAX_STEPS, watches=True
+    )
+    with ordered_sets(), reduction.prepared():
+        while not reduction.is_done and not reduction.refusal:
+            failure = reduction.run()
+            if reduction.is_whole:
+                tell(failure)
+    return reduction
+
+
+@pytest.mark.parametrize(
+    ("tasks", "classes"),
+    [(2, 4), (3, 36), (4, 576), pytest.param(5, 14_400, marks=pytest.mark.long)],
+)
+def test_lost_update_takes_one_run_for_each_class(tasks: int, classes: int) -> None:
+    """Reads commute, so n tasks have (n!)² classes; no run is made that repeats one."""
+    runs: list[Failure | None] = []
+
+    reduction = run_classes(lost_update(tasks), runs.append)
+
+    assert (reduction.classes, len(runs), reduction.cut) == (classes, classes, 0)
+
+
+@pytest.mark.parametrize(("tasks", "orders"), [(2, 2), (3, 6), (4, 24)])
+def test_a_lock_leaves_only_the_orders_of_its_holders(tasks: int, orders: int) -> None:
+    """Who waits for a held lock makes no step, so n tasks have n! classes."""
+    runs: list[Failure | None] = []
+
+    reduction = run_classes(locked_update(tasks), runs.append)
+
+    assert (reduction.classes, len(runs), reduction.cut) == (orders, orders, 0)
+    assert not any(runs)
+
+
+def outcomes_of_all_orders(program: Program) -> set[object] | None:
+    """Return how the runs of a program end, by every order; None if there are many."""
+    ends: list[object] = []
+    loop = ExplorationLoop(Fidelity.AWAIT, max_steps=MAX_STEPS)
+    runner = Runner(main_of(program, ends.append), loop)
+    runner.usual_left = EVERYTHING
+    systematic = Systematic()
+    seen: set[object] = set()
+    with ordered_sets():
+        for _ in range(MAX_ORDERS):
+            if not systematic.advance():
+                return seen
+            seen.add(_outcome(runner.run(systematic), ends))
+    return None
+
+
+def outcomes_of_classes(program: Program) -> tuple[set[object], Reduction]:
+    """Return how the runs of a program end, by one order of every class."""
+    ends: list[object] = []
+    seen: set[object] = set()
+    reduction = run_classes(
+        main_of(program, ends.append),
+        lambda failure: seen.add(_outcome(failure, ends)),
+    )
+    return seen, reduction
+
+
+def _outcome(failure: Failure | None, ends: list[object]) -> object:
+    # A run that stalls tells when it is cleaned up, which goes by age of its tasks.
+    end = repr(ends[-1]) if ends else ""
+    ends.clear()
+    if failure is None:
+        return end
+    if failure.kind == "deadlock":
+        places = tuple(detail.rpartition(" at ")[2] for detail in failure.details)
+        return failure.message, places
+    return failure.kind, end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", THEMES)
+def test_classes_end_in_every_way_that_orders_do(theme: str) -> None:
+    """Drawn programs end in the same ways by classes as by all orders.
+
+    Seeds are fixed: the first ``PROGRAMS`` of each theme that have at most
+    ``MAX_ORDERS`` orders.
+    """
+    compared = 0
+    for seed in itertools.count():
+        program = draw(random.Random(f"{theme} {seed}"), theme)
+        by_orders = outcomes_of_all_orders(program)
+        if by_orders is None:
+            continue
+        compared += 1
+        by_classes, reduction = outcomes_of_classes(program)
+
+        assert reduction.refusal == "", program
+        assert by_classes == by_orders, program
+        if compared == PROGRAMS:
+            return
