@@ -116,8 +116,8 @@ class TrackedLoop(ExplorationLoop):
         entry.callback = come
         super()._add_external(entry, label)
 
-    def _register_event(self, label: str) -> int:
-        number = super()._register_event(label)
+    def _register_event(self, label: str, owner: int | None = None) -> int:
+        number = super()._register_event(label, owner)
         self._recorder.spawned(number)
         return number
 

@@ -34,10 +34,6 @@ KNOWN_GAPS = {
     "job_ends_in_the_middle_of_a_turn": (
         "jobs end between turns only, but threads queue their results at any time"
     ),
-    "job_that_nobody_awaits_fails": (
-        "run_job keeps its future alive in the traceback of its exception, so the loss "
-        "is not told within the run"
-    ),
 }
 
 
