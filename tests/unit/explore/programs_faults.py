@@ -189,6 +189,72 @@ def lock_is_kept_by_a_cancelled_user() -> Scenario[State]:
     return Scenario(lambda: {"lock": asyncio.Lock()}, work)
 
 
+@case(FOUND, kind="assertion", cancel="watch*")
+async def cancellation_comes_in_the_middle_of_a_wait() -> None:
+    """A client leaves when it likes, not only as soon as its task waits."""
+    state, done = {"is_dirty": False}, asyncio.Event()
+
+    async def watch() -> None:
+        try:
+            await done.wait()
+        except asyncio.CancelledError:
+            assert not state["is_dirty"]  # <- here
+            raise
+
+    async def work() -> None:
+        await external("begin")
+        state["is_dirty"] = True
+        await external("commit")
+        state["is_dirty"] = False
+        done.set()
+
+    await asyncio.gather(watch(), work())
+
+
+@case(FOUND, kind="assertion", cancel="watch*", fidelity="await")
+async def cancellation_is_late_where_awaits_take_time() -> None:
+    """At ``await`` the clean-up itself may come late."""
+    state, done = {"is_dirty": False}, asyncio.Event()
+
+    async def watch() -> None:
+        try:
+            await done.wait()
+        except asyncio.CancelledError:
+            assert not state["is_dirty"]  # <- here
+            raise
+
+    async def work() -> None:
+        await external("begin")
+        state["is_dirty"] = True
+        await external("commit")
+        state["is_dirty"] = False
+        done.set()
+
+    await asyncio.gather(watch(), work())
+
+
+@case(PROVEN, cancel="watch*")
+async def cancellation_in_the_middle_does_no_harm() -> None:
+    """The safe twin."""
+    state, done = {"is_dirty": False}, asyncio.Event()
+    log: list[str] = []
+
+    async def watch() -> None:
+        try:
+            await done.wait()
+        finally:
+            log.append("left")
+
+    async def work() -> None:
+        await external("begin")
+        state["is_dirty"] = True
+        await external("commit")
+        state["is_dirty"] = False
+        done.set()
+
+    await asyncio.gather(watch(), work())
+
+
 # -- errors --------------------------------------------------------------------------
 
 

@@ -102,6 +102,20 @@ async def run_that_was_cut_off_is_no_proof() -> None:
     await asyncio.gather(poll(), tell())
 
 
+@case(SAMPLED, schedules=200, max_steps=50, says=("were cut off", "no proof"))
+async def order_that_never_ends_is_no_proof() -> None:
+    """All orders are run, but one of them for ever: what comes after is not known."""
+    first: list[str] = []
+
+    async def come(name: str) -> None:
+        await external(name)
+        first.append(name)
+
+    await asyncio.gather(come("a"), come("b"))
+    while first[0] == "b":
+        await external("again")
+
+
 @case(PROVEN, fidelity="any")
 async def two_callbacks_have_two_orders() -> None:
     """At ``any`` callbacks of two tasks are choices as well, and are all run."""

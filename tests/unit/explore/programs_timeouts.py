@@ -241,6 +241,83 @@ async def zero_delay_does_not_overtake_what_is_queued() -> None:
     assert seen == ["soon", "later"]
 
 
+# -- answer and timeout at once --------------------------------------------------------
+
+
+@case(FOUND, kind="assertion")
+async def answer_comes_just_before_its_timeout() -> None:
+    """Handed over in one turn, timed out in it as well: the connection is lost.
+
+    Plain asyncio does it when the answer takes as long as the timeout.
+    """
+    handed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    pool, got = ["connection"], list[str]()
+
+    async def connect() -> None:
+        await external("connect")
+        if not handed.done():
+            handed.set_result(pool.pop())
+
+    connecting = asyncio.create_task(connect())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            got.append(await handed)
+    await connecting
+    assert pool or got  # <- here
+
+
+@case(FOUND, kind="assertion")
+async def answer_comes_just_before_a_short_timeout() -> None:
+    """The same where all of the timeout is within what a loop may lag."""
+    handed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    pool, got = ["connection"], list[str]()
+
+    async def connect() -> None:
+        await external("connect")
+        if not handed.done():
+            handed.set_result(pool.pop())
+
+    connecting = asyncio.create_task(connect())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.04):
+            got.append(await handed)
+    await connecting
+    assert pool or got  # <- here
+
+
+@case(PROVEN)
+async def connection_that_comes_with_its_timeout_is_put_back() -> None:
+    """The safe twin of both looks at what it was handed."""
+    handed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    pool, got = ["connection"], list[str]()
+
+    async def connect() -> None:
+        await external("connect")
+        if not handed.done():
+            handed.set_result(pool.pop())
+
+    connecting = asyncio.create_task(connect())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.04):
+            try:
+                got.append(await handed)
+            except asyncio.CancelledError:
+                if handed.done() and not handed.cancelled():
+                    pool.append(handed.result())
+                raise
+    await connecting
+    assert pool or got
+
+
+@case(FOUND, kind="assertion")
+async def answer_outlasts_a_lease() -> None:
+    """An answer may take longer than a lease by the clock of the loop."""
+    loop = asyncio.get_running_loop()
+    granted = loop.time()
+    await external("slow")
+    assert loop.time() - granted < 60  # <- here
+
+
 # -- shield --------------------------------------------------------------------------
 
 
