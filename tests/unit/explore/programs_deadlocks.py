@@ -11,7 +11,7 @@ FOUND, PROVEN = Conclusion.FOUND, Conclusion.PROVEN
 # -- deadlocks -----------------------------------------------------------------------
 
 
-@case(FOUND, kind="deadlock", says=("forth[0]", "back[0]", "held by"))
+@case(FOUND, kind="deadlock", says=("forth[0] -> back[0] -> forth[0]", "held by"))
 async def locks_are_taken_crosswise() -> None:
     """Two locks in two orders."""
     first, second = asyncio.Lock(), asyncio.Lock()

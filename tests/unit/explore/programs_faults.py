@@ -255,6 +255,47 @@ async def cancellation_in_the_middle_does_no_harm() -> None:
     await asyncio.gather(watch(), work())
 
 
+@case(FOUND, kind="assertion", cancel="take*", says="cancel just before it goes on")
+async def cancellation_meets_what_was_handed_over() -> None:
+    """Cancelled when the answer is there but not yet taken: gh-86296 was of that kind."""
+    handed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    pool, got = ["connection"], list[str]()
+
+    async def take() -> None:
+        got.append(await handed)
+
+    async def give() -> None:
+        await external("connect")
+        if not handed.done():
+            handed.set_result(pool.pop())
+
+    await asyncio.gather(take(), give(), return_exceptions=True)
+    assert pool or got  # <- here
+
+
+@case(PROVEN, cancel="take*")
+async def what_was_handed_over_is_put_back() -> None:
+    """The safe twin looks at what it was handed."""
+    handed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    pool, got = ["connection"], list[str]()
+
+    async def take() -> None:
+        try:
+            got.append(await handed)
+        except asyncio.CancelledError:
+            if not handed.cancelled():
+                pool.append(handed.result())
+            raise
+
+    async def give() -> None:
+        await external("connect")
+        if not handed.done():
+            handed.set_result(pool.pop())
+
+    await asyncio.gather(take(), give(), return_exceptions=True)
+    assert pool or got
+
+
 # -- errors --------------------------------------------------------------------------
 
 
