@@ -100,7 +100,7 @@ async def event_is_cleared_in_time() -> None:
     await asyncio.gather(wait(), tell())
 
 
-@case(FOUND, kind="deadlock", says=("for b", "for a"), fidelity="await")
+@case(FOUND, kind="deadlock", says=("a -> b -> a", "for b", "for a"))
 async def two_tasks_wait_for_each_other() -> None:
     """The ring is named."""
     tasks: dict[str, asyncio.Task[None]] = {}

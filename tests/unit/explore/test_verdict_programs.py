@@ -43,10 +43,6 @@ KNOWN_GAPS = {
         "and never between"
     ),
     "answer_outlasts_a_lease": "no time passes while an answer is awaited",
-    "job_that_nobody_awaits_fails": (
-        "run_job keeps its future alive in the traceback of its exception, so the loss "
-        "is not told within the run"
-    ),
 }
 
 
