@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -596,31 +597,52 @@ def test_swallowed_canary_is_found_all_the_same() -> None:
 
 
 @pytest.mark.power
-def test_canary_split_over_parts_of_a_stream_is_found() -> None:
-    """Half a canary in each of two parts is a whole one."""
+def test_canary_split_over_parts_of_a_stream_is_found_at_once() -> None:
+    """Half a canary in each of two parts is a whole one, seen before the stream ends."""
     canaries: list[str] = []
+    taken: list[bytes] = []
 
     async def app(_: dict[str, Any], __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})
         half = len(canaries[0]) // 2
-        for part in (canaries[0][:half], canaries[0][half:]):
-            await send(
-                {
-                    "type": "http.response.body",
-                    "body": part.encode(),
-                    "more_body": True,
-                }
-            )
+        for part in (canaries[0][:half], canaries[0][half:], "the rest"):
+            body = part.encode()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body"})
 
-    async def visit(asgi: Asgi, user: int) -> bytes:
+    async def visit(asgi: Asgi, user: int) -> None:
         canaries[:] = [asgi.browser(0).canary()]
+        taken.clear()
         async with asgi.browser(user).stream("GET", "/") as reply:
-            return await reply.read()
+            async for part in reply:
+                taken.append(part)  # noqa: PERF401  # what came before the error counts
 
-    assert len(run(app, lambda asgi: visit(asgi, 0), lifespan=False)) == 36
-    with pytest.raises(ForeignCanaryError):
+    run(app, lambda asgi: visit(asgi, 0), lifespan=False)
+    assert b"".join(taken).decode() == f"{canaries[0]}the rest"
+    with pytest.raises(ForeignCanaryError, match="stream at byte 0"):
         run(app, lambda asgi: visit(asgi, 1), lifespan=False)
+    assert b"".join(taken).decode() == canaries[0][:18]
+
+
+@pytest.mark.power
+def test_compressed_stream_is_looked_at_as_a_whole() -> None:
+    """A canary that no part shows is found when the stream has ended."""
+    canaries: list[str] = []
+
+    async def app(_: dict[str, Any], __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        packed = gzip.compress(canaries[0].encode(), mtime=0)
+        for part in (packed[:20], packed[20:]):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    async def visit(asgi: Asgi) -> None:
+        canaries[:] = [asgi.browser(0).canary()]
+        async with asgi.browser(1).stream("GET", "/") as reply:
+            await reply.read()
+
+    with pytest.raises(ForeignCanaryError, match="gzip"):
+        run(app, visit, lifespan=False)
 
 
 # -- orders and faults -------------------------------------------------------------------
@@ -684,6 +706,31 @@ def test_arrivals_are_choices_at_fifo() -> None:
     assert report.witness.failure.kind == "assertion"
     assert report.witness.is_confirmed is True
     assert Schedule.parse(report.witness.schedule.text()) == report.witness.schedule
+
+
+@pytest.mark.power
+def test_later_user_may_arrive_first_at_fifo() -> None:
+    """No network keeps the order in which users began, so no app may rely on it."""
+    arrived: list[str] = []
+
+    async def app(scope: dict[str, Any], _: Receive, send: Send) -> None:
+        arrived.append(scope["path"])
+        await answer(send)
+
+    def setup() -> Asgi:
+        arrived.clear()
+        return Asgi(app, lifespan=False)
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        await asgi.browser(user).get(f"/{user}")
+
+    def check(_: Asgi) -> None:
+        assert arrived == ["/0", "/1"]
+
+    report = explore(Scenario(setup, visit, check), budget=5, seed=1)
+
+    assert report.witness is not None, report.text()
+    assert "user[1]/GET /1[0] 1" in report.witness.schedule.text()
 
 
 def test_check_waits_for_work_after_the_reply() -> None:
