@@ -35,7 +35,7 @@ from functools import cache
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
-from test_framework.explore.names import NamedTasks, default_name
+from test_framework.explore.names import NamedTasks, default_name, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import (
     Wait,
@@ -558,7 +558,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         """
         job = Job(self, func, args)
         future = job.future
-        label = getattr(func, "__qualname__", "job")
+        label = job_name(func)
         owner = self.current
 
         def begin() -> None:

@@ -9,6 +9,7 @@ schedule. The path of creators does not: ``user[3]/send[0]`` is the first ``send
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 _NAMES = [f"Task-{number}" for number in range(256)]
@@ -17,6 +18,15 @@ _NAMES = [f"Task-{number}" for number in range(256)]
 def default_name(number: int) -> str:
     """Return the name a task gets that was given none; the same in every run."""
     return _NAMES[number] if number < len(_NAMES) else f"Task-{number}"
+
+
+def job_name(func: object) -> str:
+    """Return the name of what an executor is to run, behind what wraps it."""
+    while isinstance(func, partial):
+        # asyncio.to_thread runs its function in a context, anyio a partial of it.
+        is_in_context = getattr(func.func, "__name__", "") == "run" and func.args
+        func = func.args[0] if is_in_context else func.func
+    return getattr(func, "__qualname__", "job")
 
 
 FIRST_EVENT = -3
@@ -95,6 +105,8 @@ class NamedTasks:
         task = self.tasks[number]
         label = task.get_name()
         is_own = label != default_name(number)
+        # anyio names tasks by module and qualified name.
+        label = label.rpartition("<locals>.")[2]
         if not is_own:
             code = task.get_coro()
             label = getattr(code, "__name__", type(code).__name__)

@@ -30,7 +30,7 @@ from test_framework.explore.loop import (
     Workers,
     give_up,
 )
-from test_framework.explore.names import NamedTasks, default_name
+from test_framework.explore.names import NamedTasks, default_name, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import stuck_waits, waits_of
 
@@ -153,7 +153,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         """Queue a job; it runs when its result arrives."""
         job = Job(self, func, args)
         future = job.future
-        label = getattr(func, "__qualname__", "job")
+        label = job_name(func)
         owner = self.current
 
         def run() -> None:

@@ -15,8 +15,9 @@ import contextvars
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from test_framework.explore.names import job_name
 
 if TYPE_CHECKING:
     from test_framework.explore.guards import Guards
@@ -83,7 +84,7 @@ class _Rerouting:
             with self._module.claim_worker_thread(backend, loop):
                 return context.run(func, *args)
 
-        job.__qualname__ = name_of(func)
+        job.__qualname__ = job_name(func)
         async with limiter or backend.current_default_thread_limiter():
             with anyio.CancelScope(shield=not abandon_on_cancel):
                 return await loop.run_in_executor(None, job)
@@ -94,16 +95,9 @@ class _Rerouting:
 
     def _refuse(self, func: Callable[..., Any], *_: Any, **__: Any) -> Any:
         self._guards.refuse(
-            f"calls {name_of(func)} in the loop from a job, which is one step",
+            f"calls {job_name(func)} in the loop from a job, which is one step",
             "Make the endpoint async, or return what the loop is to do.",
         )
-
-
-def name_of(func: Callable[..., Any]) -> str:
-    """Return the name of what a job runs, behind partial applications."""
-    while isinstance(func, partial):
-        func = func.func
-    return getattr(func, "__qualname__", "job")
 
 
 _current: _Rerouting | None = None

@@ -78,5 +78,6 @@ def test_middleware_with_call_next_ends_with_its_run(fidelity: Fidelity) -> None
     with pytest.raises(ValueError, match="ends here"):
         loop.run(main(), Stock().begin)
 
+    assert "get[0]/GET //coro" in {loop.name(n) for n in range(len(loop.tasks))}
     assert len(ends) == 1
     assert all(task.done() for task in loop.tasks)

@@ -697,8 +697,8 @@ def test_arrivals_are_choices_at_fifo() -> None:
     async def visit(asgi: Asgi, user: int) -> None:
         await asgi.browser(user).post("/add")
 
-    def check(_: Asgi) -> None:
-        assert state["value"] == 2
+    def check(asgi: Asgi) -> None:
+        assert state["value"] == len(asgi.tasks)
 
     report = explore(Scenario(setup, visit, check), budget=5, seed=1)
 
@@ -725,7 +725,7 @@ def test_later_user_may_arrive_first_at_fifo() -> None:
         await asgi.browser(user).get(f"/{user}")
 
     def check(_: Asgi) -> None:
-        assert arrived == ["/0", "/1"]
+        assert arrived == sorted(arrived)
 
     report = explore(Scenario(setup, visit, check), budget=5, seed=1)
 

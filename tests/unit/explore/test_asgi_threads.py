@@ -22,10 +22,9 @@ from fastapi import Depends, FastAPI, Request
 from test_framework.explore import Asgi, Conclusion, Report, Scenario, explore, external
 from test_framework.explore.explorer import prepared
 from test_framework.explore.loop import ExplorationLoop
-from test_framework.explore.names import FIRST_EVENT
+from test_framework.explore.names import FIRST_EVENT, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Stock
-from test_framework.explore.threads import name_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -64,15 +63,16 @@ def counter(*, is_safe: bool) -> FastAPI:
     return app
 
 
-def two(asgi: Asgi) -> None:
-    """Both users were counted."""
-    assert asgi.state["box"]["value"] == 2
+def all_counted(asgi: Asgi) -> None:
+    """Every user was counted."""
+    writes = [task for task in asgi.tasks if task.get_name().startswith("P")]
+    assert asgi.state["box"]["value"] == len(writes)
 
 
 def explored(app: FastAPI, **options: Any) -> Report:  # noqa: ANN401  # of explore
     """Explore two users of an app."""
     return explore(
-        Scenario(lambda: Asgi(app), app.state.visit, two, users=2), seed=1, **options
+        Scenario(lambda: Asgi(app), app.state.visit, all_counted), seed=1, **options
     )
 
 
@@ -95,13 +95,15 @@ def test_jobs_are_named_by_their_endpoint() -> None:
 
     async def main() -> None:
         await anyio.to_thread.run_sync(partial(partial(int, 1)))
+        await asyncio.to_thread(str, 1)
 
     with prepared(loop):
         loop.run(main(), Stock().begin)
 
     assert loop.name(FIRST_EVENT) == "main/int[0]"
-    assert name_of(print) == "print"
-    assert name_of(object()) == "job"  # type: ignore[arg-type]  # a callable without a name
+    assert loop.name(FIRST_EVENT - 1) == "main/str[0]"
+    assert job_name(print) == "print"
+    assert job_name(object()) == "job"
 
 
 def test_sync_dependency_and_its_exit_run_as_jobs() -> None:
