@@ -52,7 +52,7 @@ class Effort:
     largest: int
 
 
-FULL = Effort(5, 0.3, 4.0, 4.0, 10.0, 5)
+FULL = Effort(5, 0.2, 3.0, 3.0, 10.0, 5)
 QUICK = Effort(3, 0.1, 0.5, 0.5, 1.0, 3)
 
 
@@ -447,8 +447,9 @@ def classes_cell(
         )
     except NoAnswerError as exc:
         return exc
-    least = "" if result["is_complete"] else "over "
-    return f"{least}{result['executions']:,}, {result['seconds']:.2f} s"
+    least = "" if result["is_complete"] else "cut off at "
+    classes = f"{result['classes']:,} classes in " if result.get("classes") else ""
+    return f"{least}{classes}{result['executions']:,}, {result['seconds']:.2f} s"
 
 
 def verdicts(field: Field) -> None:

@@ -60,7 +60,7 @@ def always(_: object) -> bool:
 # What is timed: no bug, so that every run is a whole one.
 
 
-@dataclass(slots=True)
+@dataclass
 class Counter:
     """Something to add to, and a lock that whoever likes may take."""
 
@@ -272,21 +272,22 @@ VERDICTS = {
 # Programs to enumerate.
 
 
-def updates(users: int) -> Program:
-    """Users who read, wait and write: (n!)^2 classes of orders, and none is judged."""
-
-    async def add(counter: Counter) -> None:
-        seen = counter.value
-        await turns(1)
-        counter.value = seen + 1
-
-    return Program(Counter, (add,) * users, always, is_correct=True)
+async def update(counter: Counter) -> None:
+    """Read, wait and write."""
+    seen = counter.value
+    await turns(1)
+    counter.value = seen + 1
 
 
-async def add_locked(counter: Counter) -> None:
+async def update_locked(counter: Counter) -> None:
     """Read, wait and write under the lock."""
     async with counter.lock:
-        await add_early(counter)
+        await update(counter)
+
+
+def updates(users: int) -> Program:
+    """Users who read, wait and write: (n!)^2 classes of orders, and none is judged."""
+    return Program(Counter, (update,) * users, always, is_correct=True)
 
 
 PROGRAMS = {

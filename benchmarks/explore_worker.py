@@ -107,8 +107,8 @@ class Worker:
 
 
 def _clock(seconds: float) -> Callable[[], bool]:
-    """Return a function that tells whether so much CPU, or thrice the time, is spent."""
-    cpu, wall = time.process_time() + seconds, time.monotonic() + 3 * seconds
+    """Return a function that tells whether so much CPU, or twice the time, is spent."""
+    cpu, wall = time.process_time() + seconds, time.monotonic() + 2 * seconds
     return lambda: time.process_time() >= cpu or time.monotonic() >= wall
 
 

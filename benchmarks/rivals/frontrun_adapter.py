@@ -70,7 +70,7 @@ def judge(program: Program, strategy: str) -> str:
 
 def enumerate_classes(users: int, budget_s: float) -> dict[str, Any]:
     """Run one order of each class of ``users`` lost updates, without its bound."""
-    start = time.process_time()
+    start, start_wall = time.process_time(), time.monotonic()
     result = _explored(
         updates(users),
         "dpor",
@@ -80,9 +80,9 @@ def enumerate_classes(users: int, budget_s: float) -> dict[str, Any]:
         stop_on_first=False,
         total_timeout=budget_s,
     )
-    spent_s = time.process_time() - start
     return {
         "executions": result.num_explored,
-        "seconds": spent_s,
-        "is_complete": spent_s < 0.9 * budget_s,
+        "seconds": time.process_time() - start,
+        # It does not say whether it came to the end.
+        "is_complete": time.monotonic() - start_wall < 0.9 * budget_s,
     }

@@ -6,17 +6,20 @@ Strategies: ``explore`` is what a user calls; ``urw`` is one policy on the bare 
 import inspect
 import random
 import time
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 from benchmarks.explore_scenarios import (
     Counter,
     Program,
-    add_early,
-    add_locked,
+    update,
+    update_locked,
     updates,
 )
+from test_framework import explore as package
 from test_framework.explore import Conclusion, Report, Scenario, explore, explorer
+from test_framework.explore.asgi import Asgi
 from test_framework.explore.execution import Runner
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.proof import prove
@@ -35,7 +38,7 @@ def run(program: Program, strategy: str, first_seed: int, runs: int) -> int | No
         witness = explored(program, seed=first_seed, schedules=runs).witness
         return None if witness is None else witness.found_after
     if strategy == "asgi":
-        raise NotImplementedError("there is no test_framework.explore.asgi yet")
+        return _through_driver(first_seed, runs)
     loop = ExplorationLoop(Fidelity.AWAIT)
     runner = Runner(program.main, loop)
     with explorer.prepared(loop):
@@ -49,6 +52,26 @@ def run(program: Program, strategy: str, first_seed: int, runs: int) -> int | No
             if runner.run(urw) is not None:
                 return number
     return None
+
+
+def _through_driver(seed: int, runs: int) -> int | None:
+    """Explore the same application and users through the driver for ASGI apps."""
+    # Only where the web stack is.
+    from benchmarks.explore_web import USERS, app  # noqa: PLC0415  # see above
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        reply = await asgi.browser(user).get(f"/quota/{user}")
+        if reply.status != 200:
+            raise AssertionError(f"status {reply.status}")
+
+    report = explore(
+        Scenario(lambda: Asgi(app), visit, users=USERS),
+        fidelity="await",
+        budget=BUDGET_S,
+        schedules=runs,
+        seed=seed,
+    )
+    return None if report.witness is None else report.witness.found_after
 
 
 def explored(program: Program, **options: Any) -> Report:  # noqa: ANN401  # handed on
@@ -98,12 +121,13 @@ def enumerate_classes(users: int, budget_s: float) -> dict[str, Any]:
         NotImplementedError: Accesses cannot be tracked yet.
     """
     option = _option("track", "partial order reduction")
+    program = updates(users)
+    tracked = replace(program, setup=lambda: package.shared(program.setup()))
     start = time.process_time()
-    report = explore(
-        updates(users).main, fidelity="await", budget=budget_s, seed=1, **option
-    )
+    report = explore(tracked.main, fidelity="await", budget=budget_s, seed=1, **option)
     return {
         "executions": report.schedules,
+        "classes": report.classes,
         "seconds": time.process_time() - start,
         "is_complete": report.conclusion is Conclusion.PROVEN,
     }
@@ -118,7 +142,7 @@ def enumerate_states(users: int, *, is_locked: bool) -> dict[str, Any]:
     option = _option("symmetric", "symmetry of identical users")
 
     async def user(counter: Counter, number: int) -> None:  # noqa: ARG001  # all alike
-        await (add_locked if is_locked else add_early)(counter)
+        await (update_locked if is_locked else update)(counter)
 
     def check(counter: Counter) -> None:
         if counter.value != users:

@@ -47,7 +47,7 @@ def test_hidden_races_pass_on_plain_asyncio(name: str) -> None:
 @pytest.mark.parametrize("name", VERDICTS)
 def test_programs_that_rivals_misjudge_are_judged_right(name: str) -> None:
     """Correct programs have no witness, wrong ones have one."""
-    report = search(VERDICTS[name], seed=1)
+    report = search(VERDICTS[name], seed=1, schedules=300)
 
     if VERDICTS[name].is_correct:
         assert report.conclusion in {Conclusion.PROVEN, Conclusion.SAMPLED}
