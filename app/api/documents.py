@@ -5,8 +5,9 @@ first and then raises the version, and a reader asks for the version before it r
 the rows; so rows read before a commit are never kept under the version after it.
 """
 
-from collections.abc import AsyncIterator
-from typing import Annotated
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -121,9 +122,32 @@ async def get_content(
 
 
 async def forget_cached(context: UserExecutionContext) -> None:
-    """Commit the context's work, then make the user's cached lists unreachable."""
+    """Commit the context's work, then make the user's cached lists unreachable.
+
+    A request that is cancelled meanwhile ends after both: in between, the old list would
+    be shown until it expires.
+    """
+    await _to_its_end(_commit_and_forget(context))
+
+
+async def _commit_and_forget(context: UserExecutionContext) -> None:
     await context.database.commit()
     await context.keyspace.incr(_VERSION, ttl_s=_VERSION_S)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    # Not only shielded: the request's session, which the work uses, is closed as soon
+    # as the request ends.
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    task.result()
 
 
 async def _read_chunks(

@@ -28,7 +28,7 @@ from sqlalchemy.pool import StaticPool
 
 from app.context import UserExecutionContext
 from app.storage import Run, RunStatus, SessionFactory
-from app.storage.tables import metadata, runs, threads
+from app.storage.tables import documents, metadata, runs, threads
 from test_framework.explore import external
 
 
@@ -45,6 +45,11 @@ class MemorySession:
         await external("statement")
         return self._connection.execute(statement)
 
+    async def commit(self) -> None:
+        """Commit what was done so far."""
+        self._connection.commit()
+        await external("commit")
+
 
 class MemorySessions(SessionFactory):
     """Opens sessions over one database in memory.
@@ -55,11 +60,11 @@ class MemorySessions(SessionFactory):
     """
 
     def __init__(self) -> None:
-        """Make an empty database that holds the runs."""
+        """Make an empty database that holds documents, threads and runs."""
         self._database = create_engine(
             "sqlite://", poolclass=StaticPool, hide_parameters=True
         )
-        metadata.create_all(self._database, tables=[runs, threads])
+        metadata.create_all(self._database, tables=[documents, runs, threads])
         self._turn = asyncio.Lock()
         self.opened: list[str] = []
         self.open_now = 0
@@ -70,8 +75,8 @@ class MemorySessions(SessionFactory):
         self.opened.clear()
         self.open_now = 0
         with self._database.begin() as connection:
-            connection.execute(delete(runs))
-            connection.execute(delete(threads))
+            for table in (documents, runs, threads):
+                connection.execute(delete(table))
 
     @contextlib.asynccontextmanager
     async def for_user(self, user_id: str) -> AsyncIterator[AsyncSession]:
@@ -80,9 +85,10 @@ class MemorySessions(SessionFactory):
             self.open_now += 1
             self.opened.append(user_id)
             try:
-                with self._database.begin() as connection:
-                    yield cast("AsyncSession", MemorySession(connection, user_id))
-                await external("commit")
+                with self._database.connect() as connection:
+                    session = MemorySession(connection, user_id)
+                    yield cast("AsyncSession", session)
+                    await session.commit()
             finally:
                 self.open_now -= 1
 
@@ -125,6 +131,12 @@ class MemorySessions(SessionFactory):
                 insert(threads).values(id=thread_id, user_id=user_id, title="t")
             )
         return thread_id
+
+    def titles(self, user_id: str) -> set[str]:
+        """Return the titles of a user's documents as they are stored."""
+        mine = select(documents.c.title).where(documents.c.user_id == user_id)
+        with self._database.begin() as connection:
+            return set(connection.execute(mine).scalars())
 
     def statuses(self) -> dict[str, RunStatus]:
         """Return the status of every run as it is stored, by run."""
