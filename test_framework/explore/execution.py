@@ -151,7 +151,9 @@ class Runner:
                 after=_together(hooks),
             )
         except BaseException as exc:  # noqa: BLE001  # judged, and raised again if not of the scenario
-            if not _is_consequence(exc, faults):
+            if not _is_consequence(
+                exc, faults, is_real=loop.io != "sim"
+            ):
                 return self._judge(exc)
             # The scenario was ended by the fault, so what it left is no wonder.
             return self._judge_errors(only_own=True)
@@ -249,15 +251,23 @@ class Runner:
         return None
 
 
-def _is_consequence(exc: BaseException, faults: tuple[Fault, ...]) -> bool:
-    """Tell whether a fault explains that the scenario ended with ``exc``."""
+def _is_consequence(
+    exc: BaseException, faults: tuple[Fault, ...], *, is_real: bool
+) -> bool:
+    """Tell whether a fault explains that the scenario ended with ``exc``.
+
+    Over real connections an error is a connection that is cut, of which a client tells
+    by an exception of its own, often without naming the cause.
+    """
     raised: list[type[BaseException]] = []
     for fault in faults:
         if isinstance(fault, Cancel | Disconnect):
             raised.append(asyncio.CancelledError)
         elif isinstance(fault, Expire):
             raised.append(TimeoutError)
-    return bool(faults) and follows(exc, tuple(raised))
+        elif is_real:
+            raised += [OSError, EOFError]
+    return bool(faults) and follows(exc, tuple(raised), by_context=is_real)
 
 
 def _together(hooks: list[Hook]) -> Hook | None:

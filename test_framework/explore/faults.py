@@ -24,7 +24,12 @@ INJECTED = "_isolation_audit_injected"
 _SLEEP = asyncio.sleep.__code__
 
 
-def follows(exc: BaseException, faults: tuple[type[BaseException], ...] = ()) -> bool:
+def follows(
+    exc: BaseException,
+    faults: tuple[type[BaseException], ...] = (),
+    *,
+    by_context: bool = False,
+) -> bool:
     """Tell whether a fault explains an exception.
 
     It was injected, was raised ``from`` one that was, or is a group of such. What a
@@ -33,12 +38,16 @@ def follows(exc: BaseException, faults: tuple[type[BaseException], ...] = ()) ->
     Args:
         exc: The exception.
         faults: Exceptions that count as injected.
+        by_context: Whether a context counts as a cause.
     """
     if isinstance(exc, BaseExceptionGroup):
-        return all(follows(each, faults) for each in exc.exceptions)
+        return all(
+            follows(each, faults, by_context=by_context) for each in exc.exceptions
+        )
     if hasattr(exc, INJECTED) or isinstance(exc, faults):
         return True
-    return exc.__cause__ is not None and follows(exc.__cause__, faults)
+    cause = exc.__cause__ or (exc.__context__ if by_context else None)
+    return cause is not None and follows(cause, faults, by_context=by_context)
 
 
 class FaultPoints:
@@ -84,7 +93,7 @@ class FaultPoints:
                 found[Expire(name, count)] = None
             if task in loop.disconnects:
                 found[Disconnect(name, count)] = None
-        if self._errors and is_outside(task):
+        if self._errors and _may_fail(loop, task):
             for error in self._errors:
                 found[Raise(name, count, error)] = None
 
@@ -147,8 +156,11 @@ def strike(loop: ExplorationLoop, task: asyncio.Task[Any], fault: Fault) -> bool
                 return False
             leave()
             return True
-        case Raise(error=name):
+        case Raise(error=name) if loop.io == "sim":
             return _answer_with(task, error_named(name))
+        case Raise(error=name):
+            # Where there is a network, it is the connection that fails.
+            return bool(loop.cut(task, error_named(name)))
 
 
 def error_named(name: str) -> BaseException:
@@ -185,6 +197,12 @@ def _answer_with(task: asyncio.Task[Any], error: BaseException) -> bool:
         coroutine.pending = error
         return True
     return False
+
+
+def _may_fail(loop: Any, task: asyncio.Task[Any]) -> bool:
+    if loop.io == "sim":
+        return is_outside(task)
+    return bool(loop.has_request(task))
 
 
 def is_outside(task: asyncio.Task[Any]) -> bool:

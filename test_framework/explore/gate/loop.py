@@ -13,6 +13,7 @@ others. A server that does not answer at all ends the exploration without a conc
 That orders of sending suffice for identical runs over TCP is measured in the benchmarks.
 """
 
+import asyncio
 import contextvars
 import time
 from asyncio import events
@@ -54,6 +55,7 @@ class GateLoop(NetworkLoop):
 
     Args:
         max_steps: Steps of a run before it counts as endless.
+        patience_s: Silence after which a server counts as dead, seconds.
 
     Attributes:
         is_gated: Whether requests are held; not so while a run is cleaned up.
@@ -61,9 +63,11 @@ class GateLoop(NetworkLoop):
 
     io = "gate"
 
-    def __init__(self, *, max_steps: int = MAX_STEPS) -> None:
+    def __init__(
+        self, *, max_steps: int = MAX_STEPS, patience_s: float = NO_ANSWER_S
+    ) -> None:
         self.max_steps = max_steps
-        super().__init__()
+        super().__init__(patience_s=patience_s)
         # A run begins with a new inside, so nothing of one is seen by the next.
         self.close()
 
@@ -116,6 +120,31 @@ class GateLoop(NetworkLoop):
         """Forget what a connection holds: it is cut."""
         transport.held.clear()
         self._held = [held for held in self._held if held.transport is not transport]
+
+    # -- faults ---------------------------------------------------------------------------
+
+    def has_request(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether a request of ``task``, or of one it started, is held."""
+        return self._request_of(task) is not None
+
+    def cut(self, task: asyncio.Task[Any], error: Exception) -> bool:
+        """Let the connection fail on which ``task`` has a request; False for none."""
+        held = self._request_of(task)
+        if held is None:
+            return False
+        held.transport._force_close(error)
+        return True
+
+    def _request_of(self, task: asyncio.Task[Any]) -> Held | None:
+        wanted = self._numbers[task]
+        for held in reversed(self._held):
+            number = held.owner
+            # Clients send from tasks of their own, such as those of wait_for.
+            while number > wanted:
+                number = self.parents[number]
+            if number == wanted:
+                return held
+        return None
 
     # -- running ------------------------------------------------------------------------
 
@@ -185,12 +214,12 @@ class GateLoop(NetworkLoop):
             if self._ready:
                 return
             raise StalledError(self._describe_waits())
-        self._wait_for_pushes(NO_ANSWER_S)
+        self._wait_for_pushes(self.patience_s)
         if self._ready:
             return
         raise TargetError(
             f"Nothing can go on but by what a server says unasked, and for "
-            f"{NO_ANSWER_S:.0f} s it said nothing: {self._describe_remote()}."
+            f"{self.patience_s:.1f} s it said nothing: {self._describe_remote()}."
         )
 
     def _describe_waits(self) -> tuple[Wait, ...]:

@@ -59,6 +59,9 @@ _Sockets: Any = asyncio.SelectorEventLoop
 class NetworkLoop(SteppedLoop, _Sockets):  # type: ignore[misc]  # see _Sockets
     """Keeps account of connections; its subclass decides what leaves on them.
 
+    Args:
+        patience_s: Silence after which a server counts as dead, seconds.
+
     Attributes:
         probes: Who tells which requests are blocked; see ``watch_waits``.
         connections: Those that are open, oldest first.
@@ -68,7 +71,8 @@ class NetworkLoop(SteppedLoop, _Sockets):  # type: ignore[misc]  # see _Sockets
             on a wait is old enough for that before its holder goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience_s: float = NO_ANSWER_S) -> None:
+        self.patience_s = patience_s
         self.notes: dict[str, None] = {}
         self.is_patient = False
         super().__init__(_Selector())
@@ -266,9 +270,9 @@ class NetworkLoop(SteppedLoop, _Sockets):  # type: ignore[misc]  # see _Sockets
                     f"An answer on a {answers.kind} connection had no end of its own: "
                     f"{QUIET_S * 1000:.0f} ms of silence ended it, so real time decided."
                 ] = None
-        if silence >= NO_ANSWER_S:
+        if silence >= self.patience_s:
             raise TargetError(
-                f"No answer for {silence:.0f} s: {self._describe_remote()}. Look whether "
+                f"No answer for {silence:.1f} s: {self._describe_remote()}. Look whether "
                 "the server is alive; if the request waits there for another user, "
                 "call watch_waits() with a probe for it."
             )
