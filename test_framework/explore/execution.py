@@ -151,9 +151,7 @@ class Runner:
                 after=_together(hooks),
             )
         except BaseException as exc:  # noqa: BLE001  # judged, and raised again if not of the scenario
-            if not _is_consequence(
-                exc, faults, is_real=loop.io != "sim"
-            ):
+            if not _is_consequence(exc, faults, is_real=loop.io != "sim"):
                 return self._judge(exc)
             # The scenario was ended by the fault, so what it left is no wonder.
             return self._judge_errors(only_own=True)

@@ -19,6 +19,7 @@ from test_framework.explore.budget import seconds_of
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import error_named
 from test_framework.explore.guards import Guards, guarded
+from test_framework.explore.live import run_live
 from test_framework.explore.loader import reference_of
 from test_framework.explore.loop import MAX_STEPS, ExplorationLoop, MisuseError
 from test_framework.explore.loops import make_loop
@@ -100,7 +101,8 @@ def explore(
         max_steps: Steps after which a run counts as endless.
         progress: Called between batches of runs, at most twice a second.
         reference: ``PATH::NAME`` of the scenario where it cannot be told from it.
-        io: ``sim`` (none) or ``gate`` (real sockets; requests leave one at a time).
+        io: ``sim`` (none), ``gate`` (real sockets; requests leave one at a time) or
+            ``live`` (real sockets, real time and noise; what is found is not repeated).
         track: Run one order of each class of orders that differ only in steps that
             touch nothing in common, as far as ``shared()`` and ``access()`` tell.
 
@@ -136,6 +138,8 @@ def explore(
         error_named(error)
     if reference is None:
         reference = reference_of(scenario)
+    if io == "live":
+        return run_live(main, options, users=users)
     search = Search(main, options)
     with prepared(search.loop) as guards:
         try:

@@ -25,8 +25,10 @@ def make_loop(io: str, fidelity: Fidelity, *, max_steps: int = MAX_STEPS) -> Any
     """
     if io == "sim":
         return ExplorationLoop(fidelity, max_steps=max_steps)
+    if io == "live":
+        raise UsageError("io='live' runs in real time, which no schedule repeats.")
     if io != "gate":
-        raise UsageError(f"io={io!r}: expected 'sim' or 'gate'.")
+        raise UsageError(f"io={io!r}: expected 'sim', 'gate' or 'live'.")
     if fidelity is not Fidelity.FIFO:
         raise UsageError(
             f"fidelity={str(fidelity)!r} with io='gate': real sockets know no other "

@@ -53,10 +53,10 @@ class _Selector(selectors.DefaultSelector):
 
 
 # Its queue, timers and sockets have no type: they are private.
-_Sockets: Any = asyncio.SelectorEventLoop
+Sockets: Any = asyncio.SelectorEventLoop
 
 
-class NetworkLoop(SteppedLoop, _Sockets):  # type: ignore[misc]  # see _Sockets
+class NetworkLoop(SteppedLoop, Sockets):  # type: ignore[misc]  # see Sockets
     """Keeps account of connections; its subclass decides what leaves on them.
 
     Args:

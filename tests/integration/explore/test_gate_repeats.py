@@ -199,12 +199,9 @@ def test_one_seed_makes_one_run_with_a_server_elsewhere(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2])
-def test_one_seed_makes_the_same_run_a_thousand_times(
-    visits: Visits, seed: int
-) -> None:
+def test_one_seed_makes_the_same_run_a_thousand_times(visits: Visits) -> None:
     """1,000 of 1,000."""
-    digests = Counter(visits.digest(seed) for _ in range(1000))
+    digests = Counter(visits.digest(seed=1) for _ in range(1000))
 
     assert list(digests.values()) == [1000]
 
