@@ -18,6 +18,7 @@ from test_framework.explore.faults import (
     interposing,
 )
 from test_framework.explore.loop import (
+    CutError,
     EndlessError,
     ExplorationLoop,
     Hook,
@@ -193,7 +194,7 @@ class Runner:
                 )
             case KeyboardInterrupt() | MisuseError() | UsageError() | TargetError():
                 raise exc
-            case RunAgainError():
+            case RunAgainError() | CutError():
                 raise exc
             case asyncio.CancelledError():
                 return Failure("exception", "The scenario was cancelled from inside.")

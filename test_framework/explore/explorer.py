@@ -31,6 +31,7 @@ from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import Replay, Stock
 from test_framework.explore.search import FoundError, Options, Search, SettledError
 from test_framework.explore.story import Step, tell, traced
+from test_framework.explore.symmetry import SymmetricSearch, require_symmetry
 from test_framework.explore.threads import threads_as_jobs
 
 
@@ -82,6 +83,7 @@ def explore(
     reference: str | None = None,
     io: str = "sim",
     track: bool = False,
+    symmetric: bool = False,
 ) -> Report:
     """Search the schedules of a scenario for one that breaks it.
 
@@ -105,6 +107,9 @@ def explore(
             ``live`` (real sockets, real time and noise; what is found is not repeated).
         track: Run one order of each class of orders that differ only in steps that
             touch nothing in common, as far as ``shared()`` and ``access()`` tell.
+        symmetric: The users of a ``Scenario`` are identical, so states that differ only
+            in who is who count as one. Proves many users where the orders of few are
+            too many to run.
 
     Returns:
         What was found, proven or sampled; see ``Report``.
@@ -140,7 +145,12 @@ def explore(
         reference = reference_of(scenario)
     if io == "live":
         return run_live(main, options, users=users)
-    search = Search(main, options)
+    search: Search
+    if symmetric:
+        alike = require_symmetry(scenario, options)
+        search = SymmetricSearch(alike, users or alike.users, options)
+    else:
+        search = Search(main, options)
     with prepared(search.loop) as guards:
         try:
             conclusion, claim, witness = _conclude(search, reference, crowd, users)
@@ -205,6 +215,7 @@ def _notes(search: Search) -> Iterator[str]:
             f"{search.endless} runs were cut off at {search.loop.max_steps:,} steps: "
             "some task spins while others wait for their turn."
         )
+    yield from search.notes
 
 
 def _at_least_one(name: str, count: int | None) -> None:

@@ -204,6 +204,10 @@ class RunOverError(Exception):
     """Raised when a run ends before the scenario does; never raised itself."""
 
 
+class CutError(RunOverError):
+    """Raised by a scheduler that has seen enough of a run."""
+
+
 class StalledError(RunOverError):
     """Raised when main waits for what cannot come: a deadlock.
 

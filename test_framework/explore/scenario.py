@@ -8,7 +8,7 @@ tasks may be cancelled the assertions after ``gather`` are not reached; then a
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -124,10 +124,23 @@ def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
 
 async def _run_users(scenario: Scenario[Any], state: Any, count: int) -> None:
     tasks = [
-        asyncio.create_task(_arrive(scenario.user, state, n), name=f"user[{n}]")
+        asyncio.create_task(arrive(scenario.user, state, n), name=f"user[{n}]")
         for n in range(count)
     ]
     results = await asyncio.gather(*tasks, return_exceptions=True)
+    await conclude(scenario, state, results)
+
+
+async def conclude(
+    scenario: Scenario[Any], state: Any, results: Iterable[object]
+) -> None:
+    """Raise what users raised, and check the state.
+
+    Args:
+        scenario: Whose check is made.
+        state: What the users worked on.
+        results: What each user returned or raised, in the order of their numbers.
+    """
     errors = [
         result
         for result in results
@@ -146,11 +159,12 @@ async def _run_users(scenario: Scenario[Any], state: Any, count: int) -> None:
         raise error
 
 
-async def _arrive(
-    user: Callable[[Any, int], Coroutine[Any, Any, object]],
+async def arrive(
+    user: Callable[[Any, Any], Coroutine[Any, Any, object]],
     state: Any,
-    number: int,
+    number: object,
 ) -> None:
+    """Come when the world outside says so, and do what a user does."""
     # In fifo users would start in order of their numbers; requests do not.
     # Not by external(), which may be answered with an error.
     loop: Any = asyncio.get_running_loop()

@@ -108,6 +108,7 @@ class Search:
         self.endless = 0
         self.jobs = 0
         self._reduction: Reduction | None = None
+        self.notes: list[str] = []
 
     # -- one run -----------------------------------------------------------------
 
@@ -147,9 +148,13 @@ class Search:
         """Collect garbage and tell the listener, now and then."""
         if self.runs % _COLLECT_EVERY == 0:
             gc.collect()
-        now = time.monotonic()
         if is_new:
-            self._last_new = now
+            self._last_new = time.monotonic()
+        self.tell_progress()
+
+    def tell_progress(self) -> None:
+        """Call the listener if it was not called for a while."""
+        now = time.monotonic()
         if now - self._last_told >= _PROGRESS_EVERY_S:
             self._tell(now)
 

@@ -97,6 +97,11 @@ def is_library(code: CodeType) -> bool:
     return code.co_filename.startswith(_LIBRARIES)
 
 
+def is_program_file(filename: str) -> bool:
+    """Tell whether a file is neither installed nor of the explorer."""
+    return not filename.startswith((*_LIBRARIES, _OURS))
+
+
 def own_frame(coroutine: Any) -> FrameType | None:
     """Return the innermost suspended frame of the program itself.
 

@@ -1,0 +1,217 @@
+"""Identical users: what is proven by their states, and what is refused."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from test_framework.core import UsageError
+from test_framework.explore import Conclusion, Report, Scenario, explore
+
+
+class Account:
+    """State of most scenarios here: a value, a lock, what users left behind."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.lock = asyncio.Lock()
+        self.names: dict[Any, Any] = {}
+
+
+User = Callable[[Account, int], Coroutine[Any, Any, object]]
+
+
+async def deposit_unlocked(account: Account, _: int) -> None:
+    """Read, wait, write: the lost update."""
+    value = account.value
+    await asyncio.sleep(0)
+    account.value = value + 1
+
+
+async def deposit_locked(account: Account, user: int) -> None:
+    """The same under a lock."""
+    async with account.lock:
+        await deposit_unlocked(account, user)
+
+
+async def deposit_on_stack(account: Account, _: int) -> None:
+    """Hold the value that was read on the evaluation stack alone."""
+    account.value = account.value + await one()
+
+
+async def one() -> int:
+    """Return one, a while later."""
+    await asyncio.sleep(0)
+    return 1
+
+
+def prove(user: User, users: int, fidelity: str = "await") -> Report:
+    """Explore deposits of identical users, which must all arrive."""
+
+    def check(account: Account) -> None:
+        assert account.value == users
+
+    scenario = Scenario(Account, user, check, users=users)
+    return explore(scenario, symmetric=True, fidelity=fidelity, seed=1, budget="60s")
+
+
+@pytest.mark.parametrize("fidelity", ["await", "fifo"])
+def test_deposits_under_a_lock_are_proven(fidelity: str) -> None:
+    """The safe twin: all states of more users than have orders that can be run."""
+    users = {"await": 20, "fifo": 7}[fidelity]
+
+    report = prove(deposit_locked, users, fidelity)
+
+    assert report.conclusion is Conclusion.PROVEN, report.text()
+    assert report.claim.startswith(f"all states of {users} identical users (")
+    assert "as by enumeration for 2 and 3 users" in report.claim
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize("fidelity", ["await", "fifo"])
+@pytest.mark.parametrize("user", [deposit_unlocked, deposit_on_stack])
+def test_deposits_without_a_lock_are_found(user: User, fidelity: str) -> None:
+    """The vulnerable twin, also when the old value is on the stack only."""
+    report = prove(user, 50, fidelity)
+
+    assert report.conclusion is Conclusion.FOUND, report.text()
+    assert report.witness is not None
+    assert report.witness.schedule.switches <= 3
+
+
+def test_numbers_of_users_are_good_for_keys_and_text() -> None:
+    """Numbers as keys, in text and compared do not tell users apart."""
+
+    async def sign(account: Account, user: int) -> None:
+        async with account.lock:
+            account.names[user] = f"user-{user}"
+            await asyncio.sleep(0)
+            assert account.names[user] == f"user-{user}"
+            del account.names[user]
+            account.value += 1
+
+    report = prove(sign, 10)
+
+    assert report.conclusion is Conclusion.PROVEN, report.text()
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        pytest.param(lambda user: user % 2, id="arithmetic"),
+        pytest.param(lambda user: user == 0, id="comparison-with-a-number"),
+        pytest.param(lambda user: user < 3, id="order"),
+        pytest.param(lambda user: [1, 2, 3][user], id="index"),
+        pytest.param(lambda user: f"{user:03d}", id="width"),
+        pytest.param(range, id="length"),
+    ],
+)
+def test_computing_with_the_number_is_refused_with_its_line(
+    compute: Callable[[int], object],
+) -> None:
+    """Who computes with the number of a user has users that are not identical."""
+
+    async def user(account: Account, number: int) -> None:
+        account.value += 1
+        compute(number)
+        await asyncio.sleep(0)
+
+    report = prove(user, 3)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "test_symmetry.py:" in report.claim
+    assert "leave symmetric=True out" in report.claim
+
+
+async def spares_user_with_low_text(account: Account, user: int) -> None:
+    """Treat users by the order of their names."""
+    account.names.setdefault(str(user), len(account.names))
+    await asyncio.sleep(0)
+    if min(account.names) == str(user):
+        await asyncio.sleep(0)
+    account.value += 1
+
+
+async def writes_json(account: Account, user: int) -> None:
+    """Need a number that is an int."""
+    json.dumps({"user": user})
+    await asyncio.sleep(0)
+    account.value += 1
+
+
+async def hashes_text(account: Account, user: int) -> None:
+    """Shard users by what cannot be recognised."""
+    shard = hash(f"user-{user}") % 7
+    await asyncio.sleep(0)
+    account.value += 1 + 0 * shard
+
+
+@pytest.mark.parametrize("user", [spares_user_with_low_text, writes_json, hashes_text])
+def test_text_that_decides_is_not_proven(user: User) -> None:
+    """Labels that are drawn anew in each run show that text is more than a name."""
+    report = prove(user, 6)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+
+
+def test_a_counter_outside_of_the_scenario_is_noticed() -> None:
+    """State that no fingerprint sees makes equal prefixes lead to different states."""
+    tickets = itertools.count()
+
+    async def user(account: Account, _: int) -> None:
+        ticket = next(tickets)
+        await asyncio.sleep(0)
+        account.value += 1 if ticket >= 0 else 2
+
+    report = prove(user, 4)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+
+
+def test_states_with_what_cannot_be_read_are_never_merged() -> None:
+    """A set has an order that nobody can see: the report names it, nothing is merged."""
+
+    class Room(Account):
+        def __init__(self) -> None:
+            super().__init__()
+            self.members = set[int]()
+
+    async def user(room: Account, _: int) -> None:
+        await asyncio.sleep(0)
+        room.value += 1
+
+    report = explore(
+        Scenario(Room, user, users=3), symmetric=True, fidelity="await", seed=1
+    )
+
+    assert report.conclusion is Conclusion.PROVEN, report.text()
+    assert "0 of 0 merges" in report.claim
+    assert any("set in test_symmetry.Room" in note for note in report.notes), (
+        report.notes
+    )
+
+
+async def _plain() -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options", "words"),
+    [
+        (_plain, {}, "Scenario"),
+        (Scenario(Account, deposit_locked), {"cancel": True}, "cancel"),
+        (Scenario(Account, deposit_locked), {"errors": ("OSError",)}, "errors"),
+        (Scenario(Account, deposit_locked), {"fidelity": "any"}, "any"),
+    ],
+)
+def test_what_symmetry_is_not_for_is_refused(
+    scenario: Scenario[Account] | Callable[[], Coroutine[Any, Any, None]],
+    options: dict[str, Any],
+    words: str,
+) -> None:
+    """Tests that start users themselves, faults and fidelity any are refused."""
+    with pytest.raises(UsageError, match=words):
+        explore(scenario, symmetric=True, **options)
