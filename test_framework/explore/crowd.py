@@ -42,6 +42,7 @@ class Crowd:
         held: What the users have in common: the context that they are started in, the
             state that the scenario made, and what they get of it.
         is_there: Whether the users were started and main only waits for them.
+        departed: The callback of every user's task.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Crowd:
         self.held: tuple[Any, ...] = ()
         self.is_there = False
         self._left = count
+        self.departed = self._departed
 
     async def main(self) -> None:
         """Set up, let the users do what they do, check."""
@@ -85,7 +87,7 @@ class Crowd:
             task = loop.create_task(
                 arrive(user, state, token), name=f"user[{token.label}]"
             )
-            task.add_done_callback(self._departed)
+            task.add_done_callback(self.departed)
             users.append(task)
         self.is_there = True
         await everybody_left

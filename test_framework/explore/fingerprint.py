@@ -18,20 +18,27 @@ other. They are digests of 128 bits, so two different states meet with odds of n
 
 import hashlib
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.crowd import Crowd
 from test_framework.explore.graph import Writer
 from test_framework.explore.loop import CLOCK, CONTINUE, CutError
 from test_framework.explore.names import default_name
 
+if TYPE_CHECKING:
+    import asyncio
+
 Key = tuple[int, bytes, int]
 """Canonical name of an option: of equal keys one is as good as the other."""
 
 _Item = tuple[int | None, Any, Any, Any]
 """Number of an option, its task or future, callback and arguments."""
+
+_Pending = dict[int | None, list[_Item]]
+"""What is ready or may arrive, by the user it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,9 @@ class Fingerprinter:
         self._crowd = crowd
         self._loop = loop = crowd.loop
         self._writer = Writer(
-            crowd.labels, lambda number: loop.tasks[number] if number >= 0 else None
+            crowd.labels,
+            lambda number: loop.tasks[number] if number >= 0 else None,
+            crowd.departed,
         )
         self._writer.take_as_same(Crowd)
 
@@ -110,12 +119,13 @@ class Fingerprinter:
         shared = self._write_shared(
             pending, may_arrive=any(number < CLOCK for number in options)
         )
-        mine: dict[int, tuple[bytes, dict[int, int]]] = {}
+        mine: dict[int, _Part] = {}
         is_disjoint = self._write_apart(pending, mine)
         order = sorted(users, key=lambda user: mine[user][0])
         if not is_disjoint:
             for user in order:
-                mine[user] = self._write_user(user, pending.get(user, ()))
+                task = self._loop.tasks[user]
+                mine[user] = self._write_user(task, pending.get(user, ()))
         parts = [shared, *(mine[user][0] for user in order)]
         digest = hashlib.blake2b(digest_size=16)
         for part in parts:
@@ -123,8 +133,10 @@ class Fingerprinter:
             digest.update(part)
         places = {
             number: (is_disjoint, text if is_disjoint else b"", place)
-            for text, inside in mine.values()
-            for number, place in inside.items()
+            for user, (text, inside) in mine.items()
+            for number, place in zip(
+                _numbers(pending.get(user, ())), inside, strict=True
+            )
         }
         keys = tuple(
             places.get(number) or self._shared_key(number) for number in options
@@ -134,7 +146,7 @@ class Fingerprinter:
     def _shared_key(self, number: int) -> Key:
         return (-1, b"", number if number in (CONTINUE, CLOCK) else self._at[number])
 
-    def _pending(self) -> dict[int | None, list["_Item"]]:
+    def _pending(self) -> _Pending:
         """Return what is ready or may arrive, by the user it belongs to."""
         loop = self._loop
         pending: dict[int | None, list[_Item]] = {}
@@ -150,7 +162,7 @@ class Fingerprinter:
             self._add_children(pending)
         return pending
 
-    def _add_children(self, pending: dict[int | None, list["_Item"]]) -> None:
+    def _add_children(self, pending: _Pending) -> None:
         """Add the tasks that others started, as far as they still matter."""
         loop = self._loop
         places: dict[int, int] = {}
@@ -177,9 +189,7 @@ class Fingerprinter:
             number = loop.parents[number]
         return None
 
-    def _write_shared(
-        self, pending: dict[int | None, list["_Item"]], *, may_arrive: bool
-    ) -> bytes:
+    def _write_shared(self, pending: _Pending, *, may_arrive: bool) -> bytes:
         writer, loop, crowd = self._writer, self._loop, self._crowd
         scenario = crowd.scenario
         writer.put((scenario.setup, scenario.user, scenario.check))
@@ -199,43 +209,76 @@ class Fingerprinter:
         self._write_items(pending.get(None, ()))
         text = writer.finish()
         self._at = {
-            item[0]: writer.numbers[id(item[1])]
-            for item in pending.get(None, ())
-            if item[0] is not None
+            number: writer.numbers[id(thing)]
+            for number, thing, *_ in pending.get(None, ())
+            if number is not None
         }
         return text
 
-    def _write_items(self, items: Iterable["_Item"]) -> None:
+    def _write_items(self, items: Iterable[_Item]) -> None:
         for _, thing, callback, args in items:
             self._writer.put((thing, callback, args))
 
-    def _write_apart(
-        self,
-        pending: dict[int | None, list["_Item"]],
-        mine: dict[int, tuple[bytes, dict[int, int]]],
-    ) -> bool:
+    def _write_apart(self, pending: _Pending, mine: dict[int, "_Part"]) -> bool:
         """Write each user as if there were no other; tell whether that is right."""
-        writer = self._writer
-        count = len(writer.met)
+        writer, loop, tokens = self._writer, self._loop, self._crowd.labels.tokens
+        count, numbers = len(writer.met), writer.numbers
         seen: set[int] = set()
         is_disjoint = True
-        for user in self._loop.users:
-            mine[user] = self._write_user(user, pending.get(user, ()))
-            own = set(map(id, writer.met[count:]))
+        alike: dict[str, _Part] = {}
+        for user, token in zip(loop.users, tokens, strict=True):
+            items = pending.get(user, ())
+            task = loop.tasks[user]
+            stage = ""
+            if id(task) not in numbers and id(token) not in numbers:
+                stage = _stage(task, items)
+            part = alike.get(stage)
+            if part is None:
+                part = self._write_user(task, items)
+                if stage:
+                    alike[stage] = part
+                own = set(map(id, writer.met[count:]))
+                writer.forget(count)
+            else:
+                own = {id(task), id(token)}
             is_disjoint = is_disjoint and seen.isdisjoint(own)
             seen |= own
-            writer.forget(count)
+            mine[user] = part
         return is_disjoint
 
-    def _write_user(
-        self, user: int, items: Iterable["_Item"]
-    ) -> tuple[bytes, dict[int, int]]:
+    def _write_user(self, task: object, items: Iterable[_Item]) -> "_Part":
         writer = self._writer
-        task = self._loop.tasks[user]
         writer.put(task)
         self._write_items(items)
         text = writer.finish()
         numbers = writer.numbers
-        return text, {
-            item[0]: numbers[id(item[1])] for item in items if item[0] is not None
-        }
+        places = [numbers[id(item[1])] for item in items if item[0] is not None]
+        return text, places
+
+
+_Part = tuple[bytes, list[int]]
+"""How a user is written, and where in it the things are that its options stand for."""
+
+
+def _numbers(items: Iterable[_Item]) -> list[int]:
+    return [number for number, *_ in items if number is not None]
+
+
+def _stage(task: "asyncio.Task[Any]", items: Sequence[_Item]) -> str:
+    """Name the stage of a user who is not in the program: all in one stage are alike.
+
+    No step of such a user was made, or all were; so without a reference to it from
+    elsewhere nothing can tell it from another one.
+    """
+    if task.done():
+        is_gone = task._state == "FINISHED" and task._exception is task._result is None  # type: ignore[attr-defined]  # without marking it as seen
+        return "gone" if is_gone and not items else ""
+    coroutine: Any = task.get_coro()
+    if len(items) != 1 or task._must_cancel or len(task._callbacks) != 1:  # type: ignore[attr-defined]  # no public way
+        return ""
+    if not coroutine.cr_suspended:
+        return "not started"
+    number, future, *_ = items[0]
+    if number is None or number >= 0 or isinstance(coroutine.cr_await, CoroutineType):
+        return ""
+    return "not arrived" if task._fut_waiter is future else ""  # type: ignore[attr-defined]  # no public way

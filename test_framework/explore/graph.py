@@ -70,6 +70,7 @@ _COROUTINES: dict[type, Callable[[Any], Any]] = {
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 _POINTER = 8  # bytes
 _CONTEXT = contextvars.Context
+_STATES = ("PENDING", "CANCELLED", "FINISHED")
 _MISSING = object()
 # Of what gc shows of a suspended coroutine: code, two names, frame, locals, function,
 # code; then the variables and the stack.
@@ -118,12 +119,24 @@ def reads_stacks() -> bool:
     )
 
 
+class _Learning(dict[type, Put]):
+    """Asks how values of a type are written when it meets one."""
+
+    def __init__(self, learn: Callable[[type], Put]) -> None:
+        super().__init__()
+        self._learn = learn
+
+    def __missing__(self, kind: type) -> Put:
+        return self._learn(kind)
+
+
 class Writer:
     """Writes one state after the other; what it calls a constant stays the same.
 
     Args:
         labels: Recognises user numbers in text.
         task_of: Returns a task of the run by its number.
+        usual_callback: Not written where it is the first one of a task.
 
     Attributes:
         statics: State of modules and classes that came up.
@@ -133,9 +146,12 @@ class Writer:
         has_opaque: Whether the state being written holds something opaque.
     """
 
-    def __init__(self, labels: Labels, task_of: Callable[[int], object]) -> None:
+    def __init__(
+        self, labels: Labels, task_of: Callable[[int], object], usual_callback: object
+    ) -> None:
         self._labels = labels
         self._task_of = task_of
+        self._usual_callback = usual_callback
         self._constants: dict[Any, int] = {}
         self._kept: list[object] = []
         self._unique = 0
@@ -144,8 +160,10 @@ class Writer:
         self._owners: dict[int, object] = {}
         self.statics = Statics()
         self.opaque: collections.Counter[str] = collections.Counter()
-        self._puts: dict[type, Callable[[Any], None]] = {}
-        self._writes: dict[type, Callable[[Any], None]] = {}
+        self._tags: dict[type, int] = {}
+        self._identities: dict[int, int] = {}
+        self._puts: dict[type, Put] = _Learning(self._learn)
+        self._writes: dict[type, Put] = {}
         self._fill_tables()
         self.begin()
 
@@ -206,23 +224,23 @@ class Writer:
 
     def put(self, thing: Any) -> None:
         """Write a value: itself, or the position of the object."""
-        put = self._puts.get(type(thing))
-        if put is None:
-            put = self._learn(type(thing))
-        put(thing)
+        self._puts[type(thing)](thing)
 
     def finish(self) -> bytes:
         """Write the content of all objects met so far, return what was written since."""
-        met = self.met
+        met, out, tags, writes = self.met, self._out, self._tags, self._writes
         while self._written < len(met):
             thing = met[self._written]
             self._written += 1
             self._holder = thing
             kind = type(thing)
-            self.put_identity(kind)
-            self._writes[kind](thing)
-        written = array("q", self._out).tobytes()
-        self._out.clear()
+            tag = tags.get(kind)
+            if tag is None:
+                tag = tags[kind] = self._number_of(kind)
+            out.append(tag)
+            writes[kind](thing)
+        written = array("q", out).tobytes()
+        out.clear()
         return written
 
     def forget(self, count: int) -> None:
@@ -294,16 +312,13 @@ class Writer:
 
         return write
 
-    def _constant(self, key: Any) -> bool:
-        """Write a number that stands for ``key``; tell whether it is a new one."""
-        constants = self._constants
-        index = constants.get(key)
-        if index is None:
-            self._out.append(2 * len(constants))
-            constants[key] = len(constants)
-            return True
-        self._out.append(2 * index)
-        return False
+    def _constant(self, key: Any) -> None:
+        """Write a number that stands for ``key``, the same in every state."""
+        number = self._constants.get(key)
+        self._out.append(self._number_of(key) if number is None else number)
+
+    def _number_of(self, key: Any) -> int:
+        return self._constants.setdefault(key, 2 * len(self._constants))
 
     def _put_object(self, thing: Any) -> None:
         numbers, key = self.numbers, id(thing)
@@ -343,8 +358,13 @@ class Writer:
 
     def put_identity(self, thing: Any) -> None:
         """Write an object that is the same one in every run."""
-        if self._constant((_MISSING, id(thing))):
+        number = self._identities.get(id(thing))
+        if number is None:
+            number = self._identities[id(thing)] = self._number_of(
+                (_MISSING, id(thing))
+            )
             self._kept.append(thing)
+        self._out.append(number)
 
     def _put_opaque(self, thing: Any) -> None:
         self.has_opaque = True
@@ -355,8 +375,9 @@ class Writer:
 
     def _put_sequence(self, thing: Any) -> None:
         self._constant((tuple, type(thing), len(thing)))
+        puts = self._puts
         for item in thing:
-            self.put(item)
+            puts[type(item)](item)
 
     def _put_method(self, thing: types.MethodType) -> None:
         self._constant(types.MethodType)
@@ -374,7 +395,6 @@ class Writer:
         self.statics.see(thing)
         if is_plain_function(thing):
             self.put_identity(thing.__code__)
-            self._constant(types.FunctionType)
         else:
             self._put_object(thing)
 
@@ -399,8 +419,9 @@ class Writer:
     def _write_items(self, items: Iterable[Any]) -> None:
         items = tuple(items)
         self._out.append(len(items))
+        puts = self._puts
         for item in items:
-            self.put(item)
+            puts[type(item)](item)
 
     def _write_deque(self, thing: Any) -> None:
         self.put(thing.maxlen)
@@ -465,9 +486,12 @@ class Writer:
             self._put_opaque(thing)
 
     def _write_future(self, thing: Any) -> None:
-        self._constant(thing._state)
-        self.put(thing._callbacks and tuple(thing._callbacks))
-        self.put(thing._log_traceback)
+        referents = gc.get_referents(thing)
+        callbacks = thing._callbacks
+        if callbacks and callbacks[0][0] is self._usual_callback:
+            callbacks = callbacks[1:]
+        self._out.append(_STATES.index(thing._state) * 2 + thing._log_traceback)
+        self.put(callbacks and tuple(callbacks))
         self.put(thing._cancel_message)
         result = None
         if thing.done():
@@ -475,8 +499,8 @@ class Writer:
             if not thing.cancelled() and thing._exception is None:
                 result = thing._result
                 self.put(result)
-        # Attributes that a program sets are in a dict that has no other way to it.
-        for item in gc.get_referents(thing):
+        for item in referents:
+            # Attributes that a program sets are in a dict that has no other way to it.
             if type(item) is dict and item is not result:
                 self.put(item)
 
@@ -488,13 +512,14 @@ class Writer:
         if thing.done():
             return
         self.put(thing.get_name())
-        self.put(thing._must_cancel)
-        self.put(thing.cancelling())
+        self._out.append(thing.cancelling() * 2 + thing._must_cancel)
         self.put(thing._fut_waiter)
         self.put(thing.get_coro())
-        # The first one is its own; 3.11 has no other way to it.
-        own = (item for item in gc.get_referents(thing) if type(item) is _CONTEXT)
-        self.put(next(own))
+        for item in gc.get_referents(thing):
+            # The first one is its own; 3.11 has no other way to it.
+            if type(item) is _CONTEXT:
+                self.put(item)
+                break
 
     def _write_coroutine(self, thing: Any) -> None:
         frame, is_running = _COROUTINES[type(thing)](thing)
@@ -507,7 +532,7 @@ class Writer:
             self._put_opaque(thing)
             return
         code = frame.f_code
-        self.put(code)
+        self.put_identity(code)
         self._out.append(frame.f_lasti)
         total = self._totals.get(code)
         if total is None:
@@ -518,12 +543,9 @@ class Writer:
             self._constant((code, tuple(sorted(names))))
         # A copy of the variables, which would keep alive what they held before.
         names.clear()
-        self.put(is_running)
-        self.put(referents[_FUNCTION_AT])
-        values = referents[_VALUES_AT:]
-        self._out.append(len(values))
-        for value in values:
-            self.put(value)
+        self._out.append(is_running)
+        self._put_function(referents[_FUNCTION_AT])
+        self._write_items(referents[_VALUES_AT:])
 
 
 def _name_of(kind: type) -> str:

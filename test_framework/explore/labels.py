@@ -91,6 +91,10 @@ for _name in (*_ORDER, *_ARITHMETIC, *(f"r{name}" for name in _ARITHMETIC), *_VA
     setattr(UserNumber, f"__{_name}__", _refusing(f"__{_name}__"))
 
 
+_Parts = tuple[tuple[str | bytes, ...], list[UserNumber]]
+_UNKNOWN: Any = object()
+
+
 class Labels:
     """The users' numbers of one run, and where they are in text.
 
@@ -107,11 +111,13 @@ class Labels:
         self.tokens: list[UserNumber] = []
         self.problem = ""
         self._by_label: dict[str, UserNumber] = {}
+        self._known: dict[str | bytes, _Parts | None] = {}
 
     def draw(self, count: int) -> list[UserNumber]:
         """Make the numbers of ``count`` users for another run."""
         labels = self._rng.sample(range(_LOWEST, 10 * _LOWEST), count)
         self.tokens = [UserNumber(str(label), self) for label in labels]
+        self._known.clear()
         self._by_label = {token.label: token for token in self.tokens}
         return self.tokens
 
@@ -119,12 +125,16 @@ class Labels:
         """Return whose label a number is, None if nobody's."""
         return self._by_label.get(str(number)) if number >= _LOWEST else None
 
-    def split(
-        self, text: "str | bytes"
-    ) -> "tuple[tuple[str | bytes, ...], list[UserNumber]] | None":
+    def split(self, text: "str | bytes") -> _Parts | None:
         """Return text between labels, and whose they are; None when there are none."""
         if len(text) < _DIGITS:
             return None
+        parts: _Parts | None = self._known.get(text, _UNKNOWN)
+        if parts is _UNKNOWN:
+            self._known[text] = parts = self._split(text)
+        return parts
+
+    def _split(self, text: "str | bytes") -> _Parts | None:
         runs: Any
         if isinstance(text, bytes):
             runs = _DIGIT_RUN_BYTES.finditer(text)

@@ -56,17 +56,12 @@ def is_plain_function(function: types.FunctionType) -> bool:
     """Whether a function is nothing but its code: no closure, no state in it."""
     if function.__closure__ is not None or function.__dict__:
         return False
-    defaults = function.__defaults__
-    return (
-        (defaults is None and function.__kwdefaults__ is None)
-        or not is_program(function.__code__)
-        or (
-            all(isinstance(value, _CONSTANTS) for value in defaults or ())
-            and all(
-                isinstance(value, _CONSTANTS)
-                for value in (function.__kwdefaults__ or {}).values()
-            )
-        )
+    defaults, named = function.__defaults__, function.__kwdefaults__
+    if (defaults is None and named is None) or not is_program(function.__code__):
+        return True
+    return all(
+        isinstance(value, _CONSTANTS)
+        for value in (*(defaults or ()), *(named or {}).values())
     )
 
 
