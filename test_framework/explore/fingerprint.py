@@ -192,7 +192,7 @@ class Fingerprinter:
     def _write_shared(self, pending: _Pending, *, may_arrive: bool) -> bytes:
         writer, loop, crowd = self._writer, self._loop, self._crowd
         scenario = crowd.scenario
-        writer.put((scenario.setup, scenario.user, scenario.check))
+        writer.put((scenario.user, scenario.check))
         writer.put(crowd.held)
         for value in writer.statics.values():
             writer.put(value)

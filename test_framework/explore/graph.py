@@ -207,6 +207,7 @@ class Writer:
             collections.deque: self._write_deque,
             dict: self._write_dict,
             collections.OrderedDict: self._write_ordered_dict,
+            types.MappingProxyType: lambda thing: self.put(dict(thing)),
             collections.defaultdict: self._write_defaultdict,
             OrderedSet: self._write_items,
             asyncio.Future: self._write_future,

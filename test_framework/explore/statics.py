@@ -11,12 +11,14 @@ but the generator of ``random``.
 """
 
 import contextvars
+import dataclasses
 import dis
 import enum
 import functools
 import logging
 import random
 import re
+import reprlib
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -27,11 +29,9 @@ from test_framework.explore.waits import is_program_file
 
 _BUILTINS = sys.modules["builtins"]
 _BUILT_IN = frozenset(sys.builtin_module_names)
+_SHOWERS = (dataclasses.__file__, reprlib.__file__)
 _MISSING = object()
 _GLOBAL_OPS = frozenset(("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME"))
-_NO_STATE = frozenset(
-    ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__")
-)
 _CONSTANTS = (
     *(int, float, complex, str, bytes, type(None), type(...), range),
     *(
@@ -87,6 +87,12 @@ def _names_of(code: types.CodeType) -> frozenset[str]:
         if isinstance(constant, types.CodeType):
             names |= _names_of(constant)
     return frozenset(names)
+
+
+def _is_made_by_python(name: str, value: object) -> bool:
+    """Whether an attribute of a class is what Python notes down about the class."""
+    is_special = name.startswith("__") and name.endswith("__")
+    return (is_special and not callable(value)) or name == "_abc_impl"
 
 
 def _is_library_module(module: types.ModuleType | None) -> bool:
@@ -156,9 +162,8 @@ class Statics:
             self._add_named(module, fresh)
 
     def _see_class(self, kind: type) -> None:
-        if kind.__module__ == "builtins" or _is_library_module(
-            sys.modules.get(kind.__module__)
-        ):
+        module = sys.modules.get(kind.__module__)
+        if _is_library_module(module) or issubclass(kind, enum.Enum):
             return
         self.count += 1
         for base in kind.__mro__[1:]:
@@ -167,8 +172,8 @@ class Statics:
         self._add_attributes(kind)
 
     def _add_attributes(self, kind: type) -> None:
-        for name in vars(kind):
-            if name not in _NO_STATE:
+        for name, value in vars(kind).items():
+            if not _is_made_by_python(name, value):
                 self._add(vars(kind), name, id(kind))
 
     def _see_module(self, module: types.ModuleType) -> None:
@@ -213,8 +218,10 @@ class Statics:
         for index, (kind, size) in enumerate(self._classes):
             if len(vars(kind)) != size:
                 self._classes[index] = (kind, len(vars(kind)))
-                for name in vars(kind):
-                    if (id(kind), name) not in self._slots and name not in _NO_STATE:
+                for name, value in vars(kind).items():
+                    if (id(kind), name) not in self._slots and not _is_made_by_python(
+                        name, value
+                    ):
                         self._slots.add((id(kind), name))
                         self._volatile.append((vars(kind), name))
 
@@ -222,7 +229,9 @@ class Statics:
         """Whether a value cannot change; looks behind functions, classes, modules."""
         if isinstance(value, types.FunctionType):
             self.see(value)
-            return is_plain_function(value)
+            # The __repr__ of a dataclass keeps a set of what is being shown just now.
+            is_shower = value.__code__.co_filename in _SHOWERS
+            return is_shower or is_plain_function(value)
         if isinstance(value, type | types.ModuleType):
             self.see(value)
             return True
