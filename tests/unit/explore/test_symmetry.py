@@ -58,6 +58,7 @@ def prove(user: User, users: int, fidelity: str = "await") -> Report:
     return explore(scenario, symmetric=True, fidelity=fidelity, seed=1, budget="60s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fidelity", ["await", "fifo"])
 def test_deposits_under_a_lock_are_proven(fidelity: str) -> None:
     """The safe twin: all states of more users than have orders that can be run."""
@@ -71,6 +72,7 @@ def test_deposits_under_a_lock_are_proven(fidelity: str) -> None:
     assert report.notes == ()
 
 
+@pytest.mark.power
 @pytest.mark.parametrize("fidelity", ["await", "fifo"])
 @pytest.mark.parametrize("user", [deposit_unlocked, deposit_on_stack])
 def test_deposits_without_a_lock_are_found(user: User, fidelity: str) -> None:
