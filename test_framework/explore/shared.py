@@ -40,16 +40,19 @@ def shared(obj: T, name: str | None = None) -> T:
         UsageError: Its type cannot be watched.
     """
     active = recorder()
-    if active is None:
+    watched: Any = None
+    if active is not None:
+        watched = _watch(active, obj)
+    elif isinstance(obj, Watched) or type(obj) in CONTAINERS or _is_instance(obj):
         return obj
-    watched = _watch(active, obj)
     if watched is None:
         raise UsageError(
             f"shared({obj!r}): a {type(obj).__name__} cannot be watched. Pass an "
             "instance of a class of yours, a dict, list, set or deque, or report each "
             "use with access(key, write=...)."
         )
-    active.names[name or type(obj).__name__] = None
+    if active is not None:
+        active.names[name or type(obj).__name__] = None
     return watched  # type: ignore[no-any-return]  # a T, or a watched copy of it
 
 
