@@ -171,7 +171,26 @@ def explain(rule_id: str | None) -> None:
     "--cancel",
     help="Cancel tasks of this pattern ('*': all) at each suspension that a run has.",
 )
+@click.option(
+    "--error",
+    "errors",
+    multiple=True,
+    help="Let waits for the outside end with this exception, such as OSError.",
+)
 @click.option("--users", type=int, help="Users of a Scenario.")
+@click.option("--io", help="sim, gate or live.  [default: sim]")
+@click.option(
+    "--track",
+    is_flag=True,
+    default=None,
+    help="Prove by classes of orders, over what shared() registers.",
+)
+@click.option(
+    "--symmetric",
+    is_flag=True,
+    default=None,
+    help="Take the users of a Scenario as identical, and prove many of them.",
+)
 @click.option("--schedules", type=int, help="At most so many runs.")
 @click.option("--seed", type=int, help="Repeat the exploration of this seed.")
 @click.option(
@@ -183,14 +202,15 @@ def explain(rule_id: str | None) -> None:
 def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: ANN401  # click's own types
     """Search the schedules of async tests and Scenarios for one that breaks them."""
     console = _console()
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     verdicts = []
     for reference, scenario in find_scenarios(path):
         marked = marked_options(scenario)
-        if isinstance(scenario, Scenario):
-            wanted = given
-        else:
-            wanted = {key: value for key, value in given.items() if key != "users"}
+        wanted = dict(given)
+        if not isinstance(scenario, Scenario):
+            # A file may hold both kinds; a plain test starts its users itself.
+            wanted.pop("users", None)
+            wanted.pop("symmetric", None)
         console.print(Text(reference, "bold"))
         with console.status("") as status:
             result = explore(

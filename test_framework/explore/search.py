@@ -258,12 +258,19 @@ class Search:
 
     def _only_order(self) -> str:
         hint = ""
-        if self._options.fidelity is Fidelity.FIFO:
+        if self._options.fidelity is Fidelity.FIFO and self._options.io == "sim":
             hint = (
                 " At no point could two things happen: if its awaits stand for I/O, use "
                 "external() or fidelity='await'."
             )
-        return f"Only one order is possible at fidelity {self._options.fidelity}.{hint}"
+        return f"Only one order is possible {self._possible}.{hint}"
+
+    @property
+    def _possible(self) -> str:
+        """How the orders that count are bounded, as words."""
+        if self._options.io == "gate":
+            return "of requests that leave one at a time (io='gate')"
+        return f"at fidelity {self._options.fidelity}"
 
     def _sample_and_enumerate(self) -> tuple[Conclusion, str]:
         draws, enumeration = self._draw(), self._enumerate()
@@ -408,10 +415,7 @@ class Search:
                 f", alone and with each of {len(self._points)} faults at every "
                 "suspension that they have"
             )
-        return (
-            f"All {len(self._seen):,} orders at fidelity {self._options.fidelity} were "
-            f"run{faults}."
-        )
+        return f"All {len(self._seen):,} orders {self._possible} were run{faults}."
 
     @property
     def unseen_mass(self) -> float | None:
