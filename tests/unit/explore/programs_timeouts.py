@@ -165,6 +165,17 @@ async def wait_with_a_timeout_leaves_the_slow() -> None:
     await asyncio.wait(tasks, timeout=1)
 
 
+@case(FOUND, kind="task-left", says="was still running", fidelity="await")
+async def wait_leaves_the_slow_where_awaits_take_time() -> None:
+    """At ``await`` too a task that waits for the world outside is left over."""
+
+    async def fetch(page: str) -> None:
+        await external(page)
+
+    tasks = [asyncio.create_task(fetch("one")), asyncio.create_task(fetch("two"))]
+    await asyncio.wait(tasks, timeout=1)
+
+
 @case(PROVEN)
 async def wait_with_a_timeout_cancels_the_slow() -> None:
     """The safe twin."""

@@ -42,6 +42,10 @@ KNOWN_GAPS = {
         "at fidelity fifo a cancellation strikes as soon as its task waits, or late, "
         "and never between"
     ),
+    "wait_leaves_the_slow_where_awaits_take_time": (
+        "at fidelity await what waits for the outside is let end before tasks are "
+        "counted as left"
+    ),
     "answer_outlasts_a_lease": "no time passes while an answer is awaited",
 }
 
