@@ -101,6 +101,8 @@ Hook = Callable[[int], None]
 
 sleep_is_over = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]  # how a sleep is told from a timeout
 _MAX_CLEANUP_STEPS = 10_000
+# Until main's end is noticed by those who can go on; a task that spins does not end.
+_MAX_SETTLING_STEPS = 1_000
 # Rounds of callbacks that only queue callbacks, after which time passes.
 _MAX_ROUNDS = 100
 
@@ -385,6 +387,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._due: list[Entry] = []
         self._now = 0.0
         self._lag_left = LAG_S
+        self._open_until = 0.0
+        self._open_readings = 0
         self._timer_count = 0
         self._readings = 0
         self._generators: weakref.WeakSet[Any] | None = None
@@ -847,6 +851,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             if len(options) > 1 or number != CONTINUE:
                 self.order.append(number)
             if number < CLOCK:
+                if not is_busy and self._timers:
+                    # It ended a wait, which may have lasted until just before the next
+                    # deadline. As long as nobody looks at the clock, that is open.
+                    self._open_until = self._timers[0][0]
+                    self._open_readings = self._readings
                 queue.append(externals.pop(position - (options[0] == CONTINUE)))
                 continue
             queue.extend(due)
@@ -854,9 +863,17 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             if number == CONTINUE:
                 return
             timers_came = True
+            is_lag = is_busy and not self._is_open()
             lag = self._fire(queue)
-            if is_busy:
+            if is_lag:
                 self._lag_left -= lag
+
+    def _is_open(self) -> bool:
+        """Tell whether it may be as late as the next deadline by now."""
+        return (
+            self._timers[0][0] <= self._open_until
+            and self._readings == self._open_readings
+        )
 
     def _may_elapse_early(self, *, is_idle: bool = False) -> bool:
         """Tell whether the next timer may fire although tasks are ready."""
@@ -868,7 +885,8 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         if timers[0][2].callback is give_up:
             return is_idle and not self._externals
         if self._is_fifo:
-            return is_idle or timers[0][0] - self._now <= self._lag_left + READINGS_S
+            lag = timers[0][0] - self._now
+            return is_idle or lag <= self._lag_left + READINGS_S or self._is_open()
         if self._is_any or (
             timers[0][2].callback is sleep_is_over
             and timers[0][0] - self._now <= ELAPSE_S + READINGS_S
@@ -958,7 +976,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         """Let ready steps end, then cancel what is left, as ``asyncio.run`` does."""
         # A task that could go on by itself is not left over: it is just not done yet.
         if self._ready or self._callbacks or self._due:
-            self._drain(with_externals=False)
+            self._drain(_MAX_SETTLING_STEPS, with_externals=False)
         for number, task in enumerate(self.tasks):
             if not task.done():
                 self.left.append(number)
@@ -976,20 +994,31 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch
         self._numbers = {}
 
-    def _drain(self, *, with_externals: bool = True) -> None:
-        """Run what is ready, in order, within bounds."""
+    def _drain(
+        self, most: int = _MAX_CLEANUP_STEPS, *, with_externals: bool = True
+    ) -> None:
+        """Run what is ready, in order, but no more than ``most`` steps."""
         # Callbacks in rounds: anyio cancels a scope by one that queues itself until the
         # tasks are gone, and they go only if a step comes in between.
         in_round = len(self._callbacks)
-        for _ in range(_MAX_CLEANUP_STEPS):
+        for _ in range(most):
             entry = None
-            if self._callbacks and (in_round or not self._ready):
+            # The first that is not of the world outside, unless that may come too.
+            ready = next(
+                (
+                    position
+                    for position, number in enumerate(self._options)
+                    if with_externals or number > CLOCK
+                ),
+                None,
+            )
+            if self._callbacks and (in_round or ready is None):
                 in_round = max(0, in_round - 1)
                 entry = self._callbacks.popleft()
                 context, callback, args = entry.context, entry.run, ()
-            elif self._ready:
-                context, callback, args = self._ready.pop(0)
-                self._options.pop(0)
+            elif ready is not None:
+                context, callback, args = self._ready.pop(ready)
+                self._options.pop(ready)
                 in_round = len(self._callbacks)
             elif self._due:
                 entry = self._due.pop(0)

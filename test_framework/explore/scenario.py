@@ -20,6 +20,9 @@ from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import calling_frame, place, source
 
 State = TypeVar("State")
+# Context managers as well, but meant to be entered by users.
+_PRIMITIVES = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
+
 CoroutineFunction = Callable[[], Coroutine[Any, Any, object]]
 
 
@@ -48,7 +51,8 @@ class Scenario(Generic[State]):
 
     Attributes:
         setup: Makes the state of one run; sync or async. An async context manager is
-            entered, users and check get what it returns, and then it is left.
+            entered, users and check get what it returns (itself, if that is None), and
+            then it is left. Locks and their kin are not entered.
         user: What one user does, given the state and the number of the user.
         check: Raises ``AssertionError`` when the state at the end is wrong.
         users: How many users.
@@ -113,9 +117,11 @@ def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
         state = scenario.setup()
         if inspect.isawaitable(state):
             state = await state
-        if isinstance(state, AbstractAsyncContextManager):
+        if isinstance(state, AbstractAsyncContextManager) and not isinstance(
+            state, _PRIMITIVES
+        ):
             async with state as entered:
-                await _run_users(scenario, entered, count)
+                await _run_users(scenario, state if entered is None else entered, count)
         else:
             await _run_users(scenario, state, count)
 

@@ -269,15 +269,16 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             handle = heapq.heappop(self._scheduled)
             handle._scheduled = False
 
-    def _next_deadline(self) -> float | None:
+    def _next_deadline(self, *, is_idle: bool = True) -> float | None:
         """Return the earliest deadline that is not due yet."""
+        waits_for_nothing = is_idle and not self._externals
         return min(
             (
                 handle._when
                 for handle in self._scheduled
                 if not handle._cancelled
                 and handle._when > self._now
-                and not (handle._callback is give_up and self._externals)
+                and (handle._callback is not give_up or waits_for_nothing)
             ),
             default=None,
         )

@@ -41,6 +41,8 @@ class StockLoop(SteppedLoop):
         super().__init__()
         self._selector = _NoSelector()
         self._lag_left = LAG_S
+        self._open_until = 0.0
+        self._open_readings = 0
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a selector."""
@@ -61,9 +63,11 @@ class StockLoop(SteppedLoop):
             options = [CONTINUE] if is_busy or timers_came else []
             if not timers_came:
                 options += [number for number, _ in self._externals]
-            later = self._next_deadline()
+            later = self._next_deadline(is_idle=not is_busy)
             if later is not None and (
-                not is_busy or later - self._now <= self._lag_left + READINGS_S
+                not is_busy
+                or later - self._now <= self._lag_left + READINGS_S
+                or self._is_open(later)
             ):
                 options.append(CLOCK)
             if not options:
@@ -80,12 +84,20 @@ class StockLoop(SteppedLoop):
             if number == CLOCK:
                 timers_came = True
                 if later is not None:
-                    self._lag_left -= (later - self._now) * is_busy
+                    if is_busy and not self._is_open(later):
+                        self._lag_left -= later - self._now
                     self._now = later
                 continue
+            if not is_busy and later is not None:
+                self._open_until = later
+                self._open_readings = self._readings
             _, answer = self._externals.pop(position - (options[0] == CONTINUE))
             # As the selector does: what arrived is a callback of the coming turn.
             self.call_soon(answer, context=contextvars.Context())
+
+    def _is_open(self, deadline: float) -> bool:
+        """Tell whether it may be that late by now; see ``ExplorationLoop``."""
+        return deadline <= self._open_until and self._readings == self._open_readings
 
     def _clean_up(self) -> None:
         self._over = None

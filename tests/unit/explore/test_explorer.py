@@ -682,3 +682,38 @@ def test_seed_repeats_an_exploration() -> None:
         return report.schedules, report.witness.schedule.text()
 
     assert once() == once()
+
+
+@pytest.mark.parametrize("kind", [asyncio.Lock, asyncio.Semaphore, asyncio.Condition])
+def test_lock_as_the_state_is_for_users_to_take(
+    kind: Callable[[], asyncio.Lock],
+) -> None:
+    """A lock is a context manager too, and yet not what a setup is entered for."""
+
+    async def use(lock: asyncio.Lock, _: int) -> None:
+        async with lock:
+            await external("work")
+
+    report = explore(Scenario(kind, use), budget=2, seed=1)
+
+    assert report.conclusion is Conclusion.PROVEN, report.text()
+
+
+def test_state_whose_entry_returns_none_stays_the_state() -> None:
+    """Users get the pool itself."""
+
+    class Pool:
+        is_open = False
+
+        async def __aenter__(self) -> None:
+            self.is_open = True
+
+        async def __aexit__(self, *_: object) -> None:
+            self.is_open = False
+
+    async def use(pool: Pool, _: int) -> None:
+        assert pool.is_open
+
+    report = explore(Scenario(Pool, use), budget=2, seed=1)
+
+    assert report.conclusion is Conclusion.PROVEN, report.text()

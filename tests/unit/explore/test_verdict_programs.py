@@ -34,17 +34,9 @@ KNOWN_GAPS = {
     "job_ends_in_the_middle_of_a_turn": (
         "jobs end between turns only, but threads queue their results at any time"
     ),
-    "answer_comes_just_before_its_timeout": (
-        "no time passes while an answer is awaited, so it never comes with a timeout "
-        "that is longer than the loop may lag"
-    ),
     "cancellation_comes_in_the_middle_of_a_wait": (
         "at fidelity fifo a cancellation strikes as soon as its task waits, or late, "
         "and never between"
-    ),
-    "wait_leaves_the_slow_where_awaits_take_time": (
-        "at fidelity await what waits for the outside is let end before tasks are "
-        "counted as left"
     ),
     "answer_outlasts_a_lease": "no time passes while an answer is awaited",
 }
