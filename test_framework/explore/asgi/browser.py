@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from test_framework.explore.asgi.cookies import CookieJar
 from test_framework.explore.asgi.http import Exchange, Reply, Stream
@@ -23,6 +23,16 @@ from test_framework.explore.asgi.websocket import (
 
 if TYPE_CHECKING:
     from test_framework.explore.asgi.service import Asgi
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may have beside method and path; see :meth:`Browser.request`."""
+
+    query: Mapping[str, object] | None
+    headers: Mapping[str, str] | None
+    json: object
+    form: Mapping[str, object] | None
+    body: Body | None
 
 
 class Browser:
@@ -96,56 +106,49 @@ class Browser:
         self._keep(exchange)
         return reply
 
-    async def get(self, path: str, **options: Any) -> Reply:
+    async def get(self, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """Send a GET; see :meth:`request`."""
         return await self.request("GET", path, **options)
 
-    async def post(self, path: str, **options: Any) -> Reply:
+    async def post(self, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """Send a POST; see :meth:`request`."""
         return await self.request("POST", path, **options)
 
-    async def put(self, path: str, **options: Any) -> Reply:
+    async def put(self, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """Send a PUT; see :meth:`request`."""
         return await self.request("PUT", path, **options)
 
-    async def patch(self, path: str, **options: Any) -> Reply:
+    async def patch(self, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """Send a PATCH; see :meth:`request`."""
         return await self.request("PATCH", path, **options)
 
-    async def delete(self, path: str, **options: Any) -> Reply:
+    async def delete(self, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """Send a DELETE; see :meth:`request`."""
         return await self.request("DELETE", path, **options)
 
     @contextlib.asynccontextmanager
     async def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, object] | None = None,
-        headers: Mapping[str, str] | None = None,
-        json: object = None,
-        form: Mapping[str, object] | None = None,
-        body: Body | None = None,
+        self, method: str, path: str, **options: Unpack[RequestOptions]
     ) -> AsyncIterator[Stream]:
         """Send a request and read the reply while it comes.
 
         Leaving the context before the reply ends is how a client goes away.
 
         Args:
-            method: As in :meth:`request`, like all others.
+            method: As in :meth:`request`, which says what may be raised.
             path: The path.
-            query: Of the path.
-            headers: Of the request.
-            json: Content, as JSON.
-            form: Content, as a form.
-            body: Content as it is.
+            options: As there.
 
         Yields:
             The reply, which has begun.
         """
         exchange, content = self._exchange(
-            method, path, query, headers, content_of(json, form, body), streamed=True
+            method,
+            path,
+            options.get("query"),
+            options.get("headers"),
+            content_of(options.get("json"), options.get("form"), options.get("body")),
+            streamed=True,
         )
         try:
             await exchange.open()

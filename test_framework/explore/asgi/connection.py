@@ -141,7 +141,12 @@ class Connection(ABC):
                 return self.farewell()
             reader = asyncio.get_running_loop().create_future()
             self._readers.append(reader)
-            await reader
+            try:
+                await reader
+            finally:
+                # Also when cancelled: Starlette asks so whether the client has gone.
+                if reader in self._readers:
+                    self._readers.remove(reader)
         return self._inbox.popleft()
 
     @abstractmethod

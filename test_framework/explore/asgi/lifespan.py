@@ -32,7 +32,7 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         self._is_supported = True
         self._was_started = False
-        self._stop = asyncio.Event()
+        self._stop: asyncio.Future[None]
         self._answer: asyncio.Future[None]
 
     async def start(self) -> None:
@@ -44,6 +44,7 @@ class Lifespan:
         """
         loop = asyncio.get_running_loop()
         self._answer = loop.create_future()
+        self._stop = loop.create_future()
         self._task = loop.create_task(self._live(), name="lifespan")
         await self._answer
 
@@ -56,7 +57,7 @@ class Lifespan:
         if not self._is_supported or self._task is None or self._task.done():
             return
         self._answer = asyncio.get_running_loop().create_future()
-        self._stop.set()
+        self._stop.set_result(None)
         await self._answer
         await self._task
 
@@ -83,7 +84,7 @@ class Lifespan:
         if not self._was_started:
             self._was_started = True
             return {"type": "lifespan.startup"}
-        await self._stop.wait()
+        await self._stop
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:

@@ -1,6 +1,7 @@
 """FastAPI apps that leak between users are found; their safe siblings are quiet."""
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -450,6 +451,47 @@ def test_status_of_an_http_exception_is_a_reply() -> None:
     assert failure.kind == "exception"
     assert "ZeroDivisionError" in failure.message
     assert "test_asgi_fastapi.py" in failure.where
+
+
+@pytest.mark.parametrize("fidelity", ["fifo", "await"])
+def test_app_that_asks_learns_that_its_client_has_gone(fidelity: str) -> None:
+    """``request.is_disconnected`` turns true when the user gives up, and not before."""
+    polls: list[bool] = []
+    lengths: set[int] = set()
+
+    def make() -> FastAPI:
+        app = FastAPI()
+        polls.clear()
+
+        @app.get("/")
+        async def poll(request: Request) -> None:
+            while not polls or not polls[-1]:
+                polls.append(await request.is_disconnected())
+                await asyncio.sleep(1)
+
+        return app
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(4.5):
+                await asgi.browser(user).get("/")
+
+    def check(_: Asgi) -> None:
+        # The user may give up before the request has arrived.
+        lengths.add(len(polls))
+        assert not any(polls[:-1])
+        assert all(polls[-1:])
+
+    report = explore(
+        Scenario(lambda: Asgi(make()), visit, check, users=1),
+        fidelity=fidelity,
+        schedules=50,
+        budget=10,
+        seed=1,
+    )
+
+    assert report.witness is None, report.text()
+    assert 6 in lengths
 
 
 def test_middleware_and_background_tasks_end_in_every_order() -> None:
