@@ -75,7 +75,7 @@ class _Rerouting:
         if self._run is not loop.order:
             # The loop is used again from run to run, and with it anyio's limiter.
             self._run = loop.order
-            with contextlib.suppress(LookupError):
+            with contextlib.suppress(LookupError, AttributeError):
                 self._forget_limiter(loop)
         context = contextvars.copy_context()
         anyio: Any = sys.modules["anyio"]

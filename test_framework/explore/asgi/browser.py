@@ -196,6 +196,7 @@ class Browser:
             while not session.is_accepted:
                 session.raise_error()
                 if session.rejection is not None:
+                    session.require_own(session.rejection[1], "rejection")
                     raise WebSocketRejectedError(*session.rejection)
                 await session.wait()
             self._keep(session)

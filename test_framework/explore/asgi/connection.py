@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from test_framework.explore.asgi.messages import Message, Scope
+from test_framework.explore.asgi.messages import Message, RawHeaders, Scope
 from test_framework.explore.faults import follows
 from test_framework.explore.schedule import Fidelity
 
@@ -111,6 +111,11 @@ class Connection(ABC):
         if disconnects is not None:
             disconnects[self.task] = self._disconnect
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client ended it, in whatever way."""
+        return self.has_left
+
     # -- the side of the app ----------------------------------------------------------
 
     async def _serve(self) -> None:
@@ -129,7 +134,7 @@ class Connection(ABC):
         except BaseException as exc:  # noqa: BLE001  # a server goes on whatever an app raises
             self._fail(exc)
         else:
-            if not self.is_over:
+            if not self.is_over and not self.ends_by_return():
                 self._fail(
                     ProtocolError(f"The app returned from {self.label} unanswered.")
                 )
@@ -161,6 +166,10 @@ class Connection(ABC):
     def answer_failure(self) -> bool:
         """Answer as a server does whose app failed; False when it is too late."""
 
+    def ends_by_return(self) -> bool:
+        """End as a server does when the app returns early; False when it may not."""
+        return False
+
     def push(self, message: Message) -> None:
         """Let a message of the client arrive."""
         self._inbox.append(message)
@@ -185,7 +194,7 @@ class Connection(ABC):
         service.errors.append(Failed(self.user, self.label, exc))
         if self._was_struck(exc):
             self._disconnect()
-        if self.has_left:
+        if self.is_abandoned:
             # What an app raises because its client has gone is no news.
             return
         if not service.raises_errors:
@@ -234,6 +243,19 @@ class Connection(ABC):
             await self._waiter
         finally:
             self._waiter = None
+
+    def require_own(self, data: bytes, part: str) -> None:
+        """Look for canaries of others in what the user is given.
+
+        Raises:
+            ForeignCanaryError: There is one.
+        """
+        self.service.ownership.require_own(self.user, data, self.label, part)
+
+    def require_own_headers(self, headers: RawHeaders) -> None:
+        """Look for canaries of others in the values of headers."""
+        for name, value in headers:
+            self.require_own(value, f"header {name.decode('latin-1')}")
 
     def raise_error(self) -> None:
         """Raise what the app raised, if it did.

@@ -177,10 +177,9 @@ class Exchange(Connection):
             await self.wait()
         # Starlette answers 500 and then raises.
         self.raise_error()
-        service, user = self.service, self.user
         body = b"".join(self.parts)
-        service.ownership.require_own_headers(user, self.headers, self.label)
-        service.ownership.require_own(user, body, self.label, "body")
+        self.require_own_headers(self.headers)
+        self.require_own(body, "body")
         return Reply(self.status, Headers(self.headers), body)
 
 
@@ -196,6 +195,7 @@ class Stream:
     """
 
     def __init__(self, exchange: Exchange) -> None:
+        exchange.require_own_headers(exchange.headers)
         self._exchange = exchange
         self._body = bytearray()
         self.status = exchange.status
@@ -225,10 +225,5 @@ class Stream:
         self._require_own(0)
 
     def _require_own(self, start: int) -> None:
-        exchange = self._exchange
-        exchange.service.ownership.require_own(
-            exchange.user,
-            bytes(self._body[start:]),
-            exchange.label,
-            f"stream from byte {start}" if start else "stream",
-        )
+        part = f"stream from byte {start}" if start else "stream"
+        self._exchange.require_own(bytes(self._body[start:]), part)

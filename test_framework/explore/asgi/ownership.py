@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cache
 
 from test_framework.canary import Canary, Mint, Recogniser
-from test_framework.explore.asgi.messages import RawHeaders
 
 # The same in every run: a schedule must repeat the bytes as well.
 _SEED = 0
@@ -89,10 +88,3 @@ class Ownership:
             if errors is not None:
                 errors.append({"message": "A user saw another's", "exception": error})
             raise error
-
-    def require_own_headers(
-        self, reader: int, headers: RawHeaders, request: str
-    ) -> None:
-        """Look at the headers that a user is given; see :meth:`require_own`."""
-        for name, value in headers:
-            self.require_own(reader, value, request, f"header {name.decode('latin-1')}")

@@ -75,8 +75,14 @@ class Session(Connection):
         self.close_code: int | None = None
         self.close_reason = ""
         self.rejection: tuple[int, bytes] | None = None
+        self._was_ended = False
         self._denial: tuple[int, bytes] | None = None
         self.push({"type": "websocket.connect"})
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client closed it or went away."""
+        return self.has_left or (self.close_code is not None and not self._was_ended)
 
     def farewell(self) -> Message:
         """Return that the connection is gone, and with which code."""
@@ -89,11 +95,20 @@ class Session(Connection):
 
     def answer_failure(self) -> bool:
         """Reject with 500, or close with 1011."""
+        self._was_ended = True
         if self.is_accepted:
             self.close_code = INTERNAL
         else:
             self.rejection = (500, b"Internal Server Error")
         return True
+
+    def ends_by_return(self) -> bool:
+        """Close with 1000, as uvicorn does, if the app had accepted."""
+        if self.is_accepted:
+            self._was_ended = True
+            self._close(NORMAL, "")
+            self.notify()
+        return self.is_accepted
 
     async def send(self, message: Message) -> None:
         """Take a message of the app.
@@ -104,10 +119,12 @@ class Session(Connection):
                 uvicorn does it for WebSockets.
         """
         kind = message["type"]
+        if self._was_ended:
+            raise ProtocolError(
+                f"The app sent {kind!r} after it had ended {self.label}."
+            )
         if self.is_over:
-            if self.has_left or self.close_code is not None:
-                raise OSError(f"{self.label} of user[{self.user}] is closed")
-            raise ProtocolError(f"The app sent {kind!r} after it had rejected.")
+            raise OSError(f"{self.label} of user[{self.user}] is closed")
         if self.is_accepted:
             self._take(kind, message)
         else:
@@ -120,6 +137,7 @@ class Session(Connection):
                 text = message.get("text")
                 self.outbox.append(bytes(message["bytes"]) if text is None else text)
             case "websocket.close":
+                self._was_ended = True
                 self._close(message.get("code", NORMAL), message.get("reason") or "")
             case _:
                 raise ProtocolError(
@@ -150,6 +168,7 @@ class Session(Connection):
                 )
 
     def _reject(self, status: int, body: bytes) -> None:
+        self._was_ended = True
         self.rejection = (status, body)
         self.close_code = ABNORMAL
         self.end()
@@ -178,6 +197,7 @@ class WebSocket:
     """
 
     def __init__(self, session: Session) -> None:
+        session.require_own_headers(session.headers)
         self._session = session
         self.subprotocol = session.subprotocol
         self.headers = Headers(session.headers)
@@ -239,16 +259,12 @@ class WebSocket:
     def look_at_rest(self) -> None:
         """Look for canaries of others in what was never read: it was given all the same."""
         self._require_own(self._session.outbox)
+        self._session.require_own(self._session.close_reason.encode(), "close reason")
 
     def _require_own(self, messages: Iterable[str | bytes]) -> None:
-        session = self._session
         for message in messages:
-            session.service.ownership.require_own(
-                session.user,
-                message.encode() if isinstance(message, str) else message,
-                session.label,
-                "message",
-            )
+            data = message.encode() if isinstance(message, str) else message
+            self._session.require_own(data, "message")
 
     def _closed(self) -> WebSocketClosedError:
         session = self._session

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from test_framework.explore import (
     Asgi,
     Conclusion,
+    Report,
     Scenario,
     explore,
     external,
@@ -35,7 +36,7 @@ from test_framework.explore import (
 )
 
 ROOT = Path(__file__).parents[3]
-Visit = Callable[[Asgi, int], Awaitable[None]]
+Visit = Callable[[Asgi, int], Coroutine[Any, Any, None]]
 Text = Annotated[str, Body(embed=True)]
 User = Annotated[int, Header(alias="x-user")]
 
@@ -492,6 +493,48 @@ def test_app_that_asks_learns_that_its_client_has_gone(fidelity: str) -> None:
 
     assert report.witness is None, report.text()
     assert 6 in lengths
+
+
+def test_endpoint_that_only_reads_may_let_the_end_out() -> None:
+    """A socket whose user closes it ends many an endpoint by WebSocketDisconnect: no bug."""
+
+    def make() -> FastAPI:
+        app = FastAPI()
+
+        @app.websocket("/ws")
+        async def serve(socket: WebSocket) -> None:
+            await socket.accept()
+            while True:
+                text = await socket.receive_text()
+                if text == "fail":
+                    raise KeyError(text)
+                await socket.send_text(text)
+
+        return app
+
+    async def talk(asgi: Asgi, user: int) -> None:
+        async with asgi.browser(user).websocket("/ws") as socket:
+            await socket.send("hello")
+            assert await socket.receive() == "hello"
+
+    async def break_it(asgi: Asgi, user: int) -> None:
+        async with asgi.browser(user).websocket("/ws") as socket:
+            await socket.send("fail")
+            await socket.receive()
+
+    def explored(visit: Visit) -> Report:
+        return explore(
+            Scenario(lambda: Asgi(make()), visit, users=1),
+            cancel="user*",
+            schedules=60,
+            budget=10,
+            seed=1,
+        )
+
+    quiet, loud = explored(talk), explored(break_it)
+    assert quiet.witness is None, quiet.text()
+    assert loud.witness is not None
+    assert "KeyError" in loud.witness.failure.message
 
 
 def test_middleware_and_background_tasks_end_in_every_order() -> None:

@@ -624,6 +624,18 @@ def test_canary_split_over_parts_of_a_stream_is_found_at_once() -> None:
     assert b"".join(taken).decode() == canaries[0][:18]
 
 
+def test_headers_of_a_stream_are_looked_at() -> None:
+    """A foreign canary in the head of a stream is found before its first part."""
+
+    async def visit(asgi: Asgi) -> None:
+        await asgi.browser(0).post("/", body=asgi.browser(0).canary())
+        async with asgi.browser(1).stream("GET", "/header"):
+            pass
+
+    with pytest.raises(ForeignCanaryError, match="header x-last"):
+        run(board(), visit, lifespan=False)
+
+
 @pytest.mark.power
 def test_compressed_stream_is_looked_at_as_a_whole() -> None:
     """A canary that no part shows is found when the stream has ended."""

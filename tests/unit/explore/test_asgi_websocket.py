@@ -174,6 +174,8 @@ def test_close_of_the_app_has_code_and_reason() -> None:
         await accept(receive, send)
         await send({"type": "websocket.send", "text": "last words"})
         await send({"type": "websocket.close", "code": 4001, "reason": "slow down"})
+        with pytest.raises(ProtocolError, match="after it had ended WS /"):
+            await send({"type": "websocket.send", "text": "too late"})
 
     async def visit(asgi: Asgi) -> None:
         async with asgi.browser(0).websocket("/") as socket:
@@ -184,6 +186,25 @@ def test_close_of_the_app_has_code_and_reason() -> None:
                 assert (caught.value.code, caught.value.reason) == (4001, "slow down")
 
     run(app, visit)
+
+
+def test_app_that_returns_closes_its_socket() -> None:
+    """As under uvicorn the code is 1000; to return without any answer is a failure."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/":
+            await accept(receive, send)
+
+    async def visit(asgi: Asgi) -> int:
+        with pytest.raises(ProtocolError, match="WS /silent unanswered"):
+            async with asgi.browser(0).websocket("/silent"):
+                pass
+        async with asgi.browser(0).websocket("/") as socket:
+            with pytest.raises(WebSocketClosedError) as caught:
+                await socket.receive()
+        return caught.value.code
+
+    assert run(app, visit) == 1000
 
 
 def test_close_of_the_user_reaches_the_app() -> None:
@@ -304,6 +325,62 @@ def test_message_that_nobody_read_was_given_all_the_same() -> None:
             await asyncio.sleep(1)
 
     with pytest.raises(ForeignCanaryError, match=r"user\[0\] was given .* user\[1\]"):
+        run(app, visit)
+
+
+@pytest.mark.parametrize(
+    ("messages", "place"),
+    [
+        (
+            [{"type": "websocket.accept", "headers": [(b"x-last", b"CANARY")]}],
+            "header x-last",
+        ),
+        (
+            [
+                {"type": "websocket.accept"},
+                {"type": "websocket.close", "reason": "CANARY"},
+            ],
+            "close reason",
+        ),
+        (
+            [
+                {"type": "websocket.http.response.start", "status": 403},
+                {"type": "websocket.http.response.body", "body": b"CANARY"},
+            ],
+            "rejection",
+        ),
+    ],
+)
+def test_all_that_a_handshake_and_a_close_say_is_looked_at(
+    messages: list[Message], place: str
+) -> None:
+    """Headers, reasons and rejections are given to a user as messages are."""
+    canaries: list[str] = []
+
+    def filled(value: Any) -> Any:  # noqa: ANN401  # any part of a message
+        match value:
+            case str():
+                return value.replace("CANARY", canaries[0])
+            case bytes():
+                return value.replace(b"CANARY", canaries[0].encode())
+            case tuple() | list():
+                return [filled(one) for one in value]
+            case dict():
+                return {key: filled(one) for key, one in value.items()}
+            case _:
+                return value
+
+    async def app(_: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        for message in messages:
+            await send(filled(message))
+
+    async def visit(asgi: Asgi) -> None:
+        canaries[:] = [asgi.browser(1).canary()]
+        async with asgi.browser(0).websocket("/"):
+            pass
+
+    with pytest.raises(ForeignCanaryError, match=place):
         run(app, visit)
 
 
