@@ -189,14 +189,21 @@ def _answer_with(task: asyncio.Task[Any], error: BaseException) -> bool:
     if not is_outside(task):
         return False
     waiter = getattr(task, "_fut_waiter", None)
-    if waiter is not None:
-        waiter.set_exception(error)
-        return True
     coroutine = task.get_coro()
-    if isinstance(coroutine, Interposed):
+    if isinstance(coroutine, Interposed) and (waiter is None or _is_sleep(coroutine)):
         coroutine.pending = error
+        if waiter is not None:
+            # Its timer may be due already, and sets no result of a cancelled future.
+            waiter.cancel()
         return True
-    return False
+    if waiter is None:
+        return False
+    waiter.set_exception(error)
+    return True
+
+
+def _is_sleep(coroutine: Any) -> bool:
+    return list(frames_of(coroutine))[-1].f_code is _SLEEP
 
 
 def _may_fail(loop: Any, task: asyncio.Task[Any]) -> bool:
@@ -225,7 +232,7 @@ def is_outside(task: asyncio.Task[Any]) -> bool:
 
 
 class Interposed(Coroutine[Any, Any, Any]):
-    """A coroutine into which an exception can be thrown at a bare yield.
+    """A coroutine into which an exception can be thrown at a bare yield or a sleep.
 
     Args:
         inner: The coroutine it stands for.
@@ -249,9 +256,9 @@ class Interposed(Coroutine[Any, Any, Any]):
         return self._inner.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Raise at the await."""
-        self.pending = None
-        return self._inner.throw(*error)
+        """Raise at the await: what is pending there, else what is thrown."""
+        pending, self.pending = self.pending, None
+        return self._inner.throw(*error if pending is None else (pending,))
 
     def close(self) -> None:
         """End the coroutine."""

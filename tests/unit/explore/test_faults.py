@@ -345,3 +345,27 @@ def test_expiry_is_a_fault_of_its_own() -> None:
 
     kinds = {type(fault) for fault in faults_of(report)}
     assert kinds <= {Cancel, Expire}
+
+
+@pytest.mark.parametrize("fidelity", ["fifo", "await"])
+def test_error_in_a_sleep_that_is_due_is_no_error_of_the_loop(fidelity: str) -> None:
+    """The timer of a sleep that failed may fire before its task goes on."""
+    seen = []
+
+    async def patient(_: dict[str, int], user: int) -> None:
+        try:
+            await asyncio.sleep(0.01)
+        except ConnectionResetError:
+            seen.append(user)
+
+    report = explore(
+        Scenario(dict[str, int], patient),
+        errors=("ConnectionResetError",),
+        fidelity=fidelity,
+        budget=10,
+        schedules=200,
+        seed=1,
+    )
+
+    assert report.witness is None, report.text()
+    assert set(seen) == {0, 1}
