@@ -12,6 +12,7 @@ to see the request of a cancelled task is decided by the schedule and not by luc
 import contextvars
 from asyncio import constants, protocols, selector_events
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,7 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
         """Send a held request."""
         self.held.remove(request)
         self.owner, self.asked = request.owner, request.label
-        self.answers.sent(bytes(request.data))
+        self._count(self.answers.sent, bytes(request.data))
         self.sent_bytes += len(request.data)
         was_ended, self._eof = self._eof, False
         super().write(request.data)
@@ -234,7 +235,18 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
             return
         self._arrived += data
         self.received_bytes += len(data)
-        self.answers.received(data)
+        self._count(self.answers.received, data)
+
+    def _count(self, count: Callable[[bytes], None], data: bytes) -> None:
+        """Let the recogniser see data; one that does not understand it is let go."""
+        try:
+            count(data)
+        except (ValueError, IndexError):
+            self._gate.notes[
+                f"Bytes on a {self.kind} connection were no {self.kind}, so silence "
+                "ended its answers."
+            ] = None
+            self.answers = Opaque()
 
     def hand_over(self) -> None:
         """Give the program what has come."""

@@ -224,6 +224,32 @@ def test_server_that_is_down_is_no_finding() -> None:
     assert "Nobody listens" in report.claim
 
 
+def test_server_that_talks_nonsense_is_left_to_its_client() -> None:
+    """What is no reply of Redis still reaches the program, and the report says so."""
+
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readline()
+        writer.write(b"$x\r\n")
+        writer.close()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"*1\r\n$4\r\nPING\r\n")
+            assert await reader.read() == b"$x\r\n"
+            writer.close()
+            await writer.wait_closed()
+
+    report = explore(ask, io="gate", schedules=5, seed=1)
+
+    assert report.witness is None, report.text()
+    assert any("no redis" in note for note in report.notes)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [({"io": "wire"}, "io='wire'"), ({"io": "gate", "fidelity": "any"}, "fifo")],
