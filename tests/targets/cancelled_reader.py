@@ -25,7 +25,7 @@ async def sessions() -> AsyncIterator[Any]:
     client: Any = redis.asyncio.Redis.from_url(sys.argv[1], decode_responses=True)
     try:
         for user in range(2):
-            await client.set(f"session:{user}", f"secret of {user}")
+            await client.set(f"gate:session:{user}", f"secret of {user}")
         yield client
     finally:
         await client.close()
@@ -34,7 +34,7 @@ async def sessions() -> AsyncIterator[Any]:
 
 async def read_own(client: Any, user: int) -> None:  # noqa: ANN401  # of whichever version
     """Read the own session and look whose it is."""
-    seen = await client.get(f"session:{user}")
+    seen = await client.get(f"gate:session:{user}")
     assert seen == f"secret of {user}", f"user {user} received {seen!r}"
 
 

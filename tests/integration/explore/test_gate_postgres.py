@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,13 +33,6 @@ class Hall:
     connections: list[Any]
     said: list[str] = field(default_factory=list)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@pytest.fixture(scope="module")
-def probe(database_url: str) -> Iterator[PostgresProbe]:
-    """Tells who waits for whom."""
-    with PostgresProbe(database_url) as made:
-        yield made
 
 
 Check = Callable[[Hall], Coroutine[Any, Any, None]]

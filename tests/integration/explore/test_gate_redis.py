@@ -18,17 +18,17 @@ User = Callable[[Client, int], Coroutine[Any, Any, None]]
 
 async def visits(client: Client) -> int:
     """Return the counter."""
-    return int(await client.get("visits") or 0)
+    return int(await client.get("gate:visits") or 0)
 
 
 async def add_by_reading_and_writing(client: Client, user: int) -> None:  # noqa: ARG001  # the face of a user
     """Count a visit in two requests."""
-    await client.set("visits", await visits(client) + 1)
+    await client.set("gate:visits", await visits(client) + 1)
 
 
 async def add_at_once(client: Client, user: int) -> None:  # noqa: ARG001  # the face of a user
     """Count a visit in one request."""
-    await client.incr("visits")
+    await client.incr("gate:visits")
 
 
 def counting(redis_url: str, user: User) -> Scenario[Client]:
@@ -38,7 +38,7 @@ def counting(redis_url: str, user: User) -> Scenario[Client]:
     async def setup() -> AsyncIterator[Client]:
         client = Client.from_url(redis_url)
         try:
-            await client.set("visits", 0)
+            await client.set("gate:visits", 0)
             yield client
             assert await visits(client) == 2
         finally:

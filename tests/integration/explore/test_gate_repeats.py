@@ -95,13 +95,6 @@ class Visit:
     seen: list[tuple[int, str, object]] = field(default_factory=list)
 
 
-@pytest.fixture(scope="module")
-def probe(database_url: str) -> Iterator[PostgresProbe]:
-    """Tells who waits for whom."""
-    with PostgresProbe(database_url) as made:
-        yield made
-
-
 class Visits:
     """Makes runs of one scenario over all protocols, and their digests.
 
