@@ -207,6 +207,11 @@ def _notes(search: Search) -> Iterator[str]:
         yield (
             "Executor jobs ran as one step each; races between threads are not explored."
         )
+    if search.loop.io == "gate":
+        yield (
+            "Requests left one at a time; what a server does with several at once, and "
+            "answers that overtake each other, are not explored."
+        )
     yield from search.loop.notes
     if search.why_no_classes:
         yield f"Not by classes of orders: {search.why_no_classes}."
