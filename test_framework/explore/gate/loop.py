@@ -10,7 +10,8 @@ A request that waits inside of its server for another user (a row lock, an empty
 would hold the gate for ever; probes tell which those are, and the gate opens for the
 others. A server that does not answer at all ends the exploration without a conclusion.
 
-That orders of sending suffice for identical runs over TCP is measured in the benchmarks.
+That the order of sending is enough for identical runs is tested with 1,000 runs of one
+seed over Postgres, Redis and WebSocket (``tests/integration/explore``).
 """
 
 import asyncio
