@@ -107,8 +107,8 @@ class Worker:
 
 
 def _clock(seconds: float) -> Callable[[], bool]:
-    """Return a function that tells whether so much CPU, or twice the time, is spent."""
-    cpu, wall = time.process_time() + seconds, time.monotonic() + 2 * seconds
+    """Return a function that tells whether so much CPU, or four times as much time, is spent."""
+    cpu, wall = time.process_time() + seconds, time.monotonic() + 4 * seconds
     return lambda: time.process_time() >= cpu or time.monotonic() >= wall
 
 
