@@ -31,7 +31,8 @@ def run(program: Program, strategy: str, first_seed: int, runs: int) -> int | No
         return None
     if "Deadlock" in (result.explanation or "") and not program.can_deadlock:
         raise RuntimeError("it reports a deadlock in a program without locks")
-    return result.num_explored
+    number: int = result.num_explored
+    return number
 
 
 def _explored(

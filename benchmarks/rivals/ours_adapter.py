@@ -3,7 +3,6 @@
 Strategies: ``explore`` is what a user calls; ``urw`` is one policy on the bare runner.
 """
 
-import inspect
 import random
 import time
 from dataclasses import replace
@@ -17,8 +16,14 @@ from benchmarks.explore_scenarios import (
     update_locked,
     updates,
 )
-from test_framework import explore as package
-from test_framework.explore import Conclusion, Report, Scenario, explore, explorer
+from test_framework.explore import (
+    Conclusion,
+    Report,
+    Scenario,
+    explore,
+    explorer,
+    shared,
+)
 from test_framework.explore.asgi import Asgi
 from test_framework.explore.execution import Runner
 from test_framework.explore.loop import ExplorationLoop
@@ -115,16 +120,13 @@ def judge(program: Program, strategy: str) -> str:  # noqa: ARG001  # there is o
 
 
 def enumerate_classes(users: int, budget_s: float) -> dict[str, Any]:
-    """Run one order of each class of ``users`` lost updates.
-
-    Raises:
-        NotImplementedError: Accesses cannot be tracked yet.
-    """
-    option = _option("track", "partial order reduction")
+    """Run one order of each class of ``users`` lost updates."""
     program = updates(users)
-    tracked = replace(program, setup=lambda: package.shared(program.setup()))
+    tracked = replace(program, setup=lambda: shared(program.setup()))
     start = time.process_time()
-    report = explore(tracked.main, fidelity="await", budget=budget_s, seed=1, **option)
+    report = explore(
+        tracked.main, fidelity="await", budget=budget_s, seed=1, track=True
+    )
     return {
         "executions": report.schedules,
         "classes": report.classes,
@@ -134,12 +136,7 @@ def enumerate_classes(users: int, budget_s: float) -> dict[str, Any]:
 
 
 def enumerate_states(users: int, *, is_locked: bool) -> dict[str, Any]:
-    """Explore ``users`` identical users who add to one counter.
-
-    Raises:
-        NotImplementedError: Symmetry is not used yet.
-    """
-    option = _option("symmetric", "symmetry of identical users")
+    """Explore ``users`` identical users who add to one counter."""
 
     async def user(counter: Counter, number: int) -> None:  # noqa: ARG001  # all alike
         await (update_locked if is_locked else update)(counter)
@@ -154,16 +151,10 @@ def enumerate_states(users: int, *, is_locked: bool) -> dict[str, Any]:
         fidelity="await",
         budget=BUDGET_S,
         seed=1,
-        **option,
+        symmetric=True,
     )
     return {
         "executions": report.schedules,
         "seconds": time.process_time() - start,
         "conclusion": str(report.conclusion),
     }
-
-
-def _option(name: str, what: str) -> dict[str, Any]:
-    if name not in inspect.signature(explore).parameters:
-        raise NotImplementedError(f"explore() has no {name}= yet, hence no {what}")
-    return {name: True}
