@@ -52,7 +52,7 @@ class Effort:
     largest: int
 
 
-FULL = Effort(5, 0.2, 3.0, 3.0, 10.0, 5)
+FULL = Effort(5, 0.2, 3.0, 3.0, 25.0, 5)
 QUICK = Effort(3, 0.1, 0.5, 0.5, 1.0, 3)
 
 
