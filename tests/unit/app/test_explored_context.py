@@ -150,7 +150,7 @@ def _explored(opening: Opening = open_work) -> Report:
         Scenario(_House, work, _check),
         fidelity="await",
         cancel=USERS_ALONE,
-        schedules=600,
+        schedules=300,
         budget="20s",
         seed=1,
     )

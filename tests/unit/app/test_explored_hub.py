@@ -14,7 +14,7 @@ import pytest
 from app.realtime import EventLog, Hub, follow
 from app.realtime.events import wake_channel
 from app.realtime.hub import RUN_CONTROL
-from test_framework.explore import Report, Scenario, explore, external
+from test_framework.explore import Conclusion, Report, Scenario, explore, external
 from tests.unit.app.exploring import assert_found
 from tests.unit.app.fakes.redis import MemoryRedis
 
@@ -42,6 +42,9 @@ class _Line:
 
     async def __aexit__(self, kind: object, *_: object) -> None:
         if kind is None:
+            # Those who were cancelled left it to a task that goes on without them.
+            if settling := [t for t in asyncio.all_tasks() if "_settle" in repr(t)]:
+                await asyncio.wait(settling)
             self._check()
         await self.hub.close()
         if kind is None:
@@ -118,9 +121,16 @@ async def _redis_restarts(line: _Line) -> None:
 # -- followers who come and leave -----------------------------------------------------
 
 
-def _come_and_leave(hub: type[Hub] = Hub) -> Report:
+def _come_and_leave(hub: type[Hub] = Hub, *, schedules: int = 600) -> Report:
     """Let one socket of ada leave, or be cancelled, while another one stays."""
-    return _explored(_ada_looks, _ada_hears, _ada_writes, hub=hub, cancel="user[[]0]")
+    return _explored(
+        _ada_looks,
+        _ada_hears,
+        _ada_writes,
+        hub=hub,
+        cancel="user[[]0]",
+        schedules=schedules,
+    )
 
 
 @pytest.mark.slow
@@ -169,12 +179,15 @@ class _UnshieldedHub(Hub):
 
 
 @pytest.mark.power
-@pytest.mark.parametrize(
-    ("hub", "kind"), [(_UnlockedHub, "deadlock"), (_UnshieldedHub, "assertion")]
-)
-def test_careless_settling_is_found(hub: type[Hub], kind: str) -> None:
-    """Without lock a subscription is lost that is wanted, without shield one is left."""
-    assert_found(_come_and_leave(hub), kind)
+@pytest.mark.parametrize("hub", [_UnlockedHub, _UnshieldedHub])
+def test_careless_settling_is_found(hub: type[Hub]) -> None:
+    """Without lock a subscription is lost that is wanted, without shield one is left.
+
+    Of ten seeds the slowest took 1,700 runs.
+    """
+    report = _come_and_leave(hub, schedules=20_000)
+
+    assert report.conclusion is Conclusion.FOUND, report.text()
 
 
 # -- messages that cannot be read -----------------------------------------------------

@@ -79,7 +79,7 @@ def _explored(
         Scenario(lambda: _Service(sessions, is_warm=is_warm), work, users=users),
         fidelity="await",
         cancel="" if is_left_twice else USERS_ALONE,
-        schedules=300,
+        schedules=200,
         budget="20s",
         seed=1,
     )
