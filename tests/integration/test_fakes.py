@@ -85,3 +85,29 @@ async def test_published_wakes_followers_only(
             assert f"u:{ada}:wake" not in hub.channels
         finally:
             await hub.close()
+
+
+@both
+async def test_broken_subscription_is_made_again(
+    connect: Connect, settings: Settings
+) -> None:
+    """After the server hung up on all subscribers, followers hear of new events."""
+    async with connect(settings) as redis:
+        hub, log, ada = Hub(redis), EventLog(redis), str(uuid4())
+        await hub.start(lambda _: None)
+        try:
+            events = follow(hub, log, ada, after=0, poll_s=None)
+            async with contextlib.aclosing(events), asyncio.timeout(4):
+                assert await anext(events) == []
+                if connect is _real:
+                    await redis.client_kill_filter(_type="pubsub")
+                else:
+                    cast("MemoryRedis", redis).break_connections()
+                await _append(log, ada, 1)
+                batch = await anext(events)
+                while not batch:
+                    batch = await anext(events)
+
+            assert [event.seq for event in batch] == [1]
+        finally:
+            await hub.close()
