@@ -107,13 +107,17 @@ class StockLoop(SteppedLoop):
             if not task.done():
                 self.left.append(number)
                 cancel_quietly(task)
-        self._drain()
+        self._drain(with_externals=True)
         for task in self.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch
 
-    def _drain(self) -> None:
-        """Make turns without arrivals while callbacks are ready."""
+    def _drain(self, *, with_externals: bool = False) -> None:
+        """Make turns while callbacks are ready, and while answers can arrive."""
         for _ in range(_MAX_CLEANUP_TURNS):
             if not self._ready:
-                return
+                if not (with_externals and self._externals):
+                    return
+                # Who is cancelled may tell the outside, and waits for its answer.
+                _, answer = self._externals.pop(0)
+                self.call_soon(answer, context=contextvars.Context())
             super()._run_once()

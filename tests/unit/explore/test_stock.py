@@ -196,3 +196,27 @@ def test_first_of_two_equal_timeouts_may_be_handled_before_the_second_fires() ->
     assert report.conclusion is Conclusion.FOUND, report.text()
     assert report.witness is not None
     assert report.witness.is_confirmed
+
+
+@pytest.mark.parametrize("loop", [ExplorationLoop, StockLoop])
+def test_cancelled_tasks_get_answers_while_they_clean_up(
+    loop: Callable[[], ExplorationLoop],
+) -> None:
+    """After a deadlock a clean-up that asks the outside ends; it does not lie about.
+
+    What is left of it would go on when it is collected, in the middle of something else.
+    """
+    ended: list[str] = []
+
+    async def program() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await external("tell the others")
+            ended.append("main")
+
+    failure = Runner(program, loop()).run(Uniform(random.Random(1)))
+
+    assert failure is not None
+    assert failure.kind == "deadlock"
+    assert ended == ["main"]
