@@ -121,6 +121,7 @@ async def _work(house: _House, user_id: str, opening: Opening) -> None:
     later: asyncio.Task[None] | None = None
     async with working(house.request(user_id), caller) as context:
         await context.keyspace.set("name", user_id.encode(), ttl_s=1)
+        await context.audit.record("began", user_id)
         part = context.child(run_id=f"run of {user_id}")
         await part.audit.record("worked", user_id)
         later = asyncio.create_task(_report(context.detached(), user_id))

@@ -1,7 +1,7 @@
 """WebSockets under every order: own events only, in order, and nothing left behind.
 
-The endpoint, the hub and the event log are the service's own. Clients leave, and their
-requests are cancelled, at any instant.
+The endpoint, the hub and the event log are the service's own. Requests are cancelled at
+any instant; one client leaves at any instant, the other stays until its token expires.
 """
 
 import asyncio
@@ -37,9 +37,14 @@ Watch = Callable[[WebSocket, int | None], Awaitable[None]]
 
 
 class _Client:
-    """The other end of a socket: it connects, is sent frames, and leaves."""
+    """The other end of a socket: it connects, is sent frames, and may leave.
 
-    def __init__(self) -> None:
+    Args:
+        leaves: Whether it does before its token expires.
+    """
+
+    def __init__(self, *, leaves: bool) -> None:
+        self._leaves = leaves
         self.frames: list[dict[str, Any]] = []
         self._has_connected = False
 
@@ -48,6 +53,8 @@ class _Client:
         if not self._has_connected:
             self._has_connected = True
             return {"type": "websocket.connect"}
+        if not self._leaves:
+            await asyncio.Event().wait()
         await external("the client leaves")
         return {"type": "websocket.disconnect", "code": 1001}
 
@@ -66,7 +73,10 @@ class _Office:
         self._redis = MemoryRedis()
         redis = cast("Redis", self._redis)
         self._hub, self._log = Hub(redis), log(redis)
-        self._clients = {user_id: _Client() for user_id in _USERS}
+        self._clients = {
+            "ada": _Client(leaves=True),
+            "bob": _Client(leaves=False),
+        }
 
     async def __aenter__(self) -> Self:
         await self._hub.start(lambda _: None)
@@ -151,7 +161,11 @@ async def _watch_without_finally(websocket: WebSocket, after: int | None) -> Non
         endpoint._send_events(parts, websocket, claims.user_id, after)
     )
     receiver = asyncio.create_task(endpoint._wait_until_gone(websocket))
-    await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(
+        {sender, receiver},
+        timeout=claims.expires_at - endpoint._now(),
+        return_when=asyncio.FIRST_COMPLETED,
+    )
     for task in (sender, receiver):
         task.cancel()
     await asyncio.gather(sender, receiver, return_exceptions=True)
