@@ -200,6 +200,9 @@ class Fingerprinter:
         writer.put((loop._now, loop._readings, loop._lag_left, may_arrive))
         writer.put((loop._handler, loop._job_context, len(loop.errors)))
         writer.put((*loop.invariants, *loop.services, *loop.disconnects.items()))
+        # By the executors' order, for their addresses are others in each run.
+        workers = loop._workers
+        writer.put((*workers._busy.values(), *workers._waiting.values()))
         timers = sorted(loop._timers, key=operator.itemgetter(0, 1))
         writer.put(tuple(loop._callbacks))
         writer.put(tuple(loop._due))

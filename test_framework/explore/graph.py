@@ -527,11 +527,15 @@ class Writer:
         if frame is None:
             self._constant(_MISSING)
             return
-        names = frame.f_locals
         referents = gc.get_referents(thing)
-        if is_running and not isinstance(thing, types.AsyncGeneratorType):
+        # Made by frame.f_locals, and emptied below; or by the program's own locals().
+        has_copy = type(referents[_LOCALS_AT]) is dict
+        if (has_copy and referents[_LOCALS_AT]) or (
+            is_running and not isinstance(thing, types.AsyncGeneratorType)
+        ):
             self._put_opaque(thing)
             return
+        names = frame.f_locals
         code = frame.f_code
         self.put_identity(code)
         self._out.append(frame.f_lasti)
@@ -545,8 +549,13 @@ class Writer:
         # A copy of the variables, which would keep alive what they held before.
         names.clear()
         self._out.append(is_running)
-        self._put_function(referents[_FUNCTION_AT])
-        self._write_items(referents[_VALUES_AT:])
+        missing = not has_copy
+        self._put_function(referents[_FUNCTION_AT - missing])
+        # Empty places are left out. Which they are follows from the instruction, but for
+        # a pending call a.b(await c): its first two places hold a method and its self, or
+        # nothing and what is called. Two such calls could be mixed up only if a function
+        # had its own methods called that way.
+        self._write_items(referents[_VALUES_AT - missing :])
 
 
 def _name_of(kind: type) -> str:

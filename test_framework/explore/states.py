@@ -123,7 +123,6 @@ class StateSearch:
         failure = self.run(Stock())
         loop = self.loop
         self.runner.usual_left = frozenset(loop.name(number) for number in loop.left)
-        self.runner.watches = bool(loop.invariants)
         return failure
 
     def advance(self) -> tuple[bool, Failure | None]:

@@ -522,6 +522,23 @@ OPAQUE: dict[str, Callable[[], object]] = {
 }
 
 
+def test_a_program_keeps_its_own_copy_of_its_locals() -> None:
+    """What locals() returned is not touched, and its frame counts as opaque."""
+    kept: list[dict[str, Any]] = []
+
+    async def user(_: object, __: object) -> None:
+        value = 1
+        kept.append(locals())
+        await asyncio.sleep(0)
+        assert value
+
+    lab = Lab()
+    state = lab.state(user, order=(0,))
+
+    assert kept[0]["value"] == 1
+    assert not state.is_readable
+
+
 @pytest.mark.parametrize("name", OPAQUE)
 def test_what_cannot_be_read_equals_nothing(name: str) -> None:
     """Two states with something opaque are never equal, and the reason is kept."""
