@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextvars
+import functools
 import itertools
 import random
 import threading
@@ -424,6 +425,24 @@ def test_what_a_suspended_user_holds_is_seen(user: User) -> None:
     assert one.is_readable
     assert one.digest == again.digest
     assert one.digest != other.digest
+
+
+def test_an_answer_that_nobody_waits_for_is_seen() -> None:
+    """What may still arrive is part of the state, wherever it leads."""
+
+    async def user(state: list[int], _: object) -> None:
+        loop: Any = asyncio.get_running_loop()
+        for _event in range(state.pop() if state else 0):
+            loop.external_event("ping")
+        await asyncio.sleep(0)
+
+    lab = Lab()
+    one, again, two = (
+        lab.state(user, setup=functools.partial(list, [count]), order=(0,))
+        for count in (1, 1, 2)
+    )
+
+    assert one.digest == again.digest != two.digest
 
 
 # -- nothing differs ---------------------------------------------------------------------

@@ -137,6 +137,15 @@ async def spares_user_with_low_text(account: Account, user: int) -> None:
     account.value += 1
 
 
+async def spares_user_in_a_crowd(account: Account, user: int) -> None:
+    """The same, when more users have come than are cross-checked."""
+    account.names[str(user)] = len(account.names)
+    await asyncio.sleep(0)
+    is_spared = len(account.names) > 4 and min(account.names) == str(user)
+    await asyncio.sleep(0)
+    account.value += 2 if is_spared else 1
+
+
 async def writes_json(account: Account, user: int) -> None:
     """Need a number that is an int."""
     json.dumps({"user": user})
@@ -151,10 +160,20 @@ async def hashes_text(account: Account, user: int) -> None:
     account.value += 1 + 0 * shard
 
 
-@pytest.mark.parametrize("user", [spares_user_with_low_text, writes_json, hashes_text])
+@pytest.mark.parametrize(
+    "user",
+    [
+        spares_user_with_low_text,
+        spares_user_in_a_crowd,
+        writes_json,
+        hashes_text,
+    ],
+)
 def test_text_that_decides_is_not_proven(user: User) -> None:
     """Labels that are drawn anew in each run show that text is more than a name."""
-    report = prove(user, 6)
+    report = explore(
+        Scenario(Account, user, users=6), symmetric=True, fidelity="await", seed=1
+    )
 
     assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
 
