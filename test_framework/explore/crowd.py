@@ -10,11 +10,14 @@ import contextlib
 import contextvars
 import inspect
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.labels import Labels
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.scenario import Scenario, arrive, conclude
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class CrowdLoop(ExplorationLoop):
@@ -43,6 +46,7 @@ class Crowd:
             state that the scenario made, and what they get of it.
         is_there: Whether the users were started and main only waits for them.
         departed: The callback of every user's task.
+        at_end: Called when all users have left, before the check.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Crowd:
         self.is_there = False
         self._left = count
         self.departed = self._departed
+        self.at_end: Callable[[], None] | None = None
 
     async def main(self) -> None:
         """Set up, let the users do what they do, check."""
@@ -91,6 +96,8 @@ class Crowd:
             users.append(task)
         self.is_there = True
         await everybody_left
+        if self.at_end is not None:
+            self.at_end()
         self.is_there = False
         results = [
             asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -70,6 +70,7 @@ class StateSearch:
         checked: How many states were compared after another run of their prefix.
         repeated: How many merges were validated by continuing both ways.
         waiting: Branches that were not followed yet.
+        ends: Fingerprints of what users left behind at the end of runs.
         outcomes: Kinds of the failures met; None for a run without.
         endless: Runs that were cut off for their length.
     """
@@ -91,6 +92,9 @@ class StateSearch:
         self._merges: list[tuple[_Visit, _Visit]] = []
         self._waiting: list[_Branch] = []
         self._is_first = True
+        self.crowd.at_end = self._note_end
+        self._end = b""
+        self.ends: set[bytes] = set()
         self.runs = self.merged = self.checked = self.repeated = self.endless = 0
         self.outcomes: set[str | None] = set()
 
@@ -112,6 +116,7 @@ class StateSearch:
             MisuseError: The program computes with numbers of users.
         """
         self.runs += 1
+        self._end = b""
         failure = self.runner.run(scheduler)
         if self.crowd.labels.problem:
             raise MisuseError(self.crowd.labels.problem)
@@ -204,6 +209,12 @@ class StateSearch:
         frame = own_frame(task.get_coro())
         return f"when {loop.name(number)} stood at {place(frame)} ({source(frame)})"
 
+    def _note_end(self) -> None:
+        state = self.prints.take([])
+        if state is not None and state.is_readable:
+            self._end = state.digest
+            self.ends.add(state.digest)
+
     # -- validation --------------------------------------------------------------------
 
     def _sample(self, first: _Visit, second: _Visit) -> None:
@@ -233,6 +244,8 @@ class StateSearch:
         for visit in (first, second):
             way = _Continue(self, visit, random.Random(draws))
             failure = self.run(way)
+            way.digests.append(self._end)
+            way.places.append("at the end")
             ways.append((way.digests, way.places, failure.kind if failure else None))
         (digests, places, outcome), (others, other_places, other) = ways
         if digests != others or outcome != other:

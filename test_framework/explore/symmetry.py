@@ -117,7 +117,7 @@ class SymmetricSearch(Search):
     def _cross_check(self) -> None:
         orders, checked = 0, []
         for count in (2, 3):
-            if count >= self._users or self.is_over():
+            if count > self._users or self.is_over():
                 break
             made, is_complete = self._compare_with_enumeration(count)
             if is_complete or count == 2:
@@ -157,13 +157,14 @@ class SymmetricSearch(Search):
         while merged.advance()[0]:
             if self.is_over():
                 return orders, False
-        missing = seen - merged.states
-        more = merged.states - seen if is_complete else frozenset()
-        lost = outcomes - merged.outcomes
-        opaque = named.prints.opaque
-        if not opaque and (missing or more or lost):
+        seen |= named.ends
+        met = merged.states | merged.ends
+        is_lost = not (seen <= met and outcomes <= merged.outcomes)
+        is_new = is_complete and not met <= seen
+        # What is opaque is another state each time.
+        if (is_lost or is_new) and not named.prints.opaque:
             raise DivergedError(
-                f"With {count} users the search by states met {len(merged.states):,} "
+                f"With {count} users the search by states met {len(met):,} "
                 f"states and the outcomes {_words(merged.outcomes)}; all orders one by "
                 f"one lead to {len(seen):,} states and {_words(outcomes)}. Something "
                 "that decides is not in the state that the scenario made: leave "

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from test_framework.core import UsageError
 from test_framework.explore import Conclusion, Report, Scenario, explore
+from test_framework.explore.symmetry import SymmetricSearch
 
 
 class Account:
@@ -190,6 +192,39 @@ def test_a_counter_outside_of_the_scenario_is_noticed() -> None:
     report = prove(user, 4)
 
     assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+
+
+HIDDEN = logging.getLogger("tests.hidden")
+
+
+def test_state_hidden_from_fingerprints_is_noticed() -> None:
+    """A level of a logger decides, which no fingerprint has: no false proof."""
+
+    class Watched(Account):
+        def __init__(self) -> None:
+            super().__init__()
+            HIDDEN.setLevel(0)
+
+    async def user(account: Account, _: int) -> None:
+        account.value += 1
+        await asyncio.sleep(0)
+        HIDDEN.setLevel(account.value)
+        await asyncio.sleep(0)
+        account.names[HIDDEN.level] = True
+
+    report = explore(
+        Scenario(Watched, user, users=3), symmetric=True, fidelity="await", seed=1
+    )
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+    assert "not in the state" in report.claim
+
+
+def test_merges_are_continued_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the cross-check the sample of merges notices hidden state."""
+    monkeypatch.setattr(SymmetricSearch, "_cross_check", lambda _: None)
+
+    test_state_hidden_from_fingerprints_is_noticed()
 
 
 def test_states_with_what_cannot_be_read_are_never_merged() -> None:
