@@ -143,14 +143,12 @@ def explore(
         error_named(error)
     if reference is None:
         reference = reference_of(scenario)
+    alike = require_symmetry(scenario, options) if symmetric else None
     if io == "live":
         return run_live(main, options, users=users)
-    search: Search
-    if symmetric:
-        alike = require_symmetry(scenario, options)
+    search = Search(main, options)
+    if alike is not None:
         search = SymmetricSearch(alike, users or alike.users, options)
-    else:
-        search = Search(main, options)
     with prepared(search.loop) as guards:
         try:
             conclusion, claim, witness = _conclude(search, reference, crowd, users)

@@ -142,19 +142,15 @@ class Search:
         self._seen[key] = count + 1
         if failure is not None:
             self._judge(failure, faults)
-        self._go_on(is_new=not count)
+        self.go_on(is_new=not count)
 
-    def _go_on(self, *, is_new: bool) -> None:
+    def go_on(self, *, is_new: bool) -> None:
         """Collect garbage and tell the listener, now and then."""
         if self.runs % _COLLECT_EVERY == 0:
             gc.collect()
-        if is_new:
-            self._last_new = time.monotonic()
-        self.tell_progress()
-
-    def tell_progress(self) -> None:
-        """Call the listener if it was not called for a while."""
         now = time.monotonic()
+        if is_new:
+            self._last_new = now
         if now - self._last_told >= _PROGRESS_EVERY_S:
             self._tell(now)
 
@@ -320,7 +316,7 @@ class Search:
                     raise FoundError(failure, reduction.schedule())
                 if reduction.refusal:
                     return
-                self._go_on(is_new=True)
+                self.go_on(is_new=True)
 
     @property
     def classes(self) -> int | None:

@@ -13,7 +13,6 @@ Sources: Ip and Dill, "Better verification through symmetry", FMSD 1996; Holzman
 compression in SPIN", 1997, for fingerprints instead of states.
 """
 
-import gc
 from typing import Any
 
 from test_framework.core import UsageError, stream
@@ -31,7 +30,6 @@ from test_framework.explore.systematic import Systematic
 
 _SAMPLES = 32
 _MOST_ORDERS = 400
-_COLLECT_EVERY = 512
 
 
 def require_symmetry(scenario: object, options: Options) -> Scenario[Any]:
@@ -50,6 +48,11 @@ def require_symmetry(scenario: object, options: Options) -> Scenario[Any]:
             "symmetric=True was given with cancel or errors: a fault strikes one user, "
             "who is no longer like the others. Explore faults with fewer users and "
             "without symmetric=True."
+        )
+    if options.track:
+        raise UsageError(
+            "symmetric=True was given with track=True: the one merges states, the other "
+            "orders. Take one of them."
         )
     if options.io != "sim":
         raise UsageError(
@@ -215,11 +218,10 @@ class SymmetricSearch(Search):
     def _count(self, states: StateSearch) -> None:
         self.runs += 1
         self.jobs += states.loop.jobs
+        is_new = len(states.states) > self._met
         self._met = len(states.states)
         self.endless = states.endless
-        if self.runs % _COLLECT_EVERY == 0:
-            gc.collect()
-        self.tell_progress()
+        self.go_on(is_new=is_new)
 
     def _proven(self, states: StateSearch, runs: int) -> str:
         parts = [
