@@ -69,12 +69,8 @@ class Fingerprinter:
 
     def __init__(self, crowd: Crowd) -> None:
         self._crowd = crowd
-        self._loop = loop = crowd.loop
-        self._writer = Writer(
-            crowd.labels,
-            lambda number: loop.tasks[number] if number >= 0 else None,
-            crowd.departed,
-        )
+        self._loop = crowd.loop
+        self._writer = Writer(crowd.labels, crowd.loop, crowd.departed)
         self._writer.take_as_same(Crowd)
 
     @property
@@ -131,17 +127,33 @@ class Fingerprinter:
         for part in parts:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
-        places = {
+        places: dict[int, Key] = {
             number: (is_disjoint, text if is_disjoint else b"", place)
             for user, (text, inside) in mine.items()
             for number, place in zip(
                 _numbers(pending.get(user, ())), inside, strict=True
             )
         }
+        digest.update(repr(self._line_of_children(places, order)).encode())
         keys = tuple(
             places.get(number) or self._shared_key(number) for number in options
         )
         return State(digest.digest(), keys, not writer.has_opaque)
+
+    def _line_of_children(
+        self, places: dict[int, Key], order: list[int]
+    ) -> list[tuple[int, int]]:
+        """Return in which order tasks of users go that are left when all users are.
+
+        Then the loop runs what is ready in the order in which it became so. Users
+        themselves are done by then, so among them it does not matter.
+        """
+        loop = self._loop
+        return [
+            (order.index(self._user_of(number) or 0), places[number][2])
+            for number in loop._options
+            if number > 0 and number in places and number not in loop.users
+        ]
 
     def _shared_key(self, number: int) -> Key:
         return (-1, b"", number if number in (CONTINUE, CLOCK) else self._at[number])

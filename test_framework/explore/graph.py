@@ -35,7 +35,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from test_framework.explore.labels import Labels, UserNumber
-from test_framework.explore.loop import STEP, Entry
+from test_framework.explore.loop import STEP, Entry, ExplorationLoop
+from test_framework.explore.names import default_name
 from test_framework.explore.ordered import OrderedSet
 from test_framework.explore.statics import Statics, is_plain_function
 
@@ -135,7 +136,7 @@ class Writer:
 
     Args:
         labels: Recognises user numbers in text.
-        task_of: Returns a task of the run by its number.
+        loop: Knows the tasks of the run by number.
         usual_callback: Not written where it is the first one of a task.
 
     Attributes:
@@ -147,10 +148,10 @@ class Writer:
     """
 
     def __init__(
-        self, labels: Labels, task_of: Callable[[int], object], usual_callback: object
+        self, labels: Labels, loop: ExplorationLoop, usual_callback: object
     ) -> None:
         self._labels = labels
-        self._task_of = task_of
+        self._loop = loop
         self._usual_callback = usual_callback
         self._constants: dict[Any, int] = {}
         self._kept: list[object] = []
@@ -474,7 +475,7 @@ class Writer:
         self.put(thing.context)
         self.put(thing.is_cancelled)
         self.put(getattr(thing, "deadline", None))
-        self.put(self._task_of(thing.owner))
+        self.put(self._loop.tasks[thing.owner] if thing.owner >= 0 else None)
 
     def _write_referents(self, thing: Any) -> None:
         self._write_items(gc.get_referents(thing))
@@ -506,13 +507,16 @@ class Writer:
                 self.put(item)
 
     def _write_task(self, thing: Any) -> None:
-        if thing is self._task_of(0):
+        number = self._loop._numbers.get(thing)
+        if number == 0:
             # What it waits for is that the users go; the state it made is written apart.
             return
         self._write_future(thing)
         if thing.done():
             return
-        self.put(thing.get_name())
+        name = thing.get_name()
+        # A name that asyncio gave counts the tasks of the process; nothing rests on it.
+        self.put(name if number is None or name != default_name(number) else None)
         self._out.append(thing.cancelling() * 2 + thing._must_cancel)
         self.put(thing._fut_waiter)
         self.put(thing.get_coro())

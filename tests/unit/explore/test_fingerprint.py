@@ -427,6 +427,26 @@ def test_what_a_suspended_user_holds_is_seen(user: User) -> None:
     assert one.digest != other.digest
 
 
+def test_the_order_of_tasks_left_over_is_seen() -> None:
+    """Tasks that users leave behind end in the order in which they became ready."""
+
+    async def leave(value: int) -> int:
+        await asyncio.sleep(0)
+        return value
+
+    async def user(state: list[Any], _: object) -> None:
+        state.append(None)
+        value = len(state)
+        await asyncio.sleep(0)
+        asyncio.create_task(leave(value)).set_name("left")
+
+    lab = Lab()
+    one = lab.state(user, setup=list, users=3, order=(0, 1, 0, 1))
+    other = lab.state(user, setup=list, users=3, order=(0, 1, 1, 0))
+
+    assert one.digest != other.digest
+
+
 def test_an_answer_that_nobody_waits_for_is_seen() -> None:
     """What may still arrive is part of the state, wherever it leads."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from test_framework.core import UsageError
 from test_framework.explore import Conclusion, Report, Scenario, explore
+from test_framework.explore.states import StateSearch
 from test_framework.explore.symmetry import SymmetricSearch
 
 
@@ -213,11 +214,29 @@ def test_state_hidden_from_fingerprints_is_noticed() -> None:
         account.names[HIDDEN.level] = True
 
     report = explore(
-        Scenario(Watched, user, users=3), symmetric=True, fidelity="await", seed=1
+        Scenario(Watched, user, users=4), symmetric=True, fidelity="await", seed=1
     )
 
     assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
     assert "not in the state" in report.claim
+
+
+def test_few_users_are_compared_with_enumeration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the sample of merges the cross-check notices hidden state."""
+    monkeypatch.setattr(StateSearch, "validate", lambda _: False)
+
+    test_state_hidden_from_fingerprints_is_noticed()
+
+
+def test_numbers_that_must_be_ints_are_noticed_by_comparison() -> None:
+    """A run with numbers and the same run with names end differently."""
+    report = prove(writes_json, 6)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+    assert "when their numbers are only names" in report.claim
+    assert "TypeError" in report.claim
 
 
 def test_merges_are_continued_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
