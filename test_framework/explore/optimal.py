@@ -16,7 +16,12 @@ acquisitions. The end of main ends a run, so it conflicts with every step.
 from dataclasses import dataclass, field
 
 from test_framework.explore.loop import Choose, ExplorationLoop
-from test_framework.explore.tracked import Event, Recorder, unknown_step
+from test_framework.explore.tracked import (
+    Event,
+    Recorder,
+    RedundantError,
+    unknown_step,
+)
 
 
 @dataclass(slots=True)
@@ -83,7 +88,7 @@ class Optimal:
                     if processes[number] == wanted:
                         return position
             asleep = recorder.sleeping
-            if not asleep and not recorder.waiting:
+            if not asleep and not recorder.is_redundant and not recorder.waiting:
                 return 0
             best = -1
             for position, number in enumerate(options):
@@ -92,8 +97,11 @@ class Optimal:
                         best = position
                 elif processes[number] not in asleep:
                     return position
-            # Whoever is blocked goes on waiting; who sleeps ends the run.
-            return max(best, 0)
+            if best < 0 or recorder.is_redundant:
+                recorder.is_redundant = True
+                raise RedundantError
+            # It goes on waiting.
+            return best
 
         return choose
 

@@ -90,10 +90,10 @@ class Reduction:
         try:
             failure = self._runner.run(self._optimal)
         except RedundantError:
-            self._was_cut = True
             failure = None
-        self._require_progress()
         recorder = self._recorder
+        self._was_cut = recorder.is_redundant
+        self._require_progress()
         if recorder.needs_strict and not recorder.is_strict:
             recorder.is_strict = True
             self._optimal = Optimal(recorder)

@@ -81,7 +81,7 @@ def _watch(active: Recorder, obj: Any) -> Any:
     kind = CONTAINERS.get(type(obj))
     if kind is not None:
         copy = kind(_inside(active, obj))
-        active.path_of(copy)
+        active.made(copy)
         return copy
     if not _is_instance(obj):
         return None
@@ -91,7 +91,7 @@ def _watch(active: Recorder, obj: Any) -> Any:
     except TypeError:
         return None
     inside = object.__getattribute__(obj, "__dict__")
-    active.path_of(obj)
+    active.made(obj)
     for name, value in list(inside.items()):
         watched = _watch(active, value)
         if watched is not None:

@@ -38,6 +38,7 @@ EVERYTHING = -1
 # end of main, which ends the run, and callbacks that cause callbacks, of which the loop
 # runs a step before the last.
 _ALL = 1
+_RawFuture = asyncio.Future  # while runs are tracked, the name means another class
 _is_done = asyncio.Future.done
 _PLAIN_KEYS = (str, bytes, int, float, type(None), Enum)
 
@@ -130,6 +131,8 @@ class Recorder:
         blocked: Option and lock of every task that waits for a lock at the end.
         left: Options that could have gone when the run ended.
         digest: The same for runs of one class.
+        is_redundant: All that can follow was explored already.
+        is_muted: What is used meanwhile is no access of the step.
     """
 
     def __init__(self) -> None:
@@ -161,6 +164,7 @@ class Recorder:
         self.blocked: list[tuple[int, int]] = []
         self.left: list[int] = []
         self.digest = 0
+        self.is_redundant = False
         self.processes: dict[int, int] = {}
         self.waiting: dict[int, _Waiting] = {}
         self._is_over = False
@@ -178,7 +182,7 @@ class Recorder:
         self._acquired: dict[int, int] = {}
         self._gates: dict[int, list[asyncio.Future[None]]] = {}
         self._also_waking = 0
-        self._muted = 0
+        self.is_muted = False
         self._looked_at = 0
         self._last_of_all = 0
         self._clear(0)
@@ -202,8 +206,7 @@ class Recorder:
         if self.sleeping and len(self.events) >= self.awake:
             process = self.processes[number]
             if process in self.sleeping and not self.is_blocked(number):
-                self.number = number
-                raise RedundantError
+                self.is_redundant = True
         self._clear(number)
         self._step_wakers = self._wakers.pop(number, 0)
         waited = self.waiting.pop(number, None)
@@ -258,7 +261,11 @@ class Recorder:
             if TYPE_CHECKING:
                 assert loop is not None  # for the type checker
             own = self._own[number]
-            if _is_done(loop.tasks[number]):
+            task = loop.tasks[number]
+            waiter = getattr(task, "_fut_waiter", None)
+            if type(waiter) is _RawFuture and self._parked is None:
+                self.refuse("it awaits a future that is not of the loop")
+            if _is_done(task):
                 writes |= own
                 if number == 0:
                     writes |= _ALL
@@ -450,15 +457,27 @@ class Recorder:
         return found
 
     def path_of(self, thing: Any) -> Path:
-        """Return the number of an object: who made or met it first, and its count."""
+        """Return the number of an object that was numbered when it was made."""
         known = self._objects.get(id(thing)) or self._strangers.get(id(thing))
         if known is None:
-            creator = self.processes[self.number] if self.is_open else -1
-            count = self._made.get(creator, 0)
-            self._made[creator] = count + 1
-            # The object is kept, or its address might be used again.
-            known = self._objects[id(thing)] = (thing, (creator, count))
+            # By whom it is met first differs from run to run.
+            self.refuse(f"it uses a {type(thing).__name__} whose making was not seen")
+            return self.made(thing)
         return known[1]
+
+    def made(self, thing: Any) -> Path:
+        """Number an object: who made it, and how many that one had made before."""
+        creator = self.processes[self.number] if self.is_open else -1
+        count = self._made.get(creator, 0)
+        self._made[creator] = count + 1
+        # The object is kept, or its address might be used again.
+        self._objects[id(thing)] = (thing, (creator, count))
+        return creator, count
+
+    def closure(self, thing: Any) -> None:
+        """Number what keeps state for callbacks, unless it is numbered."""
+        if id(thing) not in self._objects and id(thing) not in self._strangers:
+            self.made(thing)
 
     def met(self, thing: Any) -> None:
         """Number an object that may be older than the run, once for all runs."""
@@ -467,17 +486,17 @@ class Recorder:
 
     def read(self, bit: int) -> None:
         """Note a read."""
-        if not self._muted:
+        if not self.is_muted:
             self._reads |= bit
 
     def write(self, bit: int) -> None:
         """Note a write."""
-        if not self._muted:
+        if not self.is_muted:
             self._writes |= bit
 
     def awaits(self, future: Any) -> None:
         """Note that the task goes on only when a future is done."""
-        if self._muted:
+        if self.is_muted:
             return
         if self.is_strict or self.is_dirty:
             self._reads |= self.bit(future)
@@ -500,11 +519,11 @@ class Recorder:
         """Contribute to a result; what that wakes was woken by all contributors."""
         self._joins |= bit
         self._also_waking = self._joined.get(bit, 0) | self._written.get(bit, 0)
-        self._muted += 1
+        self.is_muted = True
 
     def end_join(self) -> None:
         """End a contribution."""
-        self._muted -= 1
+        self.is_muted = False
         self._also_waking = 0
 
     # -- locks -----------------------------------------------------------------------
@@ -569,9 +588,6 @@ class Recorder:
     def refuse(self, reason: str) -> None:
         """Note why no proof by classes is possible; the first reason is kept."""
         self.refusal = self.refusal or reason
-
-
-_RawFuture = asyncio.Future
 
 
 class RedundantError(SystemExit):

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, MethodType
 from typing import Any
@@ -141,7 +142,7 @@ def _seen(active: Recorder, future: Any, callback: Any) -> Any:
     active.write(bit)
     inner = callback.func if isinstance(callback, functools.partial) else callback
     if str(getattr(inner, "__module__", "")).startswith("asyncio"):
-        active.path_of(getattr(callback, "__self__", callback))
+        active.closure(getattr(callback, "__self__", callback))
         return _Internal(callback)
     return callback
 
@@ -150,7 +151,7 @@ def _asking(original: Any) -> Callable[..., Any]:
     @functools.wraps(original)
     def method(self: Any) -> Any:
         active = recorder()
-        if active is not None and not _is_its_own(active, self):
+        if active is not None and not active.is_muted and not _is_its_own(active, self):
             active.read(active.bit(self))
         return original(self)
 
@@ -218,6 +219,17 @@ def _registering(original: Any) -> Callable[..., Any]:
     return method
 
 
+def _making(original: Any) -> Callable[..., None]:
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        active = recorder()
+        if active is not None:
+            active.made(self)
+
+    return method
+
+
 def _methods(base: Any) -> dict[str, Any]:
     """Return the methods of a future or task, reporting their use."""
     methods = {
@@ -235,6 +247,9 @@ def _methods(base: Any) -> dict[str, Any]:
     }
     if hasattr(base, "cancelling"):
         methods["cancelling"] = _asking(base.cancelling)
+    if not issubclass(base, asyncio.Task):
+        # A task has the number of its process.
+        methods["__init__"] = _making(base.__init__)
     methods["cancel"] = _cancelling(base.cancel, base.done)
     methods["add_done_callback"] = _registering(base.add_done_callback)
     methods["__await__"] = methods["__iter__"] = _awaiting(base.__await__)
@@ -287,6 +302,9 @@ def _reporting_attributes(kind: Any) -> dict[str, Any]:
     def put(self: Any, name: str, value: Any) -> None:
         active = recorder()
         if active is not None and name != "_loop":
+            if not object.__getattribute__(self, "__dict__"):
+                active.made(self)
+            active.met(self)
             active.write(active.bit(self))
         object.__setattr__(self, name, value)
 
@@ -315,6 +333,32 @@ def _release_tracked(self: Any) -> None:
         active.released(self)
 
 
+def _refusing(original: Any, reason: str) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        active = recorder()
+        if active is not None:
+            active.refuse(reason)
+        return original(*args, **kwargs)
+
+    return refuse
+
+
+def _refused() -> Iterator[tuple[Any, str, Any]]:
+    """Yield what makes a proof by classes impossible, and what takes its place."""
+    for owner in (asyncio, asyncio.tasks):
+        yield owner, "all_tasks", _refusing(asyncio.all_tasks, "it asks for all tasks")
+    module = sys.modules.get("anyio._backends._asyncio")
+    if module is not None:
+        backend: Any = vars(module)["AsyncIOBackend"]
+        for name in dir(backend):
+            if name.startswith("create_"):
+                method = _refusing(
+                    getattr(backend, name), "it uses anyio, whose state is not watched"
+                )
+                yield backend, name, staticmethod(method)
+
+
 @contextlib.contextmanager
 def instrumented() -> Iterator[None]:
     """Let asyncio's own objects report their use meanwhile."""
@@ -324,6 +368,7 @@ def instrumented() -> Iterator[None]:
         (asyncio.Lock, "acquire", _acquire_tracked),
         (asyncio.Lock, "release", _release_tracked),
     ]
+    changes += _refused()
     for kind in _PRIMITIVES:
         methods = _reporting_attributes(kind)
         changes += [(kind, name, method) for name, method in methods.items()]

@@ -1,7 +1,6 @@
 """The loop of a tracked run: tells the recorder which step makes what ready."""
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
@@ -10,7 +9,7 @@ from typing import Any
 from test_framework.explore.loop import STEP, Choose, Entry, ExplorationLoop, Hook
 from test_framework.explore.names import default_name
 from test_framework.explore.schedule import Fidelity
-from test_framework.explore.tracked import Recorder, RedundantError
+from test_framework.explore.tracked import Recorder
 from test_framework.explore.tracked_asyncio import TrackedFuture, TrackedTask
 from test_framework.explore.watched import record_with, recorder
 
@@ -42,11 +41,6 @@ class TrackedLoop(ExplorationLoop):
         old = record_with(recorder)
         try:
             return super().run(main, begin, before=recorder.begin, after=stepped)
-        except RedundantError:
-            # The step that was about to go was taken off the queue.
-            with contextlib.suppress(RuntimeError):
-                self.tasks[max(self.owner(recorder.number), 0)].get_coro().close()
-            raise
         finally:
             record_with(old)
 
@@ -87,7 +81,6 @@ class TrackedLoop(ExplorationLoop):
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future that reports its use."""
         future: asyncio.Future[Any] = TrackedFuture(loop=self)
-        self._recorder.path_of(future)
         return future
 
     def create_task(

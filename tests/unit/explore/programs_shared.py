@@ -27,23 +27,18 @@ THEMES = {
     "groups": "group read write pause",
     "failures": "spawn fail join gather group write read",
     "waits": "spawn wait_some shield as_completed write read",
-    "outside": "outside read write lock",
+    "outside": "outside job read write lock",
+    "barriers": "barrier read write pause",
+    "work": "put get task_done join_queue write pause",
+    "results": "nested wait_for shield ask_gather write write",
     "everything": (
         "read write increase copy if_set pause lock set wait put get spawn join cancel "
         "gather semaphore outside settle await_future is_done put_key count_keys"
     ),
 }
-_NESTING = [
-    "if_set",
-    "lock",
-    "semaphore",
-    "spawn",
-    "gather",
-    "group",
-    "wait_some",
-    "shield",
-    "as_completed",
-]
+_FAN_OUT = {"gather", "group", "nested", "ask_gather"}
+_STARTING = _FAN_OUT | {"wait_some", "wait_for", "shield", "as_completed"}
+_NESTING = _STARTING | {"if_set", "lock", "semaphore", "spawn"}
 _DEPTH = 2
 
 
@@ -67,10 +62,12 @@ class Program:
 
 
 def draw(rng: random.Random, theme: str) -> Program:
-    """Draw a program of two or three tasks."""
+    """Draw a program; one whose operations start tasks has fewer of its own."""
     names = THEMES[theme].split()
+    is_wide = any(name in _STARTING for name in names)
+    tasks = rng.choice((1, 2, 2)) if is_wide else rng.choice((2, 2, 3))
     return Program(
-        tuple(_body(rng, names, 3, 0) for _ in range(rng.choice((2, 2, 3)))),
+        tuple(_body(rng, names, 2 if is_wide else 3, 0) for _ in range(tasks)),
         rng.choice(("gather", "group", "one by one")),
         rng.random() < 0.75,  # three of four
     )
@@ -82,12 +79,11 @@ def _body(
     operations = []
     for _ in range(rng.randint(1, most)):
         name = rng.choice(names)
+        if depth == _DEPTH and name in _NESTING:
+            name = rng.choice(("read", "write"))
         body: tuple[Operation, ...] = ()
         if name in _NESTING:
-            if depth == _DEPTH:
-                name = rng.choice(("read", "write"))
-            else:
-                body = _body(rng, names, 2, depth + 1)
+            body = _body(rng, names, 1 if name in _STARTING else 2, depth + 1)
         operations.append(Operation(name, rng.choice("ab"), rng.randint(1, 9), body))
     return tuple(operations)
 
@@ -118,6 +114,9 @@ class World:
     )
     queues: dict[str, asyncio.Queue[int]] = field(
         default_factory=lambda: {"a": asyncio.Queue(), "b": asyncio.Queue(1)}
+    )
+    barriers: dict[str, asyncio.Barrier] = field(
+        default_factory=lambda: {"a": asyncio.Barrier(2), "b": asyncio.Barrier(1)}
     )
     futures: dict[str, asyncio.Future[int]] = field(
         default_factory=lambda: _two(asyncio.get_running_loop().create_future)
@@ -301,6 +300,15 @@ class _Task:
         queue = self.world.queues[operation.thing]
         self.log.append(None if queue.empty() else queue.get_nowait())
 
+    async def do_task_done(self, operation: Operation) -> None:
+        self.world.queues[operation.thing].task_done()
+
+    async def do_join_queue(self, operation: Operation) -> None:
+        await self.world.queues[operation.thing].join()
+
+    async def do_barrier(self, operation: Operation) -> None:
+        self.log.append(await self.world.barriers[operation.thing].wait())
+
     async def do_notify(self, operation: Operation) -> None:
         condition = self.world.conditions[operation.thing]
         async with condition:
@@ -365,11 +373,32 @@ class _Task:
             await coming
             self.log.append("came")
 
+    async def do_ask_gather(self, operation: Operation) -> None:
+        both = asyncio.gather(self.child(operation), self.child(operation))
+        await asyncio.sleep(0)
+        self.log.append(both.done())
+        await both
+
+    async def do_nested(self, operation: Operation) -> None:
+        both = asyncio.gather(self.child(operation), self.start(operation))
+        await asyncio.gather(both, self.child(operation), return_exceptions=True)
+
+    async def do_wait_for(self, operation: Operation) -> None:
+        await asyncio.wait_for(self.start(operation), None)
+
     async def do_shield(self, operation: Operation) -> None:
         await asyncio.shield(self.start(operation))
 
     async def do_outside(self, _: Operation) -> None:
         await external("answer")
+
+    async def do_job(self, operation: Operation) -> None:
+        def job() -> int:
+            number: int = getattr(self.world.values, operation.thing)
+            setattr(self.world.values, operation.thing, number + 1)
+            return number
+
+        self.log.append(await asyncio.to_thread(job))
 
     async def do_fail(self, operation: Operation) -> None:
         raise ValueError(operation.number)

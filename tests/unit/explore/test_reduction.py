@@ -16,6 +16,7 @@ from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.reduction import Reduction
+from test_framework.explore.scenario import invariant
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.shared import shared
 from test_framework.explore.systematic import Systematic
@@ -107,6 +108,75 @@ def test_a_lock_leaves_only_the_orders_of_its_holders(tasks: int, orders: int) -
 
     assert (reduction.classes, len(runs), reduction.cut) == (orders, orders, 0)
     assert not any(runs)
+
+
+def failures_of_classes(main: Main) -> set[str]:
+    """Return the kinds of what goes wrong in some class."""
+    kinds: set[str] = set()
+    run_classes(main, lambda failure: kinds.add(failure.kind if failure else ""))
+    return kinds - {""}
+
+
+@pytest.mark.power
+def test_rare_order_is_found_by_classes_alone() -> None:
+    """One order of 12,870 breaks it, and only what was read there tells."""
+
+    async def main() -> None:
+        log = shared([], "log")
+        state = shared({"step": 0}, "state")
+
+        async def walk(user: int) -> None:
+            for _ in range(8):
+                await asyncio.sleep(0)
+            if user == 1 and state["step"] == 1:
+                log.append("seen")
+            state["step"] += 1
+            await asyncio.sleep(0)
+            state["step"] += 1
+
+        await asyncio.gather(walk(0), walk(1))
+        assert not log
+
+    assert failures_of_classes(main) == {"assertion"}
+
+
+@pytest.mark.power
+@pytest.mark.parametrize("are_swapped", [False, True])
+def test_deadlock_is_found_whoever_comes_first(are_swapped: bool) -> None:  # noqa: FBT001  # a parameter of the test
+    """Tasks that wait for a lock make no step, and still a deadlock of them is seen."""
+
+    async def main() -> None:
+        state = shared({}, "state")
+        locks = [asyncio.Lock(), asyncio.Lock()]
+
+        async def hold(first: int) -> None:
+            async with locks[first]:
+                state[first] = 1
+                await asyncio.sleep(0)
+                async with locks[1 - first]:
+                    state[first] = 2
+
+        await asyncio.gather(hold(int(are_swapped)), hold(1 - are_swapped))
+
+    assert failures_of_classes(main) == {"deadlock"}
+
+
+@pytest.mark.power
+def test_invariant_between_two_writes_is_found_broken() -> None:
+    """Writers of what an invariant looks at have an order, even of different things."""
+
+    async def main() -> None:
+        state = shared({"left": 1, "right": 1}, "state")
+
+        async def move(source: str, target: str) -> None:
+            state[source] -= 1
+            await asyncio.sleep(0)
+            state[target] += 1
+
+        invariant(lambda: state["left"] + state["right"] > 0)
+        await asyncio.gather(move("left", "right"), move("right", "left"))
+
+    assert failures_of_classes(main) == {"invariant"}
 
 
 def outcomes_of_all_orders(program: Program) -> set[object] | None:

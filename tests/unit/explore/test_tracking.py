@@ -3,9 +3,11 @@
 import asyncio
 import collections
 import random
+from asyncio import Future
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
 
 from test_framework.core import UsageError
@@ -100,82 +102,12 @@ def test_lost_deposit_is_found_and_its_schedule_repeats_it() -> None:
     assert replay(main, witness.schedule).failure == witness.failure
 
 
-@pytest.mark.power
-def test_rare_order_is_found_by_classes_alone() -> None:
-    """One order of 12,870 breaks it, and only what was read there tells."""
-
-    async def main() -> None:
-        log = shared([], "log")
-        state = shared({"step": 0}, "state")
-
-        async def walk(user: int) -> None:
-            for _ in range(8):
-                await asyncio.sleep(0)
-            if user == 1 and state["step"] == 1:
-                log.append("seen")
-            state["step"] += 1
-            await asyncio.sleep(0)
-            state["step"] += 1
-
-        await asyncio.gather(walk(0), walk(1))
-        assert not log
-
-    report = tracked(main, schedules=200)
-
-    assert report.conclusion is Conclusion.FOUND
-
-
 def test_budget_that_ends_early_proves_nothing() -> None:
     """A search that was cut off says so, with or without classes."""
     report = tracked(deposits(are_locked=True, users=5), schedules=60)
 
     assert report.conclusion is Conclusion.SAMPLED
     assert report.classes is None
-
-
-@pytest.mark.power
-@pytest.mark.parametrize("are_swapped", [False, True])
-def test_deadlock_is_found_whoever_comes_first(are_swapped: bool) -> None:  # noqa: FBT001  # a parameter of the test
-    """Tasks that wait for a lock make no step, and still a deadlock of them is seen."""
-
-    async def main() -> None:
-        state = shared({}, "state")
-        locks = [asyncio.Lock(), asyncio.Lock()]
-
-        async def hold(first: int) -> None:
-            async with locks[first]:
-                state[first] = 1
-                await asyncio.sleep(0)
-                async with locks[1 - first]:
-                    state[first] = 2
-
-        await asyncio.gather(hold(int(are_swapped)), hold(1 - are_swapped))
-
-    report = tracked(main)
-
-    assert report.witness is not None
-    assert report.witness.failure.kind == "deadlock"
-
-
-@pytest.mark.power
-def test_invariant_between_two_writes_is_found_broken() -> None:
-    """Writers of what an invariant looks at have an order, even of different things."""
-
-    async def main() -> None:
-        state = shared({"left": 1, "right": 1}, "state")
-
-        async def move(source: str, target: str) -> None:
-            state[source] -= 1
-            await asyncio.sleep(0)
-            state[target] += 1
-
-        invariant(lambda: state["left"] + state["right"] > 0)
-        await asyncio.gather(move("left", "right"), move("right", "left"))
-
-    report = tracked(main)
-
-    assert report.witness is not None
-    assert report.witness.failure.kind == "invariant"
 
 
 def test_invariant_that_holds_is_proven() -> None:
@@ -221,6 +153,25 @@ async def appends_to_new_list(account: Account) -> None:
     account.notes.append("late")
 
 
+async def awaits_future_of_its_own(account: Account) -> None:
+    """Make a future without the loop; who completes it is not seen."""
+    future: Future[None] = Future()
+    asyncio.get_running_loop().call_soon(future.set_result, None)
+    await future
+    account.balance += 1
+
+
+async def asks_for_all(account: Account) -> None:
+    """Depend on which tasks are there."""
+    account.balance += len(asyncio.all_tasks())
+
+
+async def uses_anyio(account: Account) -> None:
+    """Use primitives that keep state of their own."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(deposit, account)
+
+
 async def shares_nothing(account: Account) -> None:  # noqa: ARG001  # a user like any other
     """Touch nothing."""
     await asyncio.sleep(0)
@@ -231,6 +182,9 @@ async def shares_nothing(account: Account) -> None:  # noqa: ARG001  # a user li
     [
         (sleeps, "it waits for time to pass"),
         (times_out, "it waits for time to pass"),
+        (awaits_future_of_its_own, "it awaits a future that is not of the loop"),
+        (asks_for_all, "it asks for all tasks"),
+        (uses_anyio, "it uses anyio"),
         (appends_to_new_list, "Account holds a list that is not watched"),
     ],
 )
