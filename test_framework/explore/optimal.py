@@ -15,13 +15,9 @@ acquisitions. The end of main ends a run, so it conflicts with every step.
 
 from dataclasses import dataclass, field
 
+from test_framework.explore.happens_before import Event, unknown_step
 from test_framework.explore.loop import Choose, ExplorationLoop
-from test_framework.explore.tracked import (
-    Event,
-    Recorder,
-    RedundantError,
-    unknown_step,
-)
+from test_framework.explore.tracked import Recorder, RedundantError
 
 
 @dataclass(slots=True)
@@ -126,9 +122,9 @@ class Optimal:
         if was_cut:
             self.cut += 1
             return
-        if self._recorder.digest in self.classes:
+        if self._recorder.order.digest in self.classes:
             self.repeated += 1
-        self.classes.add(self._recorder.digest)
+        self.classes.add(self._recorder.order.digest)
         for late in events[self._kept :]:
             for index in late.races:
                 self._ask(events[index], late)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from test_framework.core import stream
+from test_framework.core import InternalError, stream
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
 from test_framework.explore.loop import RunAgainError
@@ -307,15 +307,19 @@ class Search:
             for _ in range(_CLASSES_A_ROUND):
                 if self.is_over():
                     return
-                failure = reduction.run()
+                try:
+                    failure = reduction.run()
+                except InternalError as exc:
+                    raise SettledError(Conclusion.INCONCLUSIVE, str(exc)) from exc
                 if reduction.is_done:
                     return
                 self.runs += 1
                 self.jobs += reduction.loop.jobs
-                if failure is not None and failure.kind != "endless":
-                    raise FoundError(failure, reduction.schedule())
                 if reduction.refusal:
+                    # What failed may have needed what was not tracked: it is searched.
                     return
+                if failure is not None:
+                    raise FoundError(failure, reduction.schedule())
                 self.go_on(is_new=True)
 
     @property

@@ -1,17 +1,8 @@
-"""What the steps of one run did to shared state, and which of them had to be in order.
+"""What the steps of one run do to shared state, as the run goes.
 
 A step is what a task does from one suspension to the next, with the callbacks that it
-causes. Its accesses are kept as bits, one per location, in four kinds:
-
-* reads and writes;
-* joins: contributions to one result that commute (children of ``gather``), which
-  conflict with reads and writes but not with each other;
-* guards: what a step needed before it could do anything at all (the task that it
-  awaits is done). There is no order without it, so there is nothing to reverse.
-
-Two steps conflict when one writes what the other touches. Happens-before is the least
-order that holds the steps of each task, the wake-ups and the conflicts of a run. It is
-kept as one set of earlier steps per step, which says the same as a vector clock.
+causes; an answer or a job from outside is a step too. The recorder gives it its
+accesses and hands it to ``HappensBefore``.
 
 A step that only comes to wait (for a task, for a held lock) and did nothing before is
 no step: the task counts as not ready until it can go on. That is right only while all
@@ -19,8 +10,8 @@ who share a lock come to it that way, for then every order of its queue is one t
 orders of such steps can make. Else the recorder asks for a strict repetition, in which
 every step counts and locks queue as they do in asyncio.
 
-Objects are numbered by who made them, never by address: equal runs must use equal
-numbers (an address that is used again silently merges locations).
+Objects are numbered by who made them, never by address nor by who meets them: equal
+runs must use equal numbers, or locations are merged or parted in silence.
 """
 
 import asyncio
@@ -28,80 +19,16 @@ from collections.abc import Callable, Hashable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from test_framework.explore.happens_before import ALL_STEPS, Event, HappensBefore
+
 if TYPE_CHECKING:
     from test_framework.explore.tracked_loop import TrackedLoop
 
-EVERYTHING = -1
-"""All locations."""
-
-# The location that every step reads. What writes it has an order with all others: the
-# end of main, which ends the run, and callbacks that cause callbacks, of which the loop
-# runs a step before the last.
-_ALL = 1
 _RawFuture = asyncio.Future  # while runs are tracked, the name means another class
 _is_done = asyncio.Future.done
-_PLAIN_KEYS = (str, bytes, int, float, type(None), Enum)
+_PLAIN_KEYS = (str, bytes, int, type(None), Enum)
 
 Path = tuple[Hashable, ...]
-
-
-class Event:
-    """One step of a run.
-
-    Attributes:
-        process: Who made it: the same number in all runs, for the same path of creators.
-        number: The option of the scheduler that it was.
-        index: Position in its run.
-        reads: Locations read, guards included.
-        writes: Locations written.
-        joins: Locations contributed to.
-        wakers: Earlier steps without which it would not have been ready.
-        past: Earlier steps that happen before it.
-        races: Earlier steps with which it could change places.
-        digest: The same for equal steps with equal pasts, whatever the order of the run.
-    """
-
-    __slots__ = (
-        "digest",
-        "index",
-        "joins",
-        "number",
-        "past",
-        "process",
-        "races",
-        "reads",
-        "wakers",
-        "writes",
-    )
-
-    def __init__(
-        self, process: int, number: int, index: int, reads: int, writes: int, joins: int
-    ) -> None:
-        self.process = process
-        self.number = number
-        self.index = index
-        self.reads = reads
-        self.writes = writes
-        self.joins = joins
-        self.wakers = 0
-        self.past = 0
-        self.races: list[int] = []
-        self.digest = 0
-
-    def conflicts(self, other: "Event") -> bool:
-        """Tell whether the order of the two matters."""
-        return bool(
-            self.process == other.process
-            or self.writes & (other.reads | other.writes | other.joins)
-            or other.writes & (self.reads | self.joins)
-            or self.joins & other.reads
-            or other.joins & self.reads
-        )
-
-
-def unknown_step(process: int, number: int, index: int) -> Event:
-    """Return a step that nobody has seen yet: it may touch everything."""
-    return Event(process, number, index, EVERYTHING, EVERYTHING, 0)
 
 
 class _Waiting:
@@ -121,7 +48,8 @@ class Recorder:
     Processes and locations are numbered once for all runs.
 
     Attributes:
-        events: The steps of the run, without those that only came to wait.
+        order: The steps of the run and their order.
+        events: Those steps, without those that only came to wait.
         is_open: A step is being made.
         is_strict: Every step counts, and locks queue.
         needs_strict: The run showed that only a strict repetition is right.
@@ -130,7 +58,6 @@ class Recorder:
         sleeping: Steps that are explored already and conflict with none since.
         blocked: Option and lock of every task that waits for a lock at the end.
         left: Options that could have gone when the run ended.
-        digest: The same for runs of one class.
         is_redundant: All that can follow was explored already.
         is_muted: What is used meanwhile is no access of the step.
     """
@@ -156,35 +83,29 @@ class Recorder:
             awake: Index of the first step that is compared with those that sleep.
             sleeping: Steps, by process, that are explored already at that point.
         """
-        self.events: list[Event] = []
+        self.order = HappensBefore()
+        self.events = self.order.events
         self.is_open = False
         self.needs_strict = False
         self.awake = awake
         self.sleeping = sleeping
         self.blocked: list[tuple[int, int]] = []
         self.left: list[int] = []
-        self.digest = 0
         self.is_redundant = False
         self.processes: dict[int, int] = {}
         self.waiting: dict[int, _Waiting] = {}
         self._is_over = False
-        self._closures: list[int] = []  # of each step: itself and its past
         self._wakers: dict[int, int] = {}
         self._children: dict[int, int] = {}
         self._made: dict[int, int] = {}
         self._objects: dict[int, tuple[Any, Path]] = {}
         self._bits: dict[tuple[int, Hashable], int] = {}
         self._own: dict[int, int] = {}
-        self._last: dict[int, int] = {}
-        self._written: dict[int, int] = {}
-        self._read: dict[int, int] = {}
-        self._joined: dict[int, int] = {}
         self._acquired: dict[int, int] = {}
         self._gates: dict[int, list[asyncio.Future[None]]] = {}
         self._also_waking = 0
         self.is_muted = False
         self._looked_at = 0
-        self._last_of_all = 0
         self._clear(0)
 
     def _clear(self, number: int) -> None:
@@ -218,7 +139,7 @@ class Recorder:
             self._guards = waited.guards
         if self.loop is not None and self.loop._callbacks:
             # It is this step that the callbacks left by the last one wait for.
-            self._writes = _ALL
+            self._writes = ALL_STEPS
         self.is_open = True
 
     def stepped(self, check: Callable[[int], None] | None, number: int) -> None:
@@ -235,7 +156,7 @@ class Recorder:
     def called_soon(self) -> None:
         """Note that a callback was queued."""
         if self._is_stepped:
-            self._writes |= _ALL
+            self._writes |= ALL_STEPS
 
     def close(self, following: int | None = None) -> None:
         """End the step, if one is open, and order it among those before.
@@ -247,7 +168,7 @@ class Recorder:
             return
         self.is_open = False
         number = self.number
-        reads, writes = self._reads | self._guards | _ALL, self._writes
+        reads, writes = self._reads | self._guards | ALL_STEPS, self._writes
         if writes & self._looked_at:
             # Invariants see every state that such steps make, so their order matters.
             reads |= self._looked_at
@@ -255,7 +176,6 @@ class Recorder:
                 self.refuse(
                     "an invariant looks at what callbacks or executor jobs change"
                 )
-        wakers = self._step_wakers
         if number >= 0:
             loop = self.loop
             if TYPE_CHECKING:
@@ -268,118 +188,29 @@ class Recorder:
             if _is_done(task):
                 writes |= own
                 if number == 0:
-                    writes |= _ALL
+                    writes |= ALL_STEPS
             elif (
                 not self.is_strict
                 and not self.is_dirty
                 and number != following
                 and number not in loop._options
             ):
-                self.waiting[number] = _Waiting(wakers, self._guards, self._parked)
+                self.waiting[number] = _Waiting(
+                    self._step_wakers, self._guards, self._parked
+                )
                 return
             reads |= own
-        event = Event(
-            self.processes[number],
-            number,
-            len(self.events),
-            reads,
-            writes,
-            self._joins,
+        index = len(self.events)
+        event = Event(self.processes[number], number, index, reads, writes, self._joins)
+        self.order.add(
+            event, self._step_wakers, self._guards, self._lock_bit, self._holder
         )
-        self._order(event, wakers)
-        self.events.append(event)
         if self.sleeping and event.index >= self.awake:
             self.sleeping = {
                 process: other
                 for process, other in self.sleeping.items()
                 if not other.conflicts(event)
             }
-
-    def _order(self, event: Event, wakers: int) -> None:
-        """Find what happens before a step, and what it races with."""
-        bit = 1 << event.index
-        last = self._last.get(event.process, -1)
-        if last >= 0:
-            wakers |= 1 << last
-        event.wakers = wakers
-        self._last[event.process] = event.index
-        conflicts, enabling = self._conflicts(event, bit)
-        firm = wakers | enabling
-        if self._lock_bit:
-            # It could not have gone before the release, but before the acquisition.
-            released = self._written_before_lock
-            enabling |= released
-        conflicts &= ~bit
-        enabling &= ~bit
-        past, digest, races = 0, 0, event.races
-        left = conflicts | wakers | enabling
-        closures = self._closures
-        needed = wakers | enabling
-        while left:
-            latest = left.bit_length() - 1
-            digest += self.events[latest].digest
-            past |= closures[latest]
-            left &= ~closures[latest]
-            if not needed >> latest & 1:
-                races.append(latest)
-        holder = self._holder
-        if (
-            holder >= 0
-            and self.events[holder].process != event.process
-            and holder not in races
-            and not self._closure(firm) >> holder & 1
-        ):
-            races.append(holder)
-        event.past = past
-        event.digest = hash((event.process, digest))
-        closures.append(past | bit)
-        self.digest += event.digest
-
-    def _conflicts(self, event: Event, bit: int) -> tuple[int, int]:
-        """Return the earlier steps in conflict, and those it could not go without."""
-        written, read, joined = self._written, self._read, self._joined
-        enabling = 0
-        guards = self._guards
-        reads, writes = event.reads & ~_ALL, event.writes & ~_ALL
-        self._written_before_lock = written.get(self._lock_bit, 0)
-        conflicts = self._last_of_all
-        if event.writes & _ALL:
-            conflicts = bit - 1
-            self._last_of_all = bit
-        while reads:
-            location = reads & -reads
-            reads ^= location
-            before = written.get(location, 0) | joined.get(location, 0)
-            if location & guards:
-                enabling |= before
-            else:
-                conflicts |= before
-            read[location] = read.get(location, 0) | bit
-        joins = event.joins
-        while joins:
-            location = joins & -joins
-            joins ^= location
-            conflicts |= written.get(location, 0) | read.get(location, 0)
-            joined[location] = joined.get(location, 0) | bit
-        while writes:
-            location = writes & -writes
-            writes ^= location
-            conflicts |= (
-                written.get(location, 0)
-                | read.get(location, 0)
-                | joined.get(location, 0)
-            )
-            written[location] = bit
-            read[location] = joined[location] = 0
-        return conflicts, enabling
-
-    def _closure(self, steps: int) -> int:
-        closure = 0
-        while steps:
-            latest = steps.bit_length() - 1
-            closure |= self._closures[latest]
-            steps &= ~self._closures[latest]
-        return closure
 
     def end(self) -> None:
         """End the run: main is done, or nothing can go."""
@@ -390,23 +221,15 @@ class Recorder:
         loop = self.loop
         if TYPE_CHECKING:
             assert loop is not None  # for the type checker
+        order = self.order
         self.left = [number for number in loop._options if not self.is_blocked(number)]
         for number, waited in self.waiting.items():
             if waited.lock is not None and self._is_held(waited.lock):
                 holder = self._acquired.get(self.bit(waited.lock), -1)
-                firm = waited.wakers | self._guarding(waited.guards)
-                last = self._last.get(self.processes[number], -1)
-                firm |= 1 << last if last >= 0 else 0
-                if holder >= 0 and not self._closure(firm) >> holder & 1:
+                firm = waited.wakers | order.contributors(waited.guards)
+                firm |= order.steps_of(self.processes[number])
+                if holder >= 0 and not order.closure(firm) >> holder & 1:
                     self.blocked.append((number, holder))
-
-    def _guarding(self, guards: int) -> int:
-        steps = 0
-        while guards:
-            location = guards & -guards
-            guards ^= location
-            steps |= self._written.get(location, 0) | self._joined.get(location, 0)
-        return steps
 
     # -- processes -----------------------------------------------------------------
 
@@ -518,7 +341,7 @@ class Recorder:
     def begin_join(self, bit: int) -> None:
         """Contribute to a result; what that wakes was woken by all contributors."""
         self._joins |= bit
-        self._also_waking = self._joined.get(bit, 0) | self._written.get(bit, 0)
+        self._also_waking = self.order.contributors(bit)
         self.is_muted = True
 
     def end_join(self) -> None:

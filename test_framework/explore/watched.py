@@ -163,8 +163,8 @@ class WatchedDict(dict[Any, Any], Watched):
         if active is None:
             return
         if not is_plain(key):
-            # Such keys share one location, with the order of the keys.
-            (active.write if write else active.read)(active.bit(self))
+            # It may equal one that is; such keys are not told apart.
+            self._uses_all(write=write)
             return
         bit = active.bit(self, ("key", key))
         if not write:
@@ -250,14 +250,15 @@ class WatchedSet(set[Any], Watched):
         active = recorder()
         if active is None:
             return
-        whole = active.bit(self)
-        if is_plain(item):
-            bit = active.bit(self, ("item", item))
-            if not write:
-                active.read(bit)
-                return
+        if not is_plain(item):
+            self._uses_all(write=write)
+            return
+        bit = active.bit(self, ("item", item))
+        if write:
             active.write(bit)
-        (active.write if write else active.read)(whole)
+            active.write(active.bit(self))
+        else:
+            active.read(bit)
 
     def _uses_all(self, *, write: bool = False) -> None:
         active = recorder()

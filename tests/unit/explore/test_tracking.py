@@ -22,6 +22,7 @@ from test_framework.explore import (
     replay,
     shared,
 )
+from test_framework.explore.optimal import Optimal
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -204,6 +205,18 @@ def test_what_cannot_be_judged_falls_back_to_every_order(
     assert "orders at fidelity await were run" in report.claim
     assert "classes" not in report.claim
     assert any(f"Not by classes of orders: {reason}" in note for note in report.notes)
+
+
+def test_search_that_repeats_itself_is_told_and_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A defect of the reduction is INCONCLUSIVE, neither a proof nor a hang."""
+    monkeypatch.setattr(Optimal, "_go_back", lambda _: True)
+
+    report = tracked(deposits(are_locked=True))
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "run twice" in report.claim
 
 
 def test_nothing_registered_is_no_proof_by_classes() -> None:
