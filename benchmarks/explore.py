@@ -53,7 +53,7 @@ class Effort:
 
 
 FULL = Effort(5, 0.2, 3.0, 3.0, 25.0, 5)
-QUICK = Effort(3, 0.1, 0.5, 0.5, 1.0, 3)
+QUICK = Effort(2, 0.1, 0.3, 0.3, 1.0, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,7 +503,7 @@ def fielded(python: str) -> Iterator[Field]:
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="below a minute, rough")
+    parser.add_argument("--quick", action="store_true", help="about a minute, rough")
     parser.add_argument(
         "--python", default="", help="Python >= 3.12 for the rivals; found if left out"
     )
