@@ -7,6 +7,7 @@ which the explorer does only to explain a run that is already known to stall.
 """
 
 import asyncio
+import gc
 import linecache
 import sys
 import sysconfig
@@ -78,6 +79,10 @@ def _is_ours(code: CodeType) -> bool:
 def frames_of(coroutine: Any) -> Iterator[FrameType]:
     """Yield the suspended frames of a coroutine, outermost first."""
     while coroutine is not None:
+        if type(coroutine).__name__ in _OPAQUE:
+            referents = gc.get_referents(coroutine)
+            coroutine = next((it for it in referents if _is_awaited(it)), None)
+            continue
         frame = (
             getattr(coroutine, "cr_frame", None)
             or getattr(coroutine, "gi_frame", None)
@@ -90,6 +95,21 @@ def frames_of(coroutine: Any) -> Iterator[FrameType]:
             or getattr(coroutine, "gi_yieldfrom", None)
             or getattr(coroutine, "ag_await", None)
         )
+
+
+_OPAQUE = {
+    "anext_awaitable",
+    "async_generator_asend",
+    "async_generator_athrow",
+    "coroutine_wrapper",
+}
+"""Awaitables of C that do not say what they await; the collector knows."""
+
+
+def _is_awaited(thing: Any) -> bool:
+    return type(thing).__name__ in _OPAQUE or any(
+        hasattr(thing, name) for name in ("cr_await", "ag_await", "gi_yieldfrom")
+    )
 
 
 def is_library(code: CodeType) -> bool:
