@@ -11,7 +11,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from pydantic import SecretStr
@@ -46,10 +46,21 @@ class _House:
     Attributes:
         done: Who did what, as told by the part and by the worker.
         open_now: Sessions that are open (count).
+        later: Work that goes on without its request.
     """
 
     done: list[tuple[str, str]] = field(default_factory=list)
     open_now: int = 0
+    later: "list[asyncio.Task[None]]" = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*self.later)
+        foreign = [(who, what) for who, what in self.done if not what.endswith(who)]
+        assert not foreign, f"done for another user: {foreign}"
+        assert self.open_now == 0, "a session is left open"
 
     @contextlib.asynccontextmanager
     async def for_user(self, user_id: str) -> AsyncIterator[_Session]:
@@ -118,17 +129,15 @@ async def _work(house: _House, user_id: str, opening: Opening) -> None:
     """Do what a request does: read, write, tell, and leave something for later."""
     caller = await authenticate(house.request(user_id))
     working = contextlib.asynccontextmanager(opening)
-    later: asyncio.Task[None] | None = None
     async with working(house.request(user_id), caller) as context:
         await context.keyspace.set("name", user_id.encode(), ttl_s=1)
         await context.audit.record("began", user_id)
         part = context.child(run_id=f"run of {user_id}")
         await part.audit.record("worked", user_id)
-        later = asyncio.create_task(_report(context.detached(), user_id))
+        house.later.append(asyncio.create_task(_report(context.detached(), user_id)))
         await context.emitter.emit(user_id, run_id="r", thread_id="t", data={})
         assert await context.keyspace.get("name") == user_id.encode()
         assert cast("_Session", part.database).user_id == user_id
-    await later
 
 
 async def _report(context: UserExecutionContext, user_id: str) -> None:
@@ -137,18 +146,12 @@ async def _report(context: UserExecutionContext, user_id: str) -> None:
     await context.emitter.emit(f"later {user_id}", run_id="r", thread_id="t", data={})
 
 
-def _check(house: _House) -> None:
-    foreign = [(who, what) for who, what in house.done if not what.endswith(who)]
-    assert not foreign, f"done for another user: {foreign}"
-    assert house.open_now == 0, "a session is left open"
-
-
 def _explored(opening: Opening = open_work) -> Report:
     async def work(house: _House, number: int) -> None:
         await _work(house, ("ada", "bob")[number], opening)
 
     return explore(
-        Scenario(_House, work, _check),
+        Scenario(_House, work),
         fidelity="await",
         cancel=USERS_ALONE,
         schedules=300,

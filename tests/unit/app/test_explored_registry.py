@@ -7,7 +7,7 @@ await; the janitor and the shutdown come at any instant.
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -53,6 +53,13 @@ class _Desk:
 
     def __post_init__(self) -> None:
         self.registry = self.make_registry(self._make)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # Waits for makings that go on although their callers have left.
+        await self.registry.close()
 
     async def _make(
         self, context: UserExecutionContext, workshop: Workshop
