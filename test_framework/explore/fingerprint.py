@@ -78,6 +78,17 @@ class Fingerprinter:
         """What could not be looked into, and how often it was met."""
         return self._writer.opaque
 
+    def in_line(self) -> list[str]:
+        """Return names of ready tasks that different users left, none if only one did.
+
+        When all users are done the loop ends these in the order in which they became
+        ready, and a fingerprint does not have that order; but in ``fifo`` it has.
+        """
+        loop = self._loop
+        left = [n for n in loop._options if n > 0 and n not in loop.users]
+        owners = {self._user_of(number) for number in left}
+        return [loop.name(number) for number in left] if len(owners) > 1 else []
+
     def take(self, options: list[int]) -> State | None:
         """Return the state of the run at a decision.
 
@@ -134,26 +145,10 @@ class Fingerprinter:
                 _numbers(pending.get(user, ())), inside, strict=True
             )
         }
-        digest.update(repr(self._line_of_children(places, order)).encode())
         keys = tuple(
             places.get(number) or self._shared_key(number) for number in options
         )
         return State(digest.digest(), keys, not writer.has_opaque)
-
-    def _line_of_children(
-        self, places: dict[int, Key], order: list[int]
-    ) -> list[tuple[int, int]]:
-        """Return in which order tasks of users go that are left when all users are.
-
-        Then the loop runs what is ready in the order in which it became so. Users
-        themselves are done by then, so among them it does not matter.
-        """
-        loop = self._loop
-        return [
-            (order.index(self._user_of(number) or 0), places[number][2])
-            for number in loop._options
-            if number > 0 and number in places and number not in loop.users
-        ]
 
     def _shared_key(self, number: int) -> Key:
         return (-1, b"", number if number in (CONTINUE, CLOCK) else self._at[number])
@@ -162,7 +157,10 @@ class Fingerprinter:
         """Return what is ready or may arrive, by the user it belongs to."""
         loop = self._loop
         pending: dict[int | None, list[_Item]] = {}
-        for number, (_, callback, args) in zip(loop._options, loop._ready, strict=True):
+        # The clock may be the last one of the options; it has nothing that is ready.
+        for number, (_, callback, args) in zip(
+            loop._options, loop._ready, strict=False
+        ):
             thing = loop.tasks[number] if number >= 0 else args[0]
             item = (number, thing, callback, args)
             pending.setdefault(self._user_of(number), []).append(item)

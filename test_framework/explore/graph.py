@@ -31,7 +31,7 @@ import re
 import types
 import uuid
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 from test_framework.explore.labels import Labels, UserNumber
@@ -87,6 +87,13 @@ def _iterator_of_future() -> type:
 
     loop: Any = Nothing()
     return type(asyncio.Future(loop=loop).__await__())
+
+
+async def _values() -> AsyncGenerator[None, None]:
+    yield
+
+
+_SENDS = (type(_values().asend(None)), type(_values().athrow(ValueError())))
 
 
 class _Probe:
@@ -532,10 +539,16 @@ class Writer:
             self._constant(_MISSING)
             return
         referents = gc.get_referents(thing)
+        if referents[_FRAME_AT] is not frame:
+            # The hook that ends an async generator comes first.
+            referents = referents[1:]
         # Made by frame.f_locals, and emptied below; or by the program's own locals().
         has_copy = type(referents[_LOCALS_AT]) is dict
-        if (has_copy and referents[_LOCALS_AT]) or (
-            is_running and not isinstance(thing, types.AsyncGeneratorType)
+        is_known = referents[_FRAME_AT] is frame
+        if (
+            not is_known
+            or (has_copy and referents[_LOCALS_AT])
+            or (is_running and not isinstance(thing, types.AsyncGeneratorType))
         ):
             self._put_opaque(thing)
             return
@@ -554,6 +567,10 @@ class Writer:
         names.clear()
         self._out.append(is_running)
         missing = not has_copy
+        awaited = referents[-1]
+        if type(awaited) in _SENDS:
+            # It is being awaited, and is no more than its generator and a value.
+            referents[-1:] = gc.get_referents(awaited)
         self._put_function(referents[_FUNCTION_AT - missing])
         # Empty places are left out. Which they are follows from the instruction, but for
         # a pending call a.b(await c): its first two places hold a method and its self, or

@@ -210,6 +210,13 @@ class StateSearch:
         return f"when {loop.name(number)} stood at {place(frame)} ({source(frame)})"
 
     def _note_end(self) -> None:
+        left = self.prints.in_line()
+        if left:
+            raise DivergedError(
+                f"Users left {' and '.join(left[:2])} behind, whose last steps go in an "
+                "order that fingerprints do not have. Await such tasks in the user that "
+                "starts them, use fidelity='fifo', or leave symmetric=True out."
+            )
         state = self.prints.take([])
         if state is not None and state.is_readable:
             self._end = state.digest

@@ -1,10 +1,11 @@
 """Identical users: what is proven by their states, and what is refused."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -101,6 +102,42 @@ def test_numbers_of_users_are_good_for_keys_and_text() -> None:
     report = prove(sign, 10)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
+
+
+async def wait_for_queue(account: Account, user: int) -> None:
+    """Take turns by a queue, and by a future that one of them completes."""
+    queue = account.names.setdefault("queue", asyncio.Queue(1))
+    await queue.put(user)
+    await asyncio.sleep(0)
+    await queue.get()
+    account.value += 1
+
+
+async def enter_generator(account: Account, user: int) -> None:
+    """Enter a context manager that is an async generator."""
+
+    @contextlib.asynccontextmanager
+    async def entered() -> AsyncIterator[None]:
+        async with account.lock:
+            yield
+
+    async with entered():
+        await deposit_unlocked(account, user)
+
+
+async def work_in_thread(account: Account, _: int) -> None:
+    """Let a job of an executor do it."""
+    async with account.lock:
+        account.value = await asyncio.to_thread(lambda value: value + 1, account.value)
+
+
+@pytest.mark.parametrize("user", [wait_for_queue, enter_generator, work_in_thread])
+def test_primitives_of_asyncio_are_read(user: User) -> None:
+    """Timers, groups, queues, generators and jobs hold nothing opaque."""
+    report = prove(user, 3)
+
+    assert report.conclusion is Conclusion.PROVEN, report.text()
+    assert not any("looked into" in note for note in report.notes), report.notes
 
 
 @pytest.mark.parametrize(
@@ -219,6 +256,21 @@ def test_state_hidden_from_fingerprints_is_noticed() -> None:
 
     assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
     assert "not in the state" in report.claim
+
+
+def test_tasks_that_users_leave_behind_are_refused_by_name() -> None:
+    """Their last steps have an order that is no part of a state at fidelity await."""
+    left = []
+
+    async def user(account: Account, _: int) -> None:
+        await asyncio.sleep(0)
+        left.append(asyncio.create_task(asyncio.sleep(0)))
+        account.value += 1
+
+    report = prove(user, 3)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+    assert "behind, whose last steps" in report.claim
 
 
 def test_few_users_are_compared_with_enumeration(
