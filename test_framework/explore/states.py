@@ -94,6 +94,7 @@ class StateSearch:
         self._is_first = True
         self.crowd.at_end = self._note_end
         self._end = b""
+        self._is_cut = False
         self.ends: set[bytes] = set()
         self.runs = self.merged = self.checked = self.repeated = self.endless = 0
         self.outcomes: set[str | None] = set()
@@ -117,6 +118,7 @@ class StateSearch:
         """
         self.runs += 1
         self._end = b""
+        self._is_cut = False
         failure = self.runner.run(scheduler)
         if self.crowd.labels.problem:
             raise MisuseError(self.crowd.labels.problem)
@@ -169,6 +171,7 @@ class StateSearch:
             first = self._visits.get(state.digest)
             if first is not None:
                 self._sample(first, visit)
+                self._is_cut = True
                 raise _MetAgainError
             self._visits[state.digest] = visit
             digest = state.digest if state.is_readable else None
@@ -210,6 +213,9 @@ class StateSearch:
         return f"when {loop.name(number)} stood at {place(frame)} ({source(frame)})"
 
     def _note_end(self) -> None:
+        if self._is_cut:
+            # Users that were ready at the cut end while the loop cleans up.
+            return
         left = self.prints.in_line()
         if left:
             raise DivergedError(

@@ -104,6 +104,14 @@ def test_numbers_of_users_are_good_for_keys_and_text() -> None:
     assert report.conclusion is Conclusion.PROVEN, report.text()
 
 
+async def sleep_in_group(account: Account, _: int) -> None:
+    """Use a timeout, a group of tasks and sleeps."""
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(0.01))
+        group.create_task(asyncio.sleep(0))
+    account.value += 1
+
+
 async def wait_for_queue(account: Account, user: int) -> None:
     """Take turns by a queue, and by a future that one of them completes."""
     queue = account.names.setdefault("queue", asyncio.Queue(1))
@@ -134,7 +142,7 @@ async def work_in_thread(account: Account, _: int) -> None:
 @pytest.mark.parametrize("user", [wait_for_queue, enter_generator, work_in_thread])
 def test_primitives_of_asyncio_are_read(user: User) -> None:
     """Timers, groups, queues, generators and jobs hold nothing opaque."""
-    report = prove(user, 3)
+    report = prove(user, 2)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
     assert not any("looked into" in note for note in report.notes), report.notes
@@ -166,6 +174,24 @@ def test_computing_with_the_number_is_refused_with_its_line(
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert "test_symmetry.py:" in report.claim
     assert "leave symmetric=True out" in report.claim
+
+
+def test_a_refusal_that_the_program_catches_counts_all_the_same() -> None:
+    """A program that catches everything cannot hide that it computed."""
+
+    async def user(account: Account, number: int) -> None:
+        try:
+            account.value += number
+        except BaseException:  # noqa: BLE001  # the mistake that must not help
+            account.value += 1
+        await asyncio.sleep(0)
+
+    report = explore(
+        Scenario(Account, user, users=3), symmetric=True, fidelity="await", seed=1
+    )
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "the number of a user" in report.claim
 
 
 async def spares_user_with_low_text(account: Account, user: int) -> None:
