@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from test_framework.explore import external, shared
+from test_framework.explore import external, invariant, shared
 
 THEMES = {
     "values": "read write increase copy if_set pause",
@@ -141,12 +141,23 @@ def _two(make: Callable[[], Any]) -> dict[str, Any]:
 
 
 def main_of(
-    program: Program, tell: Callable[[object], object]
+    program: Program,
+    tell: Callable[[object], object],
+    forbidden: tuple[int, int] | None = None,
 ) -> Callable[[], Coroutine[object, object, None]]:
-    """Return the scenario of a program; ``tell`` gets how each run ended."""
+    """Return the scenario of a program.
+
+    Args:
+        program: What it does.
+        tell: Gets how each run ended.
+        forbidden: Values that the two numbers must never have together.
+    """
 
     async def main() -> None:
         world = World()
+        if forbidden is not None:
+            values = world.values
+            invariant(lambda: (values.a, values.b) != forbidden)
         try:
             await _start(world, program)
             if program.awaits_all and world.started:

@@ -20,7 +20,13 @@ from test_framework.explore.scenario import invariant
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.shared import shared
 from test_framework.explore.systematic import Systematic
-from tests.unit.explore.programs_shared import THEMES, Program, draw, main_of
+from tests.unit.explore.programs_shared import (
+    THEMES,
+    Operation,
+    Program,
+    draw,
+    main_of,
+)
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -179,6 +185,29 @@ def test_invariant_between_two_writes_is_found_broken() -> None:
     assert failures_of_classes(main) == {"invariant"}
 
 
+@pytest.mark.power
+def test_callback_of_a_callback_comes_a_step_late() -> None:
+    """The loop runs a step before it, and which one that is makes a difference."""
+
+    async def main() -> None:
+        state = shared({"done": 0}, "state")
+        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        second: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        first.add_done_callback(lambda _: second.set_result(None))
+        second.add_done_callback(lambda _: state.update(done=1))
+
+        async def look() -> None:
+            await asyncio.sleep(0)
+            assert state["done"] == 0
+
+        async def finish() -> None:
+            first.set_result(None)
+
+        await asyncio.gather(look(), finish())
+
+    assert failures_of_classes(main) == {"assertion"}
+
+
 def outcomes_of_all_orders(program: Program) -> set[object] | None:
     """Return how the runs of a program end, by every order; None if there are many."""
     ends: list[object] = []
@@ -239,3 +268,60 @@ def test_classes_end_in_every_way_that_orders_do(theme: str) -> None:
         assert by_classes == by_orders, program
         if compared == PROGRAMS:
             return
+
+
+def is_broken_in_some_order(main: Main) -> bool | None:
+    """Tell whether an order breaks the invariant; None when there are many orders."""
+    runner = Runner(main, ExplorationLoop(Fidelity.AWAIT, max_steps=MAX_STEPS))
+    runner.usual_left = EVERYTHING
+    systematic = Systematic()
+    with ordered_sets():
+        for _ in range(MAX_ORDERS):
+            if not systematic.advance():
+                return False
+            failure = runner.run(systematic)
+            if failure is not None and failure.kind == "invariant":
+                return True
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["values", "locks", "semaphores", "groups"])
+def test_invariants_break_in_some_class_if_in_some_order(theme: str) -> None:
+    """What is true only for a moment, between two steps, is seen by classes too."""
+    verdicts = set()
+    compared = 0
+    for seed in itertools.count():
+        rng = random.Random(f"invariant {theme} {seed}")
+        program = draw(rng, theme)
+        forbidden = rng.choice(_pairs_written(program))
+        main = main_of(program, lambda _: None, forbidden)
+        by_orders = is_broken_in_some_order(main)
+        if by_orders is None:
+            continue
+        compared += 1
+        verdicts.add(by_orders)
+
+        assert ("invariant" in failures_of_classes(main)) is by_orders, (
+            program,
+            forbidden,
+        )
+        if compared == PROGRAMS:
+            break
+    assert verdicts == {True, False}
+
+
+def _pairs_written(program: Program) -> list[tuple[int, int]]:
+    """Return pairs of what a program may write to its two numbers."""
+    numbers: dict[str, set[int]] = {"a": {0, 1}, "b": {0, 1}}
+
+    def collect(body: tuple[Operation, ...]) -> None:
+        for operation in body:
+            if operation.name == "write":
+                numbers[operation.thing].add(operation.number)
+            collect(operation.body)
+
+    for body in program.bodies:
+        collect(body)
+    pairs = itertools.product(sorted(numbers["a"]), sorted(numbers["b"]))
+    return [pair for pair in pairs if pair != (0, 0)]
