@@ -75,6 +75,11 @@ class _Joining:
             return
         target = self._target() if callable(self._target) else self._target
         bit = active.bit(target)
+        if isinstance(target, asyncio.TaskGroup):
+            waiter = object.__getattribute__(target, "_on_completed_fut")
+            if waiter is not None:
+                # The last task completes it, unless it was cancelled before.
+                bit |= active.bit(waiter)
         if self._takes_errors or self._is_well(future):
             active.begin_join(bit)
             try:

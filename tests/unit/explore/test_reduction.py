@@ -5,6 +5,7 @@ wrong reduction is a proof of something false, and nobody would notice.
 """
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections.abc import Callable, Coroutine
@@ -204,6 +205,66 @@ def test_callback_of_a_callback_comes_a_step_late() -> None:
             first.set_result(None)
 
         await asyncio.gather(look(), finish())
+
+    assert failures_of_classes(main) == {"assertion"}
+
+
+@pytest.mark.power
+def test_waiting_for_a_lock_counts_when_it_is_cancelled() -> None:
+    """Whether the waiter had come to the lock or not yet begun is no longer the same."""
+
+    async def main() -> None:
+        state = shared({"queued": False}, "state")
+        lock = asyncio.Lock()
+
+        async def hold() -> None:
+            async with lock:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
+        async def wait() -> None:
+            try:
+                await lock.acquire()
+            except asyncio.CancelledError:
+                state["queued"] = True
+            else:
+                lock.release()
+
+        async def cancel(task: asyncio.Task[None]) -> None:
+            task.cancel()
+
+        holder = asyncio.create_task(hold())
+        waiter = asyncio.create_task(wait())
+        await asyncio.gather(cancel(waiter), holder, waiter, return_exceptions=True)
+        assert state["queued"] or not waiter.cancelled()
+
+    assert failures_of_classes(main) == {"assertion"}
+
+
+@pytest.mark.power
+def test_group_that_ends_before_it_is_cancelled_is_seen() -> None:
+    """The last task of a group and whoever cancels the group race."""
+
+    async def main() -> None:
+        state = shared({"is_over": False}, "state")
+
+        async def touch() -> None:
+            len(state)
+
+        async def nest() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(touch())
+                group.create_task(touch())
+            state["is_over"] = True
+
+        async def fail() -> None:
+            raise ValueError
+
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                group.create_task(nest())
+        assert not state["is_over"]
 
     assert failures_of_classes(main) == {"assertion"}
 
