@@ -87,6 +87,8 @@ class Recorder:
         self.events = self.order.events
         self.is_open = False
         self.needs_strict = False
+        self._assumed = 0
+        self._changed = 0
         self.awake = awake
         self.sleeping = sleeping
         self.blocked: list[tuple[int, int]] = []
@@ -316,6 +318,20 @@ class Recorder:
         """Note a write."""
         if not self.is_muted:
             self._writes |= bit
+            self._changed |= bit
+            if bit & self._assumed:
+                self.needs_strict = True
+
+    def read_lock(self, bit: int) -> None:
+        """Note that a lock was read from where it is kept, such as an attribute.
+
+        Nearly always it stays there from the beginning; then to read it conflicts with
+        nothing, and whoever goes on to wait for it has made no step yet.
+        """
+        if self.is_strict or bit & self._changed:
+            self.read(bit)
+        elif not self.is_muted:
+            self._assumed |= bit
 
     def awaits(self, future: Any) -> None:
         """Note that the task goes on only when a future is done."""

@@ -6,6 +6,7 @@ sets are locations of their own where they are plain values; whatever else a con
 can do uses all of it. Views and iterators report at every step, since a loop may await.
 """
 
+import asyncio
 import collections
 import functools
 import types
@@ -30,6 +31,8 @@ IMMUTABLE = (
     types.ModuleType,
 )
 # Their own accesses are watched where they happen.
+_LOCKS = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
+
 _IN_CLASS = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -114,9 +117,13 @@ def watched_class(base: Any) -> type:
             # Whoever has it may change any attribute.
             active.write(active.bit(self))
         elif not is_code(name):
-            active.read(active.bit(self, name) | active.bit(self))
             value = base.__getattribute__(self, name)
-            _settled(active, self, value)
+            bit = active.bit(self, name) | active.bit(self)
+            if isinstance(value, _LOCKS):
+                active.read_lock(bit)
+            else:
+                active.read(bit)
+                _settled(active, self, value)
             return value
         return base.__getattribute__(self, name)
 

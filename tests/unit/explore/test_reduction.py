@@ -78,6 +78,51 @@ def locked_update(tasks: int) -> Main:
     return main
 
 
+def locked_by_attribute(tasks: int) -> Main:
+    """Return the same with the lock where services keep it: beside what it guards."""
+
+    class Locked(Counter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = asyncio.Lock()
+
+    async def add(counter: Locked) -> None:
+        async with counter.lock:
+            value = counter.value
+            await asyncio.sleep(0)
+            counter.value = value + 1
+
+    async def main() -> None:
+        counter = shared(Locked())
+        await asyncio.gather(*(add(counter) for _ in range(tasks)))
+        assert counter.value == tasks
+
+    return main
+
+
+def lock_made_late(tasks: int) -> Main:
+    """Return tasks of which each makes the lock if it sees none: two may hold one each."""
+
+    class Lazy(Counter):
+        lock: asyncio.Lock | None = None
+
+    async def add(counter: Lazy) -> None:
+        if counter.lock is None:
+            await asyncio.sleep(0)
+            counter.lock = asyncio.Lock()
+        async with counter.lock:
+            value = counter.value
+            await asyncio.sleep(0)
+            counter.value = value + 1
+
+    async def main() -> None:
+        counter = shared(Lazy())
+        await asyncio.gather(*(add(counter) for _ in range(tasks)))
+        assert counter.value == tasks
+
+    return main
+
+
 def run_classes(
     main: Main, tell: Callable[[Failure | None], object] = lambda _: None
 ) -> Reduction:
@@ -107,11 +152,14 @@ def test_lost_update_takes_one_run_for_each_class(tasks: int, classes: int) -> N
 
 
 @pytest.mark.parametrize(("tasks", "orders"), [(2, 2), (3, 6), (4, 24)])
-def test_a_lock_leaves_only_the_orders_of_its_holders(tasks: int, orders: int) -> None:
+@pytest.mark.parametrize("locked", [locked_update, locked_by_attribute])
+def test_a_lock_leaves_only_the_orders_of_its_holders(
+    locked: Callable[[int], Main], tasks: int, orders: int
+) -> None:
     """Who waits for a held lock makes no step, so n tasks have n! classes."""
     runs: list[Failure | None] = []
 
-    reduction = run_classes(locked_update(tasks), runs.append)
+    reduction = run_classes(locked(tasks), runs.append)
 
     assert (reduction.classes, len(runs), reduction.cut) == (orders, orders, 0)
     assert not any(runs)
@@ -267,6 +315,16 @@ def test_group_that_ends_before_it_is_cancelled_is_seen() -> None:
         assert not state["is_over"]
 
     assert failures_of_classes(main) == {"assertion"}
+
+
+def test_a_lock_that_is_put_there_late_is_no_constant() -> None:
+    """Whoever reads the attribute before and after it is set is told apart."""
+    runs: list[Failure | None] = []
+
+    run_classes(lock_made_late(2), runs.append)
+
+    assert any(runs)
+    assert not all(runs)
 
 
 def outcomes_of_all_orders(program: Program) -> set[object] | None:
