@@ -37,7 +37,7 @@ from test_framework.explore.schedule import (
     Schedule,
 )
 from test_framework.explore.schedulers import Scheduler, segments_of
-from test_framework.explore.waits import Wait, cycle, innermost, short_path
+from test_framework.explore.waits import NOWHERE, Wait, cycle, innermost, short_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +319,7 @@ def _deadlock(waits: tuple[Wait, ...], going: tuple[str, ...]) -> Failure:
     details = []
     for wait in waits:
         held = f", held by {', '.join(wait.holders)}" if wait.holders else ""
-        details.append(f"{wait.task} waits {wait.what}{held}  at {wait.where}")
+        where = f"  at {wait.where}" if wait.where != NOWHERE else ""
+        details.append(f"{wait.task} waits {wait.what}{held}{where}")
     where = (*ring, *shown)[0].where
     return Failure("deadlock", message, where, tuple(details), key=shown[0].where)

@@ -10,6 +10,7 @@ import asyncio
 import builtins
 import fnmatch
 import importlib
+import re
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
@@ -58,17 +59,22 @@ class FaultPoints:
 
     Args:
         cancel: Pattern of the tasks that may be cancelled, expire and lose their
-            client; empty for none.
+            client, with ``*`` and ``?`` as wildcards; empty for none.
         errors: With which waits for the world outside may end.
 
     Attributes:
         found: The faults, in the order in which runs showed them.
+        names: The tasks that waited in any run.
     """
 
     def __init__(self, cancel: str, errors: tuple[str, ...]) -> None:
-        self._cancel = cancel
+        # Tasks have brackets in their names, so here they stand for themselves.
+        self._is_meant = re.compile(
+            fnmatch.translate(cancel.replace("[", "[[]")) if cancel else "(?!)"
+        ).match
         self._errors = errors
         self.found: dict[Fault, None] = {}
+        self.names: dict[str, None] = {}
 
     def watch(self, loop: ExplorationLoop) -> Hook:
         """Begin a run: return what is to be called after each of its steps."""
@@ -85,7 +91,8 @@ class FaultPoints:
     def _note(self, loop: ExplorationLoop, number: int, count: int) -> None:
         task, name = loop.tasks[number], loop.name(number)
         found = self.found
-        if self._cancel and fnmatch.fnmatchcase(name, self._cancel):
+        self.names[name] = None
+        if self._is_meant(name):
             if not any(service.is_inner(number) for service in loop.services):
                 found[Cancel(name, count)] = None
                 found[Cancel(name, count, late=True)] = None

@@ -13,7 +13,7 @@ from test_framework.explore.loops import make_loop
 from test_framework.explore.reduction import Reduction
 from test_framework.explore.report import Conclusion, Listener, Progress
 from test_framework.explore.scenario import CoroutineFunction
-from test_framework.explore.schedule import Fault, Fidelity, Schedule
+from test_framework.explore.schedule import Cancel, Fault, Fidelity, Schedule
 from test_framework.explore.schedulers import (
     Pct,
     Pos,
@@ -39,6 +39,7 @@ _LEARN_EVERY = 16
 _COLLECT_EVERY = 512
 _PROGRESS_EVERY_S = 0.5
 _SLACK = 20
+_NAMES_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +190,24 @@ class Search:
                 self.run(scheduler)
         self._sweep()
         if not has_choices and not self._points:
-            return Conclusion.PROVEN, self._only_order()
-        return self._sample_and_enumerate()
+            conclusion, claim = Conclusion.PROVEN, self._only_order()
+        else:
+            conclusion, claim = self._sample_and_enumerate()
+        self._refuse_idle_pattern()
+        return conclusion, claim
+
+    def _refuse_idle_pattern(self) -> None:
+        """Say nothing of cancellations that struck nobody because of a wrong name."""
+        pattern, points = self._options.cancel, self.runner.points
+        if points is None or not pattern.strip("*"):
+            return
+        if not any(isinstance(fault, Cancel) for fault in points.found):
+            names = ", ".join(list(points.names)[:_NAMES_TOLD]) or "none"
+            raise SettledError(
+                Conclusion.INCONCLUSIVE,
+                f"cancel={pattern!r} is the name of no task that ever waited. Those were: "
+                f"{names}. * and ? are wildcards, brackets stand for themselves.",
+            )
 
     def _make_reference(self) -> None:
         """Run twice as plain asyncio would, and compare."""

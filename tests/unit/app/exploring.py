@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 from test_framework.explore import Report, external
 
-USERS_ALONE = "user[[]?]"
+USERS_ALONE = "user[?]"
 """The tasks of users without those that they start, which no client can cancel."""
 
 

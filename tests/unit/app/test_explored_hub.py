@@ -128,7 +128,7 @@ def _come_and_leave(hub: type[Hub] = Hub, *, schedules: int = 600) -> Report:
         _ada_hears,
         _ada_writes,
         hub=hub,
-        cancel="user[[]0]",
+        cancel="user[0]",
         schedules=schedules,
     )
 

@@ -369,3 +369,22 @@ def test_error_in_a_sleep_that_is_due_is_no_error_of_the_loop(fidelity: str) -> 
 
     assert report.witness is None, report.text()
     assert set(seen) == {0, 1}
+
+
+def test_pattern_that_names_no_task_proves_nothing() -> None:
+    """A typing mistake in ``cancel`` is told, with the names that there are."""
+    report = explore(Scenario(Pool, borrow_and_return), cancel="usr*", budget=2, seed=1)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "cancel='usr*' is the name of no task" in report.claim
+    assert "user[0], user[1]" in report.claim
+
+
+def test_brackets_of_a_pattern_stand_for_themselves() -> None:
+    """``user[1]`` is a name, not a set of letters."""
+    report = explore(
+        Scenario(Pool, borrow, nothing_lent), cancel="user[1]", budget=5, seed=1
+    )
+
+    (fault,) = faults_of(report)
+    assert fault == Cancel("user[1]", getattr(fault, "suspension", 0))
