@@ -718,8 +718,11 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 if timers and self._may_elapse_early():
                     options.append(CLOCK)
                     self.choices += len(options) > 1
-                    position = choose(options) if len(options) > 1 else 0
-                    options.pop()
+                    try:
+                        position = choose(options) if len(options) > 1 else 0
+                    finally:
+                        # Also when the scheduler cuts the run.
+                        options.pop()
                     if position == len(options):
                         order.append(CLOCK)
                         self._fire(callbacks)

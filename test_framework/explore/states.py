@@ -92,12 +92,16 @@ class StateSearch:
         self._merges: list[tuple[_Visit, _Visit]] = []
         self._waiting: list[_Branch] = []
         self._is_first = True
-        self.crowd.at_end = self._note_end
         self._end = b""
         self._is_cut = False
         self.ends: set[bytes] = set()
         self.runs = self.merged = self.checked = self.repeated = self.endless = 0
         self.outcomes: set[str | None] = set()
+
+    def share_prints_of(self, other: "StateSearch") -> None:
+        """Run where another search runs: only so their fingerprints can be compared."""
+        self.loop, self.crowd = other.loop, other.crowd
+        self.runner, self.prints = other.runner, other.prints
 
     @property
     def states(self) -> frozenset[bytes]:
@@ -117,6 +121,7 @@ class StateSearch:
             MisuseError: The program computes with numbers of users.
         """
         self.runs += 1
+        self.crowd.at_end = self._note_end
         self._end = b""
         self._is_cut = False
         failure = self.runner.run(scheduler)

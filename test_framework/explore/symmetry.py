@@ -125,7 +125,7 @@ class SymmetricSearch(Search):
             made, is_complete = self._compare_with_enumeration(count)
             if is_complete or count == 2:
                 orders += made
-                checked.append(str(count) if is_complete else f"{count}, in part")
+                checked.append(str(count) if is_complete else f"{count} (in part)")
             if not is_complete:
                 break
         if checked:
@@ -136,8 +136,8 @@ class SymmetricSearch(Search):
         plain = Runner(main_of(self._scenario, count), ExplorationLoop(self._fidelity))
         named = self._states_of(count)
         merged = self._states_of(count)
-        for runner in (named, merged):
-            runner.begin_as_usual()
+        merged.share_prints_of(named)
+        named.begin_as_usual()
         plain.usual_left = named.runner.usual_left
         with_numbers, with_names = Systematic(), Systematic()
         seen: set[bytes] = set()

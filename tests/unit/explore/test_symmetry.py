@@ -142,7 +142,9 @@ async def work_in_thread(account: Account, _: int) -> None:
 @pytest.mark.parametrize("user", [wait_for_queue, enter_generator, work_in_thread])
 def test_primitives_of_asyncio_are_read(user: User) -> None:
     """Timers, groups, queues, generators and jobs hold nothing opaque."""
-    report = prove(user, 2)
+    scenario = Scenario(Account, user, users=2)
+
+    report = explore(scenario, symmetric=True, fidelity="await", seed=1, budget="60s")
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
     assert not any("looked into" in note for note in report.notes), report.notes
