@@ -75,19 +75,22 @@ class _Joining:
             return
         target = self._target() if callable(self._target) else self._target
         bit = active.bit(target)
+        result = target
         if isinstance(target, asyncio.TaskGroup):
-            waiter = object.__getattribute__(target, "_on_completed_fut")
-            if waiter is not None:
+            result = object.__getattribute__(target, "_on_completed_fut")
+            if result is not None:
                 # The last task completes it, unless it was cancelled before.
-                bit |= active.bit(waiter)
-        if self._takes_errors or self._is_well(future):
+                bit |= active.bit(result)
+        commutes = self._takes_errors or self._is_well(future)
+        if commutes and not _has_callbacks(result):
             active.begin_join(bit)
             try:
                 self._callback(future)
             finally:
                 active.end_join()
         else:
-            # The first failure decides, so their order matters.
+            # The first failure decides; the last task causes callbacks. So their order
+            # matters.
             active.write(bit)
             self._callback(future)
 
@@ -100,6 +103,12 @@ class _Joining:
 
     def __hash__(self) -> int:
         return hash(self._callback)
+
+
+def _has_callbacks(future: Any) -> bool:
+    """Tell whether a future causes more than that tasks wake up."""
+    callbacks = getattr(future, "_callbacks", None) or ()
+    return any(type(callback) is not BuiltinFunctionType for callback, _ in callbacks)
 
 
 class _Internal:

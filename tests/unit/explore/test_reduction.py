@@ -444,3 +444,18 @@ def _pairs_written(program: Program) -> list[tuple[int, int]]:
         collect(body)
     pairs = itertools.product(sorted(numbers["a"]), sorted(numbers["b"]))
     return [pair for pair in pairs if pair != (0, 0)]
+
+
+@pytest.mark.parametrize("seed", [9003, 9087])
+def test_last_of_a_nested_gather_makes_a_difference(seed: int) -> None:
+    """Only the last child causes the callbacks of a result, so children do not commute.
+
+    Programs on which that was once missed.
+    """
+    program = draw(random.Random(f"results {seed}"), "results")
+    by_orders = outcomes_of_all_orders(program)
+
+    by_classes, _ = outcomes_of_classes(program)
+
+    assert by_orders is not None
+    assert by_classes == by_orders
