@@ -8,7 +8,6 @@ from test_framework.explore import Conclusion, Scenario, external
 from tests.unit.explore.verdict_case import case
 
 FOUND, PROVEN = Conclusion.FOUND, Conclusion.PROVEN
-INCONCLUSIVE = Conclusion.INCONCLUSIVE
 State = dict[str, Any]
 
 
@@ -117,21 +116,6 @@ def clean_up_frees_before_it_waits() -> Scenario[State]:
         assert not state.get("busy")
 
     return Scenario(dict, work, check, users=1)
-
-
-@case(INCONCLUSIVE, cancel="nobody*", says="the name of no task")
-def pattern_that_matches_no_task_says_nothing() -> Scenario[list[int]]:
-    """A typing mistake in ``cancel=`` is no proof; the names that there are are told."""
-
-    async def work(slots: list[int], user: int) -> None:
-        slots.append(user)
-        await external("work")
-        slots.remove(user)
-
-    def check(slots: list[int]) -> None:
-        assert slots == []
-
-    return Scenario(list, work, check)
 
 
 @case(FOUND, kind="assertion", cancel=True)
