@@ -11,22 +11,21 @@ import traceback
 from dataclasses import dataclass
 
 from test_framework.core import TargetError, UsageError
+from test_framework.explore.endings import (
+    CutError,
+    EndlessError,
+    MisuseError,
+    RunAgainError,
+    RunOverError,
+    StalledError,
+)
 from test_framework.explore.faults import (
     FaultPlan,
     FaultPoints,
     follows,
     interposing,
 )
-from test_framework.explore.loop import (
-    CutError,
-    EndlessError,
-    ExplorationLoop,
-    Hook,
-    MisuseError,
-    RunAgainError,
-    RunOverError,
-    StalledError,
-)
+from test_framework.explore.loop import ExplorationLoop, Hook
 from test_framework.explore.scenario import CoroutineFunction, is_broken
 from test_framework.explore.schedule import (
     Cancel,

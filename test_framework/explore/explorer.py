@@ -16,12 +16,13 @@ from typing import Any
 
 from test_framework.core import TargetError, UsageError, fresh_seed
 from test_framework.explore.budget import seconds_of
+from test_framework.explore.endings import MisuseError
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import error_named
 from test_framework.explore.guards import Guards, guarded
 from test_framework.explore.live import run_live
 from test_framework.explore.loader import reference_of
-from test_framework.explore.loop import MAX_STEPS, ExplorationLoop, MisuseError
+from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
 from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove

@@ -24,8 +24,9 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.crowd import Crowd
+from test_framework.explore.endings import CutError
 from test_framework.explore.graph import Writer
-from test_framework.explore.loop import CLOCK, CONTINUE, CutError
+from test_framework.explore.loop import CLOCK, CONTINUE
 from test_framework.explore.names import default_name
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from test_framework.explore.loop import ExplorationLoop, MisuseError
+from test_framework.explore.endings import MisuseError
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.waits import calling_frame, place, source
 
 TICK_S = 0.5

@@ -15,7 +15,7 @@ import random
 import re
 from typing import Any, NoReturn
 
-from test_framework.explore.loop import MisuseError
+from test_framework.explore.endings import MisuseError
 from test_framework.explore.waits import calling_frame, place, source
 
 _DIGITS = 15

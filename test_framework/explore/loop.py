@@ -35,10 +35,16 @@ from functools import cache
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
+from test_framework.explore.endings import (
+    EndlessError,
+    MisuseError,
+    RunOverError,
+    StalledError,
+)
+from test_framework.explore.jobs import Job, Workers
 from test_framework.explore.names import NamedTasks, default_name, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import (
-    Wait,
     calling_frame,
     own_frame,
     place,
@@ -48,7 +54,7 @@ from test_framework.explore.waits import (
 )
 
 if TYPE_CHECKING:
-    from test_framework.explore.scenario import Service
+    from test_framework.explore.service import Service
 
 CONTINUE = -1
 """Option in ``fifo``: run the queued turn, let nothing arrive."""
@@ -118,54 +124,6 @@ def give_up(future: "asyncio.Future[None]") -> None:
     _answer(future)
 
 
-class Job:
-    """An executor job, run as one step.
-
-    Args:
-        loop: Who awaits it.
-        func: The job.
-        args: Its arguments.
-
-    Attributes:
-        future: Its result; None once it was run. The traceback of its exception leads
-            here, and must not keep it: then nobody would be told that it was lost.
-    """
-
-    __slots__ = ("_args", "_func", "_loop", "future")
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, func: Callable[..., Any], args: Any
-    ) -> None:
-        self._loop = loop
-        self._func = func
-        self._args = args
-        self.future: asyncio.Future[Any] | None = loop.create_future()
-
-    def run(self, context: contextvars.Context) -> None:
-        """Run it to its end as if in a thread: no loop is running there.
-
-        Args:
-            context: Of the thread.
-        """
-        future, self.future = self.future, None
-        if future is None:
-            return
-        events._set_running_loop(None)
-        try:
-            result = context.run(self._func, *self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:  # noqa: BLE001  # it goes to whoever awaits the job
-            if not future.cancelled():
-                future.set_exception(exc)
-        else:
-            if not future.cancelled():
-                future.set_result(result)
-        finally:
-            del future
-            events._set_running_loop(self._loop)
-
-
 def cancel_quietly(task: asyncio.Task[Any]) -> None:
     """Cancel a task that is left over.
 
@@ -173,83 +131,6 @@ def cancel_quietly(task: asyncio.Task[Any]) -> None:
     """
     with contextlib.suppress(RecursionError):
         task.cancel()
-
-
-class Workers:
-    """Which jobs of executors have begun: no more than there are workers, in order."""
-
-    def __init__(self) -> None:
-        self._busy: dict[int, int] = {}
-        self._waiting: dict[int, collections.deque[Callable[[], None]]] = {}
-
-    def begin(self, executor: Any, job: Callable[[], None]) -> None:
-        """Begin a job now or when a worker is free; the default pool always has one."""
-        number = getattr(executor, "_max_workers", None)
-        key = id(executor)
-        if number is None or self._busy.get(key, 0) < number:
-            self._busy[key] = self._busy.get(key, 0) + 1
-            job()
-        else:
-            self._waiting.setdefault(key, collections.deque()).append(job)
-
-    def end(self, executor: Any) -> None:
-        """Let the worker of a job that is done begin the next one."""
-        key = id(executor)
-        waiting = self._waiting.get(key)
-        if waiting:
-            waiting.popleft()()
-        else:
-            self._busy[key] -= 1
-
-
-class RunOverError(Exception):
-    """Raised when a run ends before the scenario does; never raised itself."""
-
-
-class CutError(RunOverError):
-    """Raised by a scheduler that has seen enough of a run."""
-
-
-class StalledError(RunOverError):
-    """Raised when main waits for what cannot come: a deadlock.
-
-    Attributes:
-        waits: Who waits for what, taken before the run was cleaned up.
-        going: Names of tasks that still go on, such as a heartbeat; mostly none.
-    """
-
-    def __init__(
-        self, waits: tuple[Wait, ...] = (), going: tuple[str, ...] = ()
-    ) -> None:
-        """Start without waits where nothing can go; the loop fills them in."""
-        super().__init__("nothing can go")
-        self.waits = waits
-        self.going = going
-
-
-class EndlessError(RunOverError):
-    """Raised when a run exceeds its steps: a livelock, or work without end.
-
-    Attributes:
-        where: ``file:line`` at which the last task to run is suspended.
-    """
-
-    where = ""
-
-
-class RunAgainError(RunOverError):
-    """Raised when a run must be made again: its loop has learned to make it exactly.
-
-    Happens at most once for a loop.
-    """
-
-
-class MisuseError(SystemExit):
-    """Raised where a program does what the explorer cannot repeat; a task passes it on.
-
-    The message names the line and the cure. Not an ``Exception``, which the program
-    might catch.
-    """
 
 
 class Entry:

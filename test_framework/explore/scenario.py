@@ -7,16 +7,16 @@ tasks may be cancelled the assertions after ``gather`` are not reached; then a
 
 import asyncio
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from test_framework.core import UsageError
+from test_framework.explore.endings import MisuseError
 from test_framework.explore.faults import follows
-from test_framework.explore.loop import MisuseError
 from test_framework.explore.schedule import Fidelity
+from test_framework.explore.service import Service
 from test_framework.explore.waits import calling_frame, place, source
 
 State = TypeVar("State")
@@ -24,25 +24,6 @@ State = TypeVar("State")
 _PRIMITIVES = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
 
 CoroutineFunction = Callable[[], Coroutine[Any, Any, object]]
-
-
-class Service(ABC):
-    """What serves users and goes on by itself, such as an app.
-
-    Requests to it arrive one by one, so users whose state it is need no arrival of
-    their own. One that is in ``services`` of the loop is settled before the check.
-    """
-
-    @abstractmethod
-    async def settle(self) -> None:
-        """Wait until nothing that users began is going on."""
-
-    @abstractmethod
-    def is_inner(self, number: int) -> bool:
-        """Tell whether a task was started within a request, by number.
-
-        Nobody outside can cancel such a task: a server knows the request only.
-        """
 
 
 @dataclass(frozen=True, slots=True)

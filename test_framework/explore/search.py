@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from test_framework.core import InternalError, stream
+from test_framework.explore.endings import RunAgainError
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
-from test_framework.explore.loop import RunAgainError
 from test_framework.explore.loops import make_loop
 from test_framework.explore.reduction import Reduction
 from test_framework.explore.report import Conclusion, Listener, Progress

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
+from test_framework.explore.endings import EndlessError, RunOverError, StalledError
+from test_framework.explore.jobs import Job, Workers
 from test_framework.explore.loop import (
     MAX_STEPS,
     PATIENCE,
@@ -22,12 +24,7 @@ from test_framework.explore.loop import (
     STEP,
     SUSPECT_STEPS,
     Choose,
-    EndlessError,
     Hook,
-    Job,
-    RunOverError,
-    StalledError,
-    Workers,
     give_up,
 )
 from test_framework.explore.names import NamedTasks, default_name, job_name
@@ -35,7 +32,7 @@ from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import stuck_waits, waits_of
 
 if TYPE_CHECKING:
-    from test_framework.explore.scenario import Service
+    from test_framework.explore.service import Service
 
 # Its queue and timers have no type: they are private.
 _Base: Any = base_events.BaseEventLoop

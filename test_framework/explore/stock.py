@@ -11,12 +11,12 @@ import contextvars
 from asyncio import events
 from typing import Any
 
+from test_framework.explore.endings import StalledError
 from test_framework.explore.loop import (
     CLOCK,
     CONTINUE,
     LAG_S,
     READINGS_S,
-    StalledError,
     cancel_quietly,
 )
 from test_framework.explore.stepped import SteppedLoop

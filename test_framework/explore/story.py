@@ -2,8 +2,8 @@
 
 import contextlib
 
+from test_framework.explore.endings import RunAgainError
 from test_framework.explore.execution import Failure, Runner
-from test_framework.explore.loop import RunAgainError
 from test_framework.explore.report import Line
 from test_framework.explore.schedule import Fault
 from test_framework.explore.schedulers import Scheduler

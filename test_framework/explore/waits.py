@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.names import NamedTasks
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 _OURS = str(Path(__file__).parent)
@@ -185,7 +184,7 @@ def source(frame: FrameType | None) -> str:
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
 
 
-def waits_of(loop: "ExplorationLoop") -> tuple[Wait, ...]:
+def waits_of(loop: NamedTasks) -> tuple[Wait, ...]:
     """Return what every unfinished task of a run waits for."""
     return tuple(
         _wait_of(loop, number, task)
@@ -194,7 +193,7 @@ def waits_of(loop: "ExplorationLoop") -> tuple[Wait, ...]:
     )
 
 
-def _wait_of(loop: "ExplorationLoop", number: int, task: asyncio.Task[Any]) -> Wait:
+def _wait_of(loop: NamedTasks, number: int, task: asyncio.Task[Any]) -> Wait:
     frames = list(frames_of(task.get_coro()))
     own = own_frame(task.get_coro())
     target = None
@@ -272,7 +271,7 @@ def _name_of(thing: Any, frame: FrameType | None) -> str:
     return f"a {kind}"
 
 
-def stuck_waits(loop: "ExplorationLoop", movers: set[int]) -> tuple[Wait, ...]:
+def stuck_waits(loop: NamedTasks, movers: set[int]) -> tuple[Wait, ...]:
     """Return the waits of the tasks that did not go on, if main is stuck with them.
 
     Args:
@@ -318,7 +317,7 @@ class Holders:
         loop: The loop whose tasks acquire.
     """
 
-    def __init__(self, loop: "ExplorationLoop") -> None:
+    def __init__(self, loop: NamedTasks) -> None:
         self._loop = loop
         self._held: dict[int, list[tuple[str, str]]] = {}
 
@@ -349,7 +348,7 @@ _recorded: Holders | None = None
 
 
 @contextmanager
-def holders_recorded(loop: "ExplorationLoop") -> Iterator[Holders]:
+def holders_recorded(loop: NamedTasks) -> Iterator[Holders]:
     """Record holders of locks and semaphores meanwhile."""
     global _recorded  # noqa: PLW0603  # read where a stall is described, deep in the loop
     holders = Holders(loop)

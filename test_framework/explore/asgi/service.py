@@ -12,7 +12,7 @@ from test_framework.explore.asgi.lifespan import Lifespan
 from test_framework.explore.asgi.messages import App
 from test_framework.explore.asgi.ownership import Ownership
 from test_framework.explore.loop import give_up
-from test_framework.explore.scenario import Service
+from test_framework.explore.service import Service
 from test_framework.explore.threads import reroute
 
 if TYPE_CHECKING:

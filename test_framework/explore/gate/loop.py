@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from test_framework.core import TargetError
+from test_framework.explore.endings import StalledError
 from test_framework.explore.gate.network import (
     NO_ANSWER_S,
     QUIET_S,
@@ -36,7 +37,6 @@ from test_framework.explore.loop import (
     READINGS_S,
     Choose,
     Hook,
-    StalledError,
     cancel_quietly,
     sleep_is_over,
 )

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from test_framework.core import TargetError
+from test_framework.explore.endings import RunAgainError
 from test_framework.explore.gate.probing import Probe, set_aside
 from test_framework.explore.gate.transport import GatedTransport
-from test_framework.explore.loop import RunAgainError
 from test_framework.explore.stepped import SteppedLoop
 
 PROBE_AFTER_S = 0.003

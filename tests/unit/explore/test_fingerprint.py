@@ -16,9 +16,10 @@ import pytest
 
 from test_framework.explore import Fidelity, Scenario
 from test_framework.explore.crowd import Crowd, CrowdLoop
+from test_framework.explore.endings import CutError
 from test_framework.explore.fingerprint import Fingerprinter, State
 from test_framework.explore.graph import reads_stacks
-from test_framework.explore.loop import Choose, CutError, ExplorationLoop
+from test_framework.explore.loop import Choose, ExplorationLoop
 
 User = Callable[[Any, Any], Coroutine[Any, Any, object]]
 

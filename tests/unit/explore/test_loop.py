@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 
-from test_framework.explore.loop import (
-    EndlessError,
-    ExplorationLoop,
-    MisuseError,
-    StalledError,
-)
+from test_framework.explore.endings import EndlessError, MisuseError, StalledError
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Reverse, Stock, Uniform, segments_of
 from test_framework.explore.stock import StockLoop

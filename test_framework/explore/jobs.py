@@ -1,0 +1,83 @@
+"""Executor jobs as steps: each runs to its end when the scheduler says so."""
+
+import asyncio
+import collections
+import contextvars
+from asyncio import events
+from collections.abc import Callable
+from typing import Any
+
+
+class Job:
+    """An executor job, run as one step.
+
+    Args:
+        loop: Who awaits it.
+        func: The job.
+        args: Its arguments.
+
+    Attributes:
+        future: Its result; None once it was run. The traceback of its exception leads
+            here, and must not keep it: then nobody would be told that it was lost.
+    """
+
+    __slots__ = ("_args", "_func", "_loop", "future")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, func: Callable[..., Any], args: Any
+    ) -> None:
+        self._loop = loop
+        self._func = func
+        self._args = args
+        self.future: asyncio.Future[Any] | None = loop.create_future()
+
+    def run(self, context: contextvars.Context) -> None:
+        """Run it to its end as if in a thread: no loop is running there.
+
+        Args:
+            context: Of the thread.
+        """
+        future, self.future = self.future, None
+        if future is None:
+            return
+        events._set_running_loop(None)
+        try:
+            result = context.run(self._func, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001  # it goes to whoever awaits the job
+            if not future.cancelled():
+                future.set_exception(exc)
+        else:
+            if not future.cancelled():
+                future.set_result(result)
+        finally:
+            del future
+            events._set_running_loop(self._loop)
+
+
+class Workers:
+    """Which jobs of executors have begun: no more than there are workers, in order."""
+
+    def __init__(self) -> None:
+        self._busy: dict[int, int] = {}
+        self._waiting: dict[int, collections.deque[Callable[[], None]]] = {}
+
+    def begin(self, executor: Any, job: Callable[[], None]) -> None:
+        """Begin a job now or when a worker is free; the default pool always has one."""
+        number = getattr(executor, "_max_workers", None)
+        key = id(executor)
+        if number is None or self._busy.get(key, 0) < number:
+            self._busy[key] = self._busy.get(key, 0) + 1
+            job()
+        else:
+            self._waiting.setdefault(key, collections.deque()).append(job)
+
+    def end(self, executor: Any) -> None:
+        """Let the worker of a job that is done begin the next one."""
+        key = id(executor)
+        waiting = self._waiting.get(key)
+        if waiting:
+            waiting.popleft()()
+        else:
+            self._busy[key] -= 1
