@@ -28,27 +28,24 @@ import heapq
 import operator
 import sys
 import threading
-import weakref
 from asyncio import events
 from collections.abc import Callable, Coroutine
-from functools import cache
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.endings import (
     EndlessError,
-    MisuseError,
     RunOverError,
     StalledError,
 )
+from test_framework.explore.face import Face
+from test_framework.explore.handles import STEP, Entry
 from test_framework.explore.jobs import Job, Workers
-from test_framework.explore.names import NamedTasks, default_name, job_name
+from test_framework.explore.names import job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import (
-    calling_frame,
     own_frame,
     place,
-    source,
     stuck_waits,
     waits_of,
 )
@@ -133,87 +130,7 @@ def cancel_quietly(task: asyncio.Task[Any]) -> None:
         task.cancel()
 
 
-class Entry:
-    """A handle: one callback that waits for its turn."""
-
-    __slots__ = (
-        "args",
-        "callback",
-        "context",
-        "deadline",
-        "event",
-        "is_cancelled",
-        "owner",
-    )
-
-    # Set for timers and for events from outside only.
-    deadline: float
-    event: int
-
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: contextvars.Context,
-        owner: int,
-    ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = context
-        self.owner = owner
-        self.is_cancelled = False
-
-    def run(self) -> None:
-        """Run the callback unless it was cancelled."""
-        if not self.is_cancelled:
-            self.callback(*self.args)
-
-    def cancel(self) -> None:
-        """Never run the callback."""
-        self.is_cancelled = True
-        self.args = ()
-
-    def cancelled(self) -> bool:
-        """Tell whether it was cancelled."""
-        return self.is_cancelled
-
-    def when(self) -> float:
-        """Return the deadline of a timer, seconds of virtual time."""
-        return self.deadline
-
-
-@cache
-def _step_type() -> type:
-    """Return the type of the callable by which a C task schedules its next step."""
-    kinds: list[type] = []
-
-    class Catcher:
-        def get_debug(self) -> bool:
-            return False
-
-        def call_soon(self, callback: Any, *_: Any, **__: Any) -> None:
-            kinds.append(type(callback))
-
-    async def nothing() -> None:
-        pass
-
-    catcher: Any = Catcher()
-    coroutine = nothing()
-    task = asyncio.Task(coroutine, loop=catcher)
-    task._log_destroy_pending = False  # type: ignore[attr-defined]  # it never runs, on purpose
-    coroutine.close()
-    return kinds[0]
-
-
-STEP = _step_type()
-"""Type of the callable by which a C task schedules its next step."""
-
-
-# Sockets, signals and processes are not there; a loop without them is not abstract.
-_Base: Any = asyncio.AbstractEventLoop
-
-
-class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
+class ExplorationLoop(Face):
     """Runs one scenario after the other under schedulers.
 
     Args:
@@ -272,7 +189,7 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._open_readings = 0
         self._timer_count = 0
         self._readings = 0
-        self._generators: weakref.WeakSet[Any] | None = None
+        self._generators = None
         self._job_context: contextvars.Context | None = None
         self._workers = Workers()
         self._limit = min(self.max_steps, SUSPECT_STEPS)
@@ -288,17 +205,9 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._readings += 1
         return self._now + self._readings * READING_S
 
-    def get_debug(self) -> bool:
-        """Return False: debug mode formats every handle."""
-        return False
-
     def is_running(self) -> bool:
         """Tell whether a run is going on."""
         return self._is_running
-
-    def is_closed(self) -> bool:
-        """Return False."""
-        return False
 
     def call_soon(
         self,
@@ -380,61 +289,6 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         heapq.heappush(self._timers, (when, self._timer_count, entry))
         return entry
 
-    def _timer_handle_cancelled(self, handle: Entry) -> None:
-        """Do nothing: cancelled timers are dropped when they come up."""
-
-    def create_future(self) -> asyncio.Future[Any]:
-        """Return a future of this loop."""
-        return asyncio.Future(loop=self)
-
-    def create_task(
-        self, coro: Coroutine[Any, Any, Any], *, name: object = None, **options: Any
-    ) -> asyncio.Task[Any]:
-        """Start a task; its number is the count of tasks before it."""
-        number = len(self.tasks)
-        if self._task_factory is not None:
-            task: asyncio.Task[Any] = self._task_factory(self, coro, **options)
-            task.set_name(default_name(number) if name is None else str(name))
-        else:
-            task = asyncio.Task(
-                coro,
-                loop=self,
-                name=default_name(number) if name is None else str(name),
-                **options,
-            )
-        if task not in self._numbers:
-            # An eager task that has not been queued, or was already finished.
-            self._register(task)
-        return task
-
-    def set_task_factory(self, factory: Any) -> None:
-        """Use ``factory(loop, coro, **options)`` for tasks of this run."""
-        self._task_factory = factory
-
-    def get_task_factory(self) -> Any:
-        """Return the factory, None for plain tasks."""
-        return self._task_factory
-
-    def set_exception_handler(
-        self,
-        handler: Callable[[Any, dict[str, Any]], object] | None,
-    ) -> None:
-        """Take the handler of the program; errors are collected as well."""
-        self._handler = handler
-
-    def get_exception_handler(self) -> Any:
-        """Return the handler of the program."""
-        return self._handler
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Collect what went wrong outside of any awaiting task."""
-        self.errors.append(context)
-        if self._handler is not None:
-            self._handler(self, context)
-
-    def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """Do nothing more: the error was collected."""
-
     def run_in_executor(
         self,
         executor: Any,
@@ -456,24 +310,6 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
         self._workers.begin(executor, begin)
         return future
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the signature of the base
-        """Do nothing: there are no threads."""
-
-    def set_default_executor(self, executor: Any) -> None:
-        """Do nothing: jobs run as steps."""
-
-    async def shutdown_asyncgens(self) -> None:
-        """Close the async generators that the program left open."""
-        while self._generators:
-            await self._generators.pop().aclose()
-
-    def add_signal_handler(self, *_: Any) -> None:
-        """Do nothing: no signal is an event of a schedule."""
-
-    def remove_signal_handler(self, *_: Any) -> bool:
-        """Do nothing."""
-        return False
 
     # -- events from outside --------------------------------------------------------
 
@@ -840,22 +676,6 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 return entry
         return None
 
-    def _tell(self, exc: BaseException, entry: Entry | None) -> None:
-        callback = entry.callback if entry is not None else None
-        self.call_exception_handler(
-            {"message": f"Exception in callback {callback!r}", "exception": exc}
-        )
-
-    def _first_iteration(self, generator: Any) -> None:
-        if self._generators is None:
-            self._generators = weakref.WeakSet()
-        self._generators.add(generator)
-
-    def _finalise(self, generator: Any) -> None:
-        if self._generators is not None:
-            self._generators.discard(generator)
-        self.call_soon(self.create_task, generator.aclose())
-
     def _clean_up(self) -> None:
         """Let ready steps end, then cancel what is left, as ``asyncio.run`` does."""
         # A task that could go on by itself is not left over: it is just not done yet.
@@ -916,38 +736,3 @@ class ExplorationLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 context.run(callback, *args)
             except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
                 self._tell(exc, entry)
-
-
-def _refused(name: str) -> Callable[..., Any]:
-    def refuse(*_: object, **__: object) -> Any:
-        frame = calling_frame()
-        raise MisuseError(
-            f"{place(frame)} ({source(frame)}) does real I/O (loop.{name}), and no "
-            "scheduler decides when its answer comes. Stand external() in for it; "
-            "real I/O is for isolation-audit run."
-        )
-
-    return refuse
-
-
-for _name in (
-    "add_reader",
-    "add_writer",
-    "connect_read_pipe",
-    "connect_write_pipe",
-    "create_connection",
-    "create_datagram_endpoint",
-    "create_server",
-    "create_unix_connection",
-    "create_unix_server",
-    "getaddrinfo",
-    "sock_accept",
-    "sock_connect",
-    "sock_recv",
-    "sock_recv_into",
-    "sock_sendall",
-    "start_tls",
-    "subprocess_exec",
-    "subprocess_shell",
-):
-    setattr(ExplorationLoop, _name, _refused(_name))

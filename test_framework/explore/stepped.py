@@ -16,12 +16,12 @@ from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.endings import EndlessError, RunOverError, StalledError
+from test_framework.explore.handles import STEP
 from test_framework.explore.jobs import Job, Workers
 from test_framework.explore.loop import (
     MAX_STEPS,
     PATIENCE,
     READING_S,
-    STEP,
     SUSPECT_STEPS,
     Choose,
     Hook,

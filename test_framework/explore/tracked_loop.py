@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
 from typing import Any
 
-from test_framework.explore.loop import STEP, Choose, Entry, ExplorationLoop, Hook
+from test_framework.explore.handles import STEP, Entry
+from test_framework.explore.loop import Choose, ExplorationLoop, Hook
 from test_framework.explore.names import default_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.tracked import Recorder
