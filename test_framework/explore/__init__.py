@@ -16,6 +16,7 @@ from test_framework.explore.loader import (
     marked_options,
     read_schedule,
 )
+from test_framework.explore.reduction import access, shared
 from test_framework.explore.report import (
     Conclusion,
     Line,
@@ -36,7 +37,6 @@ from test_framework.explore.schedule import (
     Schedule,
     Segment,
 )
-from test_framework.explore.shared import access, shared
 
 __all__ = [
     "Asgi",

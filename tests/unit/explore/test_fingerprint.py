@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from test_framework.explore import Fidelity, Scenario
-from test_framework.explore.crowd import Crowd, CrowdLoop
 from test_framework.explore.endings import CutError
-from test_framework.explore.fingerprint import Fingerprinter, State
-from test_framework.explore.graph import reads_stacks
 from test_framework.explore.loop import Choose, ExplorationLoop
+from test_framework.explore.symmetry.crowd import Crowd, CrowdLoop
+from test_framework.explore.symmetry.fingerprint import Fingerprinter, State
+from test_framework.explore.symmetry.graph import reads_stacks
 
 User = Callable[[Any, Any], Coroutine[Any, Any, object]]
 

@@ -16,10 +16,10 @@ import pytest
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.ordered import ordered_sets
-from test_framework.explore.reduction import Reduction
+from test_framework.explore.reduction.classes import Reduction
+from test_framework.explore.reduction.shared import shared
 from test_framework.explore.scenario import invariant
 from test_framework.explore.schedule import Fidelity
-from test_framework.explore.shared import shared
 from test_framework.explore.systematic import Systematic
 from tests.unit.explore.programs_shared import (
     THEMES,

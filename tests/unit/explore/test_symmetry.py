@@ -12,8 +12,8 @@ import pytest
 
 from test_framework.core import UsageError
 from test_framework.explore import Conclusion, Report, Scenario, explore
-from test_framework.explore.states import StateSearch
-from test_framework.explore.symmetry import SymmetricSearch
+from test_framework.explore.symmetry.search import SymmetricSearch
+from test_framework.explore.symmetry.states import StateSearch
 
 
 class Account:

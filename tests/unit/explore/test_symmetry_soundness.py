@@ -11,7 +11,7 @@ from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.explorer import prepared
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.scenario import main_of
-from test_framework.explore.states import StateSearch
+from test_framework.explore.symmetry.states import StateSearch
 from test_framework.explore.systematic import Systematic
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from test_framework.explore import (
     replay,
     shared,
 )
-from test_framework.explore.optimal import Optimal
+from test_framework.explore.reduction.optimal import Optimal
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 

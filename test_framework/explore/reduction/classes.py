@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from test_framework.core import InternalError
 from test_framework.explore.execution import Failure, Runner
-from test_framework.explore.optimal import Optimal
+from test_framework.explore.reduction.optimal import Optimal
+from test_framework.explore.reduction.tracked import Recorder, RedundantError
+from test_framework.explore.reduction.tracked_asyncio import instrumented
+from test_framework.explore.reduction.tracked_loop import TrackedLoop
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import segments_of
-from test_framework.explore.tracked import Recorder, RedundantError
-from test_framework.explore.tracked_asyncio import instrumented
-from test_framework.explore.tracked_loop import TrackedLoop
 
 
 class Reduction:

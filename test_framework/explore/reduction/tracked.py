@@ -19,10 +19,14 @@ from collections.abc import Callable, Hashable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from test_framework.explore.happens_before import ALL_STEPS, Event, HappensBefore
+from test_framework.explore.reduction.happens_before import (
+    ALL_STEPS,
+    Event,
+    HappensBefore,
+)
 
 if TYPE_CHECKING:
-    from test_framework.explore.tracked_loop import TrackedLoop
+    from test_framework.explore.reduction.tracked_loop import TrackedLoop
 
 _RawFuture = asyncio.Future  # while runs are tracked, the name means another class
 _is_done = asyncio.Future.done

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
-from test_framework.explore.tracked import Recorder, is_plain
+from test_framework.explore.reduction.tracked import Recorder, is_plain
 
 _recorder: Recorder | None = None
 
@@ -72,7 +72,7 @@ def _settled(active: Recorder, owner: Any, value: Any) -> None:
     elif getattr(value, "__dict__", None) and not (
         isinstance(value, (Watched, *IMMUTABLE))
         or kind.__module__.startswith("asyncio")
-        or kind.__module__.startswith("test_framework.explore.tracked")
+        or kind.__module__.startswith("test_framework.explore.reduction.tracked")
         or isinstance(value, (BaseException, functools.partial))
         or _is_frozen(kind)
     ):

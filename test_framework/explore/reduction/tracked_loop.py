@@ -9,10 +9,10 @@ from typing import Any
 from test_framework.explore.handles import STEP, Entry
 from test_framework.explore.loop import Choose, ExplorationLoop, Hook
 from test_framework.explore.names import default_name
+from test_framework.explore.reduction.tracked import Recorder
+from test_framework.explore.reduction.tracked_asyncio import TrackedFuture, TrackedTask
+from test_framework.explore.reduction.watched import record_with, recorder
 from test_framework.explore.schedule import Fidelity
-from test_framework.explore.tracked import Recorder
-from test_framework.explore.tracked_asyncio import TrackedFuture, TrackedTask
-from test_framework.explore.watched import record_with, recorder
 
 
 class TrackedLoop(ExplorationLoop):

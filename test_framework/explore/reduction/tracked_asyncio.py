@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, MethodType
 from typing import Any
 
-from test_framework.explore.tracked import Recorder
-from test_framework.explore.watched import recorder
+from test_framework.explore.reduction.tracked import Recorder
+from test_framework.explore.reduction.watched import recorder
 
 _FUTURE: Any = asyncio.Future
 _PRIMITIVES: tuple[Any, ...] = (

@@ -12,14 +12,14 @@ import random
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from test_framework.explore.crowd import Crowd, CrowdLoop
 from test_framework.explore.endings import CutError, MisuseError
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
-from test_framework.explore.fingerprint import Fingerprinter
 from test_framework.explore.loop import Choose, ExplorationLoop
 from test_framework.explore.scenario import Scenario
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Scheduler, Stock, stay
+from test_framework.explore.symmetry.crowd import Crowd, CrowdLoop
+from test_framework.explore.symmetry.fingerprint import Fingerprinter
 from test_framework.explore.waits import own_frame, place, source
 
 _FIRST_CHECKS = 64

@@ -17,15 +17,15 @@ from typing import Any
 
 from test_framework.core import UsageError, stream
 from test_framework.explore.execution import Failure, Runner
-from test_framework.explore.fingerprint import UnreadableError
-from test_framework.explore.graph import reads_stacks
 from test_framework.explore.loop import Choose, ExplorationLoop
 from test_framework.explore.report import Conclusion
 from test_framework.explore.scenario import Scenario, main_of
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Reverse, Stay, Stock
 from test_framework.explore.search import FoundError, Options, Search, SettledError
-from test_framework.explore.states import DivergedError, StateSearch
+from test_framework.explore.symmetry.fingerprint import UnreadableError
+from test_framework.explore.symmetry.graph import reads_stacks
+from test_framework.explore.symmetry.states import DivergedError, StateSearch
 from test_framework.explore.systematic import Systematic
 
 _SAMPLES = 32

@@ -12,9 +12,9 @@ import inspect
 import random
 from typing import TYPE_CHECKING, Any
 
-from test_framework.explore.labels import Labels
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.scenario import Scenario, arrive, conclude
+from test_framework.explore.symmetry.labels import Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,11 +35,11 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 from test_framework.explore.handles import STEP, Entry
-from test_framework.explore.labels import Labels, UserNumber
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.names import default_name
 from test_framework.explore.ordered import OrderedSet
-from test_framework.explore.statics import Statics, is_plain_function
+from test_framework.explore.symmetry.labels import Labels, UserNumber
+from test_framework.explore.symmetry.statics import Statics, is_plain_function
 
 Put = Callable[[Any], None]
 

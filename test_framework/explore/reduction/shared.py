@@ -14,8 +14,8 @@ import types
 from typing import Any, TypeVar
 
 from test_framework.core import UsageError
-from test_framework.explore.tracked import Recorder
-from test_framework.explore.watched import (
+from test_framework.explore.reduction.tracked import Recorder
+from test_framework.explore.reduction.watched import (
     CONTAINERS,
     IMMUTABLE,
     Watched,

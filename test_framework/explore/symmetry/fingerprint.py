@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from test_framework.explore.crowd import Crowd
 from test_framework.explore.endings import CutError
-from test_framework.explore.graph import Writer
 from test_framework.explore.loop import CLOCK, CONTINUE
 from test_framework.explore.names import default_name
+from test_framework.explore.symmetry.crowd import Crowd
+from test_framework.explore.symmetry.graph import Writer
 
 if TYPE_CHECKING:
     import asyncio
