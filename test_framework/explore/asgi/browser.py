@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
+from test_framework.explore.asgi.connection import Server
 from test_framework.explore.asgi.cookies import CookieJar
 from test_framework.explore.asgi.http import Exchange, Reply, Stream
 from test_framework.explore.asgi.messages import (
@@ -21,9 +22,6 @@ from test_framework.explore.asgi.websocket import (
     WebSocketRejectedError,
 )
 
-if TYPE_CHECKING:
-    from test_framework.explore.asgi.service import Asgi
-
 
 class RequestOptions(TypedDict, total=False):
     """What a request may have beside method and path; see :meth:`Browser.request`."""
@@ -33,6 +31,28 @@ class RequestOptions(TypedDict, total=False):
     json: object
     form: Mapping[str, object] | None
     body: Body | None
+
+
+class Site(Server, Protocol):
+    """What a browser needs of the service it speaks to; see ``Asgi``.
+
+    Attributes:
+        host: Value of the Host header.
+        is_secure: Whether the scheme is https and wss.
+    """
+
+    host: str
+    is_secure: bool
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the lifespan of the app keeps for its requests."""
+
+    def now(self) -> float:
+        """Return the time, seconds."""
+
+    def address_of(self, user: int) -> tuple[str, int]:
+        """Return the address from which a user comes."""
 
 
 class Browser:
@@ -47,7 +67,7 @@ class Browser:
     """
 
     def __init__(
-        self, service: "Asgi", user: int, headers: Mapping[str, str] | None
+        self, service: Site, user: int, headers: Mapping[str, str] | None
     ) -> None:
         self._service = service
         self.user = user

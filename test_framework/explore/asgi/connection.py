@@ -7,15 +7,14 @@ the client; it goes on when its client has left, and learns of that by ``receive
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
+from contextvars import Context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from test_framework.explore.asgi.messages import Message, RawHeaders, Scope
+from test_framework.explore.asgi.messages import App, Message, RawHeaders, Scope
+from test_framework.explore.asgi.ownership import Ownership
 from test_framework.explore.faults import follows
 from test_framework.explore.schedule import Fidelity
-
-if TYPE_CHECKING:
-    from test_framework.explore.asgi.service import Asgi
 
 
 class ProtocolError(RuntimeError):
@@ -66,6 +65,26 @@ async def travel(label: str) -> None:
         await asyncio.sleep(0)
 
 
+class Server(Protocol):
+    """What a connection needs of who serves it; see ``Asgi``.
+
+    Attributes:
+        app: The app.
+        raises_errors: Its exceptions are raised where the user waits.
+        errors: What the app let out.
+        tasks: The task of every request, in order of arrival.
+        context: In which requests run.
+        ownership: Whose canary is whose.
+    """
+
+    app: App
+    raises_errors: bool
+    errors: list[Failed]
+    tasks: dict[asyncio.Task[None], None]
+    context: Context
+    ownership: Ownership
+
+
 class Connection(ABC):
     """What a client and the app share.
 
@@ -83,7 +102,7 @@ class Connection(ABC):
         client: Task of the user.
     """
 
-    def __init__(self, service: "Asgi", user: int, label: str, scope: Scope) -> None:
+    def __init__(self, service: Server, user: int, label: str, scope: Scope) -> None:
         self.service = service
         self.user = user
         self.label = label

@@ -4,13 +4,15 @@ import json
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from test_framework.explore.asgi.connection import Connection, ProtocolError, travel
+from test_framework.explore.asgi.connection import (
+    Connection,
+    ProtocolError,
+    Server,
+    travel,
+)
 from test_framework.explore.asgi.messages import Headers, Message, RawHeaders, Scope
-
-if TYPE_CHECKING:
-    from test_framework.explore.asgi.service import Asgi
 
 # No spelling of a canary is longer but compression, for which the whole is looked at
 # when the stream ends.
@@ -64,7 +66,7 @@ class Exchange(Connection):
 
     def __init__(
         self,
-        service: "Asgi",
+        service: Server,
         user: int,
         label: str,
         scope: Scope,

@@ -4,13 +4,15 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from test_framework.explore.asgi.connection import Connection, ProtocolError, travel
+from test_framework.explore.asgi.connection import (
+    Connection,
+    ProtocolError,
+    Server,
+    travel,
+)
 from test_framework.explore.asgi.messages import Headers, Message, RawHeaders, Scope
-
-if TYPE_CHECKING:
-    from test_framework.explore.asgi.service import Asgi
 
 NORMAL = 1000
 NO_CODE = 1005
@@ -66,7 +68,7 @@ class Session(Connection):
         rejection: Status and body of a refused handshake; None when it was not.
     """
 
-    def __init__(self, service: "Asgi", user: int, label: str, scope: Scope) -> None:
+    def __init__(self, service: Server, user: int, label: str, scope: Scope) -> None:
         super().__init__(service, user, label, scope)
         self.is_accepted = False
         self.subprotocol: str | None = None

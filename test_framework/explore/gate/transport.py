@@ -14,13 +14,10 @@ from asyncio import constants, protocols, selector_events
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from test_framework.explore.gate.answers import Answers, Opaque
 from test_framework.explore.gate.recognise import recognise
-
-if TYPE_CHECKING:
-    from test_framework.explore.gate.loop import GateLoop
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +43,40 @@ class Held:
 _Base: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]  # private
 
 
+class Gate(Protocol):
+    """What a transport needs of the loop that holds its requests; see ``GateLoop``.
+
+    Attributes:
+        current: Number of the task that is running.
+        is_gated: Requests are held.
+        notes: What a reader of the report must know.
+    """
+
+    current: int
+    is_gated: bool
+    notes: dict[str, None]
+
+    def count_connection(self) -> int:
+        """Return the number of the next connection."""
+        ...
+
+    def join(self, transport: "GatedTransport") -> None:
+        """Take a new connection."""
+        ...
+
+    def leave(self, transport: "GatedTransport") -> None:
+        """Forget a connection that is closed."""
+        ...
+
+    def hold(self, transport: "GatedTransport", data: bytes) -> None:
+        """Keep data back until the scheduler lets it go."""
+        ...
+
+    def drop(self, transport: "GatedTransport") -> None:
+        """Forget what a connection holds."""
+        ...
+
+
 class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
     """One end of a connection.
 
@@ -66,7 +97,7 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
     # A file that is sent by the system would pass the gate.
     _sendfile_compatible = constants._SendfileMode.FALLBACK
 
-    def __init__(self, loop: "GateLoop", sock: Any, *arguments: Any) -> None:
+    def __init__(self, loop: Gate, sock: Any, *arguments: Any) -> None:
         self.number = loop.count_connection()
         self.answers: Answers = Opaque()
         self.held: deque[Held] = deque()

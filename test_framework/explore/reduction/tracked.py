@@ -26,7 +26,7 @@ from test_framework.explore.reduction.happens_before import (
 )
 
 if TYPE_CHECKING:
-    from test_framework.explore.reduction.tracked_loop import TrackedLoop
+    from test_framework.explore.loop import ExplorationLoop
 
 _RawFuture = asyncio.Future  # while runs are tracked, the name means another class
 _is_done = asyncio.Future.done
@@ -73,7 +73,7 @@ class Recorder:
         self._paths: dict[Path, int] = {}
         self._locations: dict[Hashable, int] = {}
         self._strangers: dict[int, tuple[Any, Path]] = {}
-        self.loop: TrackedLoop | None = None
+        self.loop: ExplorationLoop | None = None
         self._takers: dict[int, set[int]] = {}
         self._late_taken: set[int] = set()
         self.begin_run(0, {})
