@@ -151,7 +151,8 @@ def innermost(frames: Iterable[FrameType]) -> FrameType | None:
     """
     own = library = None
     for frame in frames:
-        if is_foreign(frame.f_code):
+        # Code that was compiled to C has no lines.
+        if is_foreign(frame.f_code) or frame.f_lineno is None:
             continue
         if is_library(frame.f_code):
             library = frame
