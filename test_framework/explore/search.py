@@ -37,6 +37,8 @@ _ROUND = 100
 _CLASSES_A_ROUND = 400
 _LEARN_EVERY = 16
 _COLLECT_EVERY = 512
+# The generations that hold what runs have left; older objects are not theirs.
+_YOUNG = 1
 _PROGRESS_EVERY_S = 0.5
 _SLACK = 20
 _NAMES_TOLD = 8
@@ -148,7 +150,7 @@ class Search:
     def go_on(self, *, is_new: bool) -> None:
         """Collect garbage and tell the listener, now and then."""
         if self.runs % _COLLECT_EVERY == 0:
-            gc.collect()
+            gc.collect(_YOUNG)
         now = time.monotonic()
         if is_new:
             self._last_new = now
