@@ -45,6 +45,10 @@ class RunAgainError(RunOverError):
     """
 
 
+class HookError(RunOverError):
+    """Raised when what looks at the steps of a run fails itself: our fault."""
+
+
 class MisuseError(SystemExit):
     """Raised where a program does what the explorer cannot repeat; a task passes it on.
 

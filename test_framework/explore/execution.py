@@ -10,10 +10,11 @@ import asyncio
 import traceback
 from dataclasses import dataclass
 
-from test_framework.core import TargetError, UsageError
+from test_framework.core import InternalError, TargetError, UsageError
 from test_framework.explore.endings import (
     CutError,
     EndlessError,
+    HookError,
     MisuseError,
     RunAgainError,
     RunOverError,
@@ -134,7 +135,7 @@ class Runner:
         if faults:
             plan = FaultPlan(loop, faults)
             self.struck = plan.struck
-            before = plan.before
+            before = _together([plan.before])
             hooks.append(plan.after)
             if any(isinstance(fault, Raise) for fault in faults):
                 loop.set_task_factory(interposing(loop))
@@ -193,6 +194,10 @@ class Runner:
                 )
             case KeyboardInterrupt() | MisuseError() | UsageError() | TargetError():
                 raise exc
+            case HookError():
+                raise InternalError(
+                    f"What looks at each step failed: {_words(exc.__cause__ or exc)}."
+                ) from exc
             case RunAgainError() | CutError():
                 raise exc
             case asyncio.CancelledError():
@@ -269,12 +274,18 @@ def _is_consequence(
 
 
 def _together(hooks: list[Hook]) -> Hook | None:
-    if len(hooks) <= 1:
-        return hooks[0] if hooks else None
+    if not hooks:
+        return None
 
     def call(number: int) -> None:
-        for hook in hooks:
-            hook(number)
+        try:
+            for hook in hooks:
+                hook(number)
+        except RunOverError:
+            raise
+        except Exception as exc:
+            # The loop would take it for an error of a callback of the program.
+            raise HookError from exc
 
     return call
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from test_framework.core import InternalError
 from test_framework.explore import (
     Cancel,
     Conclusion,
@@ -15,6 +16,9 @@ from test_framework.explore import (
     external,
     invariant,
 )
+from test_framework.explore.execution import Runner
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.schedulers import Stock
 
 
 class Pool:
@@ -388,3 +392,18 @@ def test_brackets_of_a_pattern_stand_for_themselves() -> None:
 
     (fault,) = faults_of(report)
     assert fault == Cancel("user[1]", getattr(fault, "suspension", 0))
+
+
+def test_failing_look_at_a_step_is_our_fault_and_no_finding() -> None:
+    """What the explorer itself does wrong is never told as the program's error."""
+
+    async def sound() -> None:
+        await asyncio.sleep(0)
+
+    def broken(_: int) -> None:
+        raise ZeroDivisionError("in a hook")
+
+    runner = Runner(sound, ExplorationLoop())
+
+    with pytest.raises(InternalError, match="ZeroDivisionError: in a hook"):
+        runner.run(Stock(), after=broken)
