@@ -94,6 +94,8 @@ class Runner:
         watches: Whether invariants are looked for after each step.
         struck: The faults of the last run that found their task waiting.
         points: Collects where faults can strike; None when none are asked for.
+        faulty: Runs with a fault (count).
+        excused: Those among them that ended with what their fault caused.
     """
 
     def __init__(self, main: CoroutineFunction, loop: ExplorationLoop) -> None:
@@ -104,6 +106,7 @@ class Runner:
         self.watches = True
         self.struck: list[Fault] = []
         self.points: FaultPoints | None = None
+        self.faulty = self.excused = 0
 
     def run(
         self,
@@ -133,6 +136,7 @@ class Runner:
         hooks: list[Hook] = [] if after is None else [after]
         loop.set_task_factory(None)
         if faults:
+            self.faulty += 1
             plan = FaultPlan(loop, faults)
             self.struck = plan.struck
             before = _together([plan.before])
@@ -155,6 +159,7 @@ class Runner:
             if not _is_consequence(exc, faults, is_real=loop.io != "sim"):
                 return self._judge(exc)
             # The scenario was ended by the fault, so what it left is no wonder.
+            self.excused += 1
             return self._judge_errors(only_own=True)
         if loop.errors or loop.left or any(task._log_traceback for task in loop.tasks):
             return self._judge_errors() or self._judge_rest()

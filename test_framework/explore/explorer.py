@@ -163,7 +163,9 @@ def explore(
         seconds=time.monotonic() - search.started,
         tracked=search.tracked,
         classes=search.classes,
-        notes=tuple(_notes(search)),
+        notes=tuple(
+            _notes(search, has_check=crowd is not None and crowd.check is not None)
+        ),
         witness=witness,
     )
 
@@ -181,23 +183,31 @@ def _conclude(
         )
         if witness is None:
             return Conclusion.INCONCLUSIVE, why_not, None
-        return Conclusion.FOUND, _found(witness), witness
+        return Conclusion.FOUND, _found(witness, users), witness
     return conclusion, claim, None
 
 
-def _found(witness: Witness) -> str:
+def _found(witness: Witness, users: int | None) -> str:
     schedule = witness.schedule
+    crowd = ""
+    if users is not None and witness.users is not None and witness.users < users:
+        crowd = f" {witness.users} of {users} users are enough."
     after = f"after {witness.found_after:,} run{'s' * (witness.found_after != 1)}"
     if not schedule.segments and not schedule.faults:
-        return f"{after}; no particular order is needed."
+        if schedule.fidelity is not Fidelity.FIFO:
+            return (
+                f"{after}; each task goes on until it waits, which plain asyncio does "
+                f"not do.{crowd}"
+            )
+        return f"{after}; no particular order is needed.{crowd}"
     unit = "switch" if schedule.switches == 1 else "switches"
     return (
         f"{after}; shrunk to {schedule.switches} context {unit} in "
-        f"{witness.shrink_runs} runs."
+        f"{witness.shrink_runs} runs.{crowd}"
     )
 
 
-def _notes(search: Search) -> Iterator[str]:
+def _notes(search: Search, *, has_check: bool) -> Iterator[str]:
     if search.jobs:
         yield (
             "Executor jobs ran as one step each; races between threads are not explored."
@@ -208,6 +218,13 @@ def _notes(search: Search) -> Iterator[str]:
             "answers that overtake each other, are not explored."
         )
     yield from search.loop.notes
+    excused, struck = search.runner.excused, search.runner.faulty
+    if excused and not search.runner.watches and not has_check:
+        yield (
+            f"In {excused:,} of {struck:,} runs with a fault the test ended with its "
+            "fault, and nothing was asked after that: it has no invariant. A Scenario "
+            "has a check that runs then as well."
+        )
     if search.why_no_classes:
         yield f"Not by classes of orders: {search.why_no_classes}."
     if search.endless:

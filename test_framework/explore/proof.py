@@ -9,7 +9,7 @@ from test_framework.explore.execution import Failure, Runner
 from test_framework.explore.report import Witness
 from test_framework.explore.scenario import Scenario, main_of
 from test_framework.explore.schedule import Fidelity, Schedule
-from test_framework.explore.schedulers import Replay
+from test_framework.explore.schedulers import OneByOne, Replay
 from test_framework.explore.search import FoundError, Search
 from test_framework.explore.shrink import Fails, shrink
 from test_framework.explore.stock import StockLoop
@@ -84,6 +84,9 @@ _USER = re.compile(r"user\[(\d+)\]")
 class _SmallerCrowd:
     """Looks for fewer users with which a schedule still fails.
 
+    Only among crowds that are right when their users come one by one: a check may know
+    how many there are, and then a smaller crowd fails by that alone.
+
     Args:
         crowd: The scenario.
         runner: Runs it; left with the fewest users that were found.
@@ -121,12 +124,13 @@ class _SmallerCrowd:
         return schedule, high
 
     def _try(self, schedule: Schedule, users: int) -> bool:
-        self.runs += 1
+        self.runs += 2
         main, self._runner.main = self._runner.main, main_of(self._crowd, users)
-        is_failing = self._fails(schedule)
-        if not is_failing:
+        is_sound = self._runner.run(OneByOne()) is None
+        is_found = is_sound and self._fails(schedule)
+        if not is_found:
             self._runner.main = main
-        return is_failing
+        return is_found
 
 
 def follow(runner: Runner, schedule: Schedule) -> tuple[Failure | None, list[Step]]:

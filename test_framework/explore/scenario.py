@@ -35,7 +35,8 @@ class Scenario(Generic[State]):
             entered, users and check get what it returns (itself, if that is None), and
             then it is left. Locks and their kin are not entered.
         user: What one user does, given the state and the number of the user.
-        check: Raises ``AssertionError`` when the state at the end is wrong.
+        check: Raises, or returns something false but None, when the state at the end is
+            wrong.
         users: How many users.
     """
 
@@ -141,7 +142,9 @@ async def conclude(
         await service.settle()
     # What a fault may have caused does not excuse a wrong state.
     if scenario.check is not None:
-        scenario.check(state)
+        result = scenario.check(state)
+        if is_broken(result):
+            raise AssertionError(f"The check returned {result!r}.")
     for error in errors:
         raise error
 

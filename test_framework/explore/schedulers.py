@@ -67,6 +67,23 @@ class Stay:
         return lambda options: stay(loop, options)
 
 
+class OneByOne:
+    """Each user with all that it started to its end, then the next: nobody overlaps."""
+
+    def begin(self, loop: ExplorationLoop) -> Choose:
+        """Return a function that takes what belongs to the first user."""
+
+        def rank(number: int) -> tuple[bool, int]:
+            if number in {CONTINUE, CLOCK}:
+                return number == CLOCK, CONTINUE
+            task = loop.owner(number)
+            while loop.parents[task] > 0:
+                task = loop.parents[task]
+            return False, task
+
+        return lambda options: options.index(min(options, key=rank))
+
+
 def stay(loop: ExplorationLoop, options: list[int]) -> int:
     """Return the position of the last task that went, else of the oldest one."""
     if options[0] == CONTINUE:

@@ -1,6 +1,7 @@
 """The search itself: which runs are made, in which order, and when it is enough."""
 
 import gc
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -223,6 +224,7 @@ class Search:
         )
         second_failure, second = traced(self.runner, Stock())
         _require_same(first, second)
+        _require_same_end(first_failure, second_failure)
         self.runs += 1
         self.jobs += self.loop.jobs
         self._seen[hash(tuple(self.loop.order))] = 1
@@ -242,6 +244,7 @@ class Search:
         runner = Runner(self.main, loop)
         runner.usual_left = EVERYTHING
         failure = runner.run(Stock())
+        _require_same_end(failure, runner.run(Stock()))
         if failure is not None and failure.kind != "endless":
             self.runs += 1
             self.jobs += loop.jobs
@@ -458,6 +461,30 @@ class Search:
         return (
             f"{self.runs:,} runs, {self.distinct:,} distinct orders{reach}{mass}: "
             "nothing wrong was seen, which is no proof."
+        )
+
+
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+
+
+def _require_same_end(first: Failure | None, second: Failure | None) -> None:
+    """Refuse a scenario of which one order ends in two ways: it remembers a run.
+
+    Raises:
+        SettledError: It does.
+    """
+
+    def words(failure: Failure | None) -> str:
+        if failure is None:
+            return "passed"
+        return f"failed ({failure.kind}: {_ADDRESS.sub('0x..', failure.message)})"
+
+    if words(first) != words(second):
+        raise SettledError(
+            Conclusion.INCONCLUSIVE,
+            f"The first run {words(first)}, and the same order then {words(second)}: "
+            "state outlives a run. Make it inside of the scenario; fixtures, globals "
+            "and default arguments are made once.",
         )
 
 

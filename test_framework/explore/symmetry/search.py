@@ -209,6 +209,12 @@ class SymmetricSearch(Search):
         self._note_opaque(states)
         if is_exhausted and not states.endless:
             return Conclusion.PROVEN, self._proven(states, runs)
+        if not states.states:
+            return Conclusion.INCONCLUSIVE, (
+                f"No state was reached in {runs:,} runs: every run was cut off at "
+                f"{self.loop.max_steps:,} steps. Some task spins while others wait; let "
+                "it wait for an event instead."
+            )
         return Conclusion.SAMPLED, (
             f"{len(states.states):,} states of {self._users} identical users in "
             f"{runs:,} runs, {states.waiting:,} branches not followed: nothing wrong was "

@@ -717,3 +717,122 @@ def test_state_whose_entry_returns_none_stays_the_state() -> None:
     report = explore(Scenario(Pool, use), budget=2, seed=1)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
+
+
+class Account:
+    """Whose balance a check knows in advance."""
+
+    def __init__(self) -> None:
+        self.balance = 0
+        self.lock = asyncio.Lock()
+
+
+async def pay_in(account: Account, _: int) -> None:
+    """Lose what others pay in meanwhile."""
+    balance = account.balance
+    await external("query")
+    account.balance = balance + 10
+
+
+async def pay_in_locked(account: Account, _: int) -> None:
+    """The safe sibling."""
+    async with account.lock:
+        await pay_in(account, 0)
+
+
+def all_paid(account: Account) -> None:
+    """Three users paid."""
+    assert account.balance == 30
+
+
+@pytest.mark.power
+def test_users_are_not_dropped_where_the_check_knows_how_many_there_are() -> None:
+    """With one user the check fails by itself; that is another failure, not a smaller one."""
+    report = found(explore(Scenario(Account, pay_in, all_paid, users=3), seed=1))
+
+    assert report.witness is not None
+    assert report.witness.users == 3
+    mended = Scenario(Account, pay_in_locked, all_paid, users=3)
+    assert replay(mended, report.witness.schedule).failure is None
+
+
+@pytest.mark.power
+def test_claim_says_how_many_users_are_enough() -> None:
+    """Nine were asked for and two do harm."""
+
+    async def check_out(state: Counter, _: int) -> None:
+        value = state.value
+        await external("query")
+        assert state.value == value
+        state.value += 1
+
+    report = found(explore(Scenario(Counter, check_out, users=9), seed=1))
+
+    assert "2 of 9 users are enough." in report.claim
+
+
+@pytest.mark.parametrize("fidelity", ["fifo", "await"])
+def test_state_that_outlives_a_run_is_no_finding(fidelity: str) -> None:
+    """A list of the module grows from run to run; the order has nothing to do with it."""
+    rows: list[int] = []
+
+    async def insert() -> None:
+        rows.append(1)
+        await asyncio.sleep(0)
+        assert len(rows) == 1, len(rows)
+
+    report = explore(insert, fidelity=fidelity, budget=1, seed=1)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "state outlives a run" in report.claim
+
+
+@pytest.mark.power
+def test_check_that_returns_false_is_a_finding() -> None:
+    """A lambda cannot assert; what it says counts."""
+    scenario = Scenario(Account, pay_in, lambda account: account.balance == 20)
+
+    report = found(explore(scenario, seed=1))
+
+    assert report.witness is not None
+    assert report.witness.failure.message == "The check returned False."
+
+
+@pytest.mark.power
+def test_finding_of_another_fidelity_is_not_told_as_one_without_order() -> None:
+    """Plain asyncio passes, so an order is needed, if the simplest one."""
+
+    async def named() -> None:
+        seen: list[str] = []
+
+        async def visit(name: str) -> None:
+            seen.append(name)
+            await asyncio.sleep(0)
+            seen.append(name)
+
+        await asyncio.gather(visit("alice"), visit("bob"))
+        assert seen != ["alice", "alice", "bob", "bob"]
+
+    report = found(explore(named, fidelity="await", seed=1))
+
+    assert "no particular order" not in report.claim
+    assert "plain asyncio does not do" in report.claim
+
+
+def test_proof_says_where_faults_ended_the_test_and_nothing_was_asked() -> None:
+    """A plain gather ends with the cancellation; the lock that is lost is not seen."""
+    lock_of_run: list[asyncio.Lock] = []
+
+    async def careless() -> None:
+        lock_of_run[:] = [asyncio.Lock()]
+
+        async def hold() -> None:
+            await lock_of_run[0].acquire()
+            await external("work")
+            lock_of_run[0].release()
+
+        await asyncio.gather(hold(), hold())
+
+    report = explore(careless, cancel="hold*", budget=3, seed=1)
+
+    assert any("nothing was asked after that" in note for note in report.notes)
