@@ -33,6 +33,7 @@ from test_framework.explore.schedule import (
     Disconnect,
     Expire,
     Fault,
+    Interrupt,
     Raise,
     Schedule,
 )
@@ -269,7 +270,7 @@ def _is_consequence(
     """
     raised: list[type[BaseException]] = []
     for fault in faults:
-        if isinstance(fault, Cancel | Disconnect):
+        if isinstance(fault, Cancel | Interrupt | Disconnect):
             raised.append(asyncio.CancelledError)
         elif isinstance(fault, Expire):
             raised.append(TimeoutError)

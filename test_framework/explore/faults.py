@@ -1,14 +1,15 @@
 """Strikes the faults of a schedule while a run goes: at the k-th suspension of a task.
 
 A task suspends once per step, so its k-th suspension is where its k-th step ends.
-Cancellation is tried there in two ways. As soon as the task waits, so that what it
-waits for is cancelled too; and late, when the answer has come and the task is about to
+Cancellation is tried there in three ways. As soon as the task waits, so that what it
+waits for is cancelled too; at any time while it waits; and late, when the answer has come and the task is about to
 take it, the case in which ``wait_for`` lost its result until 3.12 (gh-86296).
 """
 
 import asyncio
 import builtins
 import fnmatch
+import functools
 import importlib
 import re
 from collections.abc import Callable, Coroutine, Generator
@@ -16,7 +17,15 @@ from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.explore.loop import ExplorationLoop, Hook
-from test_framework.explore.schedule import Cancel, Disconnect, Expire, Fault, Raise
+from test_framework.explore.schedule import (
+    Cancel,
+    Disconnect,
+    Expire,
+    Fault,
+    Fidelity,
+    Interrupt,
+    Raise,
+)
 from test_framework.explore.waits import frames_of, is_foreign
 
 INJECTED = "_isolation_audit_injected"
@@ -96,6 +105,9 @@ class FaultPoints:
             if not any(service.is_inner(number) for service in loop.services):
                 found[Cancel(name, count)] = None
                 found[Cancel(name, count, late=True)] = None
+                if loop.fidelity is Fidelity.FIFO and loop.io == "sim":
+                    # In the others the step that a cancellation causes may come late.
+                    found[Interrupt(name, count)] = None
             if loop.has_timeout(task):
                 found[Expire(name, count)] = None
             if task in loop.disconnects:
@@ -124,10 +136,14 @@ class FaultPlan:
         self._names = {fault.task for fault in faults}
         self._counts: dict[int, int] = {}
         self._late: dict[int, Fault] = {}
+        self._interrupts: dict[int, int] = {}
         self.struck: list[Fault] = []
 
     def before(self, number: int) -> None:
         """Strike late faults: the task is about to go on."""
+        event = self._interrupts.pop(number, None)
+        if event is not None:
+            self._loop.withdraw(event)
         fault = self._late.pop(number, None)
         if fault is not None:
             task = self._loop.tasks[number]
@@ -145,14 +161,23 @@ class FaultPlan:
         for fault in self._by_point.get((loop.name(number), count), ()):
             if isinstance(fault, Cancel) and fault.late:
                 self._late[number] = fault
+            elif isinstance(fault, Interrupt):
+                come = functools.partial(self._interrupt, number, fault)
+                self._interrupts[number] = loop.interrupt(number, come)
             elif strike(loop, task, fault):
                 self.struck.append(fault)
+
+    def _interrupt(self, number: int, fault: Fault) -> None:
+        # It may have gone on in this very turn.
+        if self._interrupts.pop(number, None) is not None:
+            strike(self._loop, self._loop.tasks[number], fault)
+            self.struck.append(fault)
 
 
 def strike(loop: ExplorationLoop, task: asyncio.Task[Any], fault: Fault) -> bool:
     """Do to a waiting task what a fault says; False when it does not apply."""
     match fault:
-        case Cancel():
+        case Cancel() | Interrupt():
             loop.cancelled.add(task)
             return task.cancel()
         case Expire():

@@ -324,6 +324,16 @@ class ExplorationLoop(Face):
         self._add_external(entry, label)
         return future
 
+    def interrupt(self, number: int, strike: Callable[[], None]) -> int:
+        """Let a task be struck when the scheduler says so; return the event's number."""
+        entry = Entry(strike, (), contextvars.Context(), number)
+        self._add_external(entry, "interrupt")
+        return entry.event
+
+    def withdraw(self, event: int) -> None:
+        """Let an event that has not come never come."""
+        self._externals[:] = [one for one in self._externals if one.event != event]
+
     def _add_external(self, entry: Entry, label: str) -> None:
         entry.event = number = self._register_event(label, entry.owner)
         if self._is_fifo:

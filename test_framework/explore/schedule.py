@@ -65,6 +65,17 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Cancel a task some time during a suspension: the scheduler says when.
+
+    As the world outside does it, by a client that leaves or a service that stops.
+    """
+
+    task: str
+    suspension: int
+
+
+@dataclass(frozen=True, slots=True)
 class Expire:
     """Let time pass until the timeout that a task has armed fires, at a suspension."""
 
@@ -95,11 +106,11 @@ class Disconnect:
     suspension: int
 
 
-Fault = Cancel | Expire | Raise | Disconnect
+Fault = Cancel | Interrupt | Expire | Raise | Disconnect
 
 _SEGMENT = re.compile(r"(?P<name>\S.*?)\s+(?P<steps>\d+)")
 _FAULT = re.compile(
-    r"(?P<kind>cancel-late|cancel|expire|disconnect|raise (?P<error>\S+))"
+    r"(?P<kind>cancel-late|cancel|interrupt|expire|disconnect|raise (?P<error>\S+))"
     r" in (?P<task>\S.*?) at (?P<suspension>\d+)"
 )
 TOKEN_PREFIX = "x1."  # noqa: S105  # a version, no secret
@@ -110,6 +121,8 @@ def _describe(fault: Fault) -> str:
     match fault:
         case Cancel(late=late):
             kind = "cancel-late" if late else "cancel"
+        case Interrupt():
+            kind = "interrupt"
         case Expire():
             kind = "expire"
         case Disconnect():
@@ -128,6 +141,8 @@ def _parse_fault(match: re.Match[str]) -> Fault:
             return Cancel(task, suspension)
         case "cancel-late":
             return Cancel(task, suspension, late=True)
+        case "interrupt":
+            return Interrupt(task, suspension)
         case "expire":
             return Expire(task, suspension)
         case "disconnect":

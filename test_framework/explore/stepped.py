@@ -175,6 +175,16 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._externals.append((self._register_event(label), answer))
         return future
 
+    def interrupt(self, number: int, strike: Callable[[], None]) -> int:
+        """Let a task be struck when the scheduler says so; see ``ExplorationLoop``."""
+        event = self._register_event("interrupt", number)
+        self._externals.append((event, strike))
+        return event
+
+    def withdraw(self, event: int) -> None:
+        """Let an event that has not come never come."""
+        self._externals[:] = [one for one in self._externals if one[0] != event]
+
     def expire(self, task: asyncio.Task[Any]) -> bool:
         """Let time pass until a timeout of ``task`` is due; False if there is none."""
         deadline = self._timeout_of(task)
