@@ -98,6 +98,8 @@ class FaultPoints:
         return note
 
     def _note(self, loop: ExplorationLoop, number: int, count: int) -> None:
+        if any(service.is_spared(number) for service in loop.services):
+            return
         task, name = loop.tasks[number], loop.name(number)
         found = self.found
         self.names[name] = None

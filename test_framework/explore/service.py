@@ -16,7 +16,20 @@ class Service(ABC):
 
     @abstractmethod
     def is_inner(self, number: int) -> bool:
-        """Tell whether a task was started within a request, by number.
+        """Tell whether a task was started within a request or by the service itself.
 
         Nobody outside can cancel such a task: a server knows the request only.
+
+        Args:
+            number: Of the task.
+        """
+
+    @abstractmethod
+    def is_spared(self, number: int) -> bool:
+        """Tell whether a task is of the service itself, such as its startup.
+
+        No fault strikes it: users come when it is up, and stay as long as it is.
+
+        Args:
+            number: Of the task.
         """

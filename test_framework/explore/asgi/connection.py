@@ -145,7 +145,7 @@ class Connection(ABC):
         except asyncio.CancelledError as exc:
             is_asked = self.task is not None and self.task.cancelling()
             # anyio takes back requests that are not its own, so faults are asked too.
-            if is_asked or self.is_over or self._was_struck(exc):
+            if is_asked or self.is_over or self._was_cancelled() or follows(exc):
                 # From outside, by a fault or at the end: the client is cut off.
                 self._disconnect()
                 raise
@@ -211,7 +211,7 @@ class Connection(ABC):
     def _fail(self, exc: BaseException) -> None:
         service = self.service
         service.errors.append(Failed(self.user, self.label, exc))
-        if self._was_struck(exc):
+        if self._was_cancelled():
             self._disconnect()
         if self.is_abandoned:
             # What an app raises because its client has gone is no news.
@@ -222,13 +222,14 @@ class Connection(ABC):
                     f"{self.label} was cut off: the app raised {exc!r} in its reply."
                 )
         elif self._is_taken:
-            asyncio.get_running_loop().call_exception_handler(
-                {
-                    "message": f"{self.label} of user[{self.user}] failed after it had "
-                    "answered",
-                    "exception": exc,
-                }
-            )
+            if not follows(exc):
+                asyncio.get_running_loop().call_exception_handler(
+                    {
+                        "message": f"{self.label} of user[{self.user}] failed after it "
+                        "had answered",
+                        "exception": exc,
+                    }
+                )
         elif isinstance(exc, asyncio.CancelledError):
             self._error = AppError(f"{self.label} ended with {exc!r}.")
             self._error.__cause__ = exc
@@ -237,10 +238,9 @@ class Connection(ABC):
         self.end()
         self.notify()
 
-    def _was_struck(self, exc: BaseException) -> bool:
-        """Tell whether a fault explains that the app ended with ``exc``."""
-        cancelled = getattr(asyncio.get_running_loop(), "cancelled", ())
-        return self.task in cancelled or follows(exc)
+    def _was_cancelled(self) -> bool:
+        """Tell whether a fault cancelled the request."""
+        return self.task in getattr(asyncio.get_running_loop(), "cancelled", ())
 
     # -- the side of the client -------------------------------------------------------
 

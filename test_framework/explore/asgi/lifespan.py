@@ -5,6 +5,7 @@ message does not speak it, and is served without, as uvicorn does.
 """
 
 import asyncio
+import re
 from typing import Any
 
 from test_framework.explore.asgi.messages import App, Message
@@ -24,12 +25,13 @@ class Lifespan:
 
     Attributes:
         state: What the app keeps for its requests.
+        task: In which the app lives; None until it is started.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
         self.state: dict[str, Any] = {}
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._is_supported = True
         self._was_started = False
         self._stop: asyncio.Future[None]
@@ -45,7 +47,7 @@ class Lifespan:
         loop = asyncio.get_running_loop()
         self._answer = loop.create_future()
         self._stop = loop.create_future()
-        self._task = loop.create_task(self._live(), name="lifespan")
+        self.task = loop.create_task(self._live(), name="lifespan")
         await self._answer
 
     async def stop(self) -> None:
@@ -54,12 +56,12 @@ class Lifespan:
         Raises:
             LifespanError: It said that its shutdown failed.
         """
-        if not self._is_supported or self._task is None or self._task.done():
+        if not self._is_supported or self.task is None or self.task.done():
             return
         self._answer = asyncio.get_running_loop().create_future()
         self._stop.set_result(None)
         await self._answer
-        await self._task
+        await self.task
 
     async def _live(self) -> None:
         scope = {"type": "lifespan", "asgi": dict(_LIFESPAN), "state": self.state}
@@ -93,9 +95,23 @@ class Lifespan:
             return
         if kind.endswith(".failed"):
             verb = "startup" if "startup" in kind else "shutdown"
-            words = message.get("message") or "without a message"
+            words = _gist(message.get("message", "")) or "without a message"
             self._answer.set_exception(
                 LifespanError(f"The {verb} of the app failed: {words}")
             )
         elif kind.endswith(".complete"):
             self._answer.set_result(None)
+
+
+def _gist(message: str) -> str:
+    """Return what a traceback says was raised; other messages as they are.
+
+    Starlette sends the whole traceback. Groups have their lines behind a bar.
+    """
+    lines = [re.sub(r"^ *\| ", "", line) for line in message.splitlines()]
+    frames = [at for at, line in enumerate(lines) if line.startswith("  File ")]
+    if not frames:
+        return message
+    # The lines of code are indented, and what was raised may go on for several lines.
+    raised = (line for line in lines[frames[-1] + 1 :] if line[:1].strip())
+    return next(raised, message)

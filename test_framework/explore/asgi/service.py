@@ -129,9 +129,24 @@ class Asgi(Service):
         timer.cancel()
 
     def is_inner(self, number: int) -> bool:
-        """Tell whether a task was started within a request, by number."""
+        """Tell whether a task was started within a request or by the lifespan."""
         loop: Any = asyncio.get_running_loop()
-        return number in self._begun(loop) and loop.tasks[number] not in self.tasks
+        if loop.tasks[number] in self.tasks:
+            return False
+        return number in self._begun(loop) or self._is_of_lifespan(loop, number)
+
+    def is_spared(self, number: int) -> bool:
+        """Tell whether a task is the lifespan of the app."""
+        loop: Any = asyncio.get_running_loop()
+        return self._lifespan is not None and loop.tasks[number] is self._lifespan.task
+
+    def _is_of_lifespan(self, loop: Any, number: int) -> bool:
+        """Tell whether the lifespan, or a task that it started, started a task."""
+        while number > 0:
+            if self.is_spared(number):
+                return True
+            number = loop.parents[number]
+        return False
 
     def _going(self) -> list[asyncio.Task[Any]]:
         loop: Any = asyncio.get_running_loop()
