@@ -17,6 +17,7 @@ bound methods that are distinct objects, and frames that only a traceback keeps.
 
 import asyncio
 import collections
+import contextlib
 import contextvars
 import datetime as dt
 import decimal
@@ -94,7 +95,17 @@ async def _values() -> AsyncGenerator[None, None]:
     yield
 
 
-_SENDS = (type(_values().asend(None)), type(_values().athrow(ValueError())))
+def _types_of_sends() -> tuple[type, ...]:
+    """Return the types of what awaits a value of an async generator, or its end."""
+    # Closed, or Python warns that nobody awaited them.
+    with (
+        contextlib.closing(_values().asend(None)) as send,
+        contextlib.closing(_values().athrow(ValueError())) as throw,
+    ):
+        return type(send), type(throw)
+
+
+_SENDS = _types_of_sends()
 
 
 class _Probe:
