@@ -42,6 +42,7 @@ from test_framework.explore import (
     replay,
 )
 from test_framework.explore import as_test as make_test
+from test_framework.explore.report import is_written_test
 from test_framework.interruption import EXIT_INTERRUPTED
 from test_framework.report import (
     HISTORY_NAME,
@@ -258,6 +259,8 @@ def _keep_schedule(report: str, witness: Witness) -> Path:
 def replay_command(word: str, scenario: str | None, as_test: Path | None) -> None:
     """Follow one schedule of a scenario and show what happens, line by line."""
     console = _console()
+    if as_test is not None:
+        _require_replaceable(as_test)
     schedule = read_schedule(word)
     if scenario is not None:
         schedule = dataclasses.replace(schedule, scenario=scenario)
@@ -272,9 +275,36 @@ def replay_command(word: str, scenario: str | None, as_test: Path | None) -> Non
         is_stale = outcome.parted is not None
         sys.exit((Verdict.UNKNOWN if is_stale else Verdict.VALID).exit_code)
     if as_test is not None:
-        as_test.write_text(make_test(schedule, outcome.failure), encoding="utf-8")
+        _write_test(as_test, make_test(schedule, outcome.failure, as_test.parent))
         console.print(Text(f"    Test    {as_test}"))
     sys.exit(Verdict.INVALID.exit_code)
+
+
+def _require_replaceable(path: Path) -> None:
+    """Refuse to write a test over anything but such a test."""
+    if path.is_dir():
+        raise UsageError(
+            f"--as-test {path} is a folder: give the file to write, such as "
+            f"{path / 'test_regression.py'}."
+        )
+    if path.is_file() and not is_written_test(
+        path.read_text(encoding="utf-8", errors="replace")
+    ):
+        raise UsageError(
+            f"--as-test {path} exists and is no test that the explorer wrote, so it is "
+            "left alone. Give the name of a new file."
+        )
+
+
+def _write_test(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise UsageError(
+            f"--as-test {path} cannot be written: {exc.strerror}. Give a file in a "
+            "folder you may write to."
+        ) from exc
 
 
 @cli.command()
@@ -330,9 +360,16 @@ def _conclude(
     sys.exit(judgement.verdict.exit_code)
 
 
+def _complain(problem: object) -> None:
+    """Print one sentence to stderr; what reads it from a pipe gets it in one line."""
+    console = Console(stderr=True, highlight=False)
+    console.print(
+        Text(f"isolation-audit: {problem}"), soft_wrap=not console.is_terminal
+    )
+
+
 def main() -> None:
     """Run the command line; a user's mistake gets one sentence, no traceback."""
-    errors = Console(stderr=True, highlight=False)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -341,16 +378,16 @@ def main() -> None:
         exc.show()
         sys.exit(EXIT_USAGE)
     except UsageError as exc:
-        errors.print(Text(f"isolation-audit: {exc}"))
+        _complain(exc)
         sys.exit(EXIT_USAGE)
     except TargetError as exc:
-        errors.print(Text(f"isolation-audit: {exc}"))
+        _complain(exc)
         sys.exit(EXIT_TARGET)
     except InternalError as exc:
-        errors.print(Text(f"isolation-audit: {exc}"))
+        _complain(exc)
         sys.exit(EXIT_INTERNAL)
     except KeyboardInterrupt:
-        errors.print(Text("isolation-audit: interrupted; nothing was left running."))
+        _complain("interrupted; nothing was left running.")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as exc:  # noqa: BLE001  # whatever it is, it is not a finding: not exit 1
         frame = traceback.extract_tb(exc.__traceback__)[-1]
@@ -358,7 +395,7 @@ def main() -> None:
             f"{type(exc).__name__}: {exc} (in {frame.name}, {frame.filename} line "
             f"{frame.lineno})."
         )
-        errors.print(Text(f"isolation-audit: {error}"))
+        _complain(error)
         sys.exit(EXIT_INTERNAL)
 
 

@@ -94,7 +94,13 @@ def read_schedule(word: str) -> Schedule:
     """
     path = Path(word)
     if not word.startswith(TOKEN_PREFIX) and path.is_file():
-        word = path.read_text(encoding="utf-8")
+        try:
+            word = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UsageError(
+                f"{word!r} cannot be read as a schedule: {exc}. Expected the text file "
+                "that isolation-audit explore wrote, reports/NAME.schedule."
+            ) from None
     elif not word.startswith(TOKEN_PREFIX):
         raise UsageError(
             f"{word!r} is neither the token of a schedule (it begins with 'x1.') nor a "

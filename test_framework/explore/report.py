@@ -1,9 +1,11 @@
 """What an exploration concludes, and the proof when it found something."""
 
 import enum
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
 from test_framework.core import UsageError, Verdict
 from test_framework.explore.execution import Failure
@@ -179,26 +181,42 @@ _TEST = '''"""{kind}: {message}
 Found by the explorer; fails while the bug is there.
 """
 
+from pathlib import Path
+
+import pytest
+
+from test_framework.core import IsolationError
 from test_framework.explore import load_scenario, replay
 
+FILE = Path(__file__).parent / {path!r}
 SCHEDULE = """\\
 {schedule}"""
 
 
 def test_{name}_stays_mended():
     """The order that once broke {name} does no harm."""
-    outcome = replay(load_scenario({scenario!r}), SCHEDULE)
+    try:
+        outcome = replay(load_scenario(f"{{FILE.resolve()}}::{scenario}"), SCHEDULE)
+    except IsolationError as exc:
+        raise pytest.fail.Exception(str(exc), pytrace=False) from None
 
     assert outcome.failure is None, outcome.text()
+    # A run in another order would pass without a look at the one that failed.
+    assert outcome.parted is None, (
+        f"The schedule no longer fits at entry {{outcome.parted + 1}}: explore again."
+    )
 '''
 
 
-def as_test(schedule: Schedule, failure: Failure) -> str:
+def as_test(schedule: Schedule, failure: Failure, folder: Path | None = None) -> str:
     """Return a pytest file that fails while the bug is there and passes without it.
+
+    It fails as well when the program has changed so that the schedule no longer fits.
 
     Args:
         schedule: Repeats the failure; knows its scenario.
         failure: What goes wrong.
+        folder: Where the file will be; the working folder when left out.
 
     Raises:
         UsageError: The scenario cannot be imported from a file.
@@ -209,6 +227,8 @@ def as_test(schedule: Schedule, failure: Failure) -> str:
             "cannot import it. Move it to the top of a module, or replay it with "
             "pytest --explore-replay."
         )
+    file, _, scenario = schedule.scenario.partition("::")
+    path = os.path.relpath(file, folder or Path.cwd())
     name = re.sub(r"\W+", "_", schedule.scenario.rpartition("::")[2])
     # The message may hold quotes and backslashes of the program.
     message = failure.message.replace("\\", "/").replace('"', "'")
@@ -217,5 +237,12 @@ def as_test(schedule: Schedule, failure: Failure) -> str:
         message=message,
         schedule=schedule.text(),
         name=name.removeprefix("test_"),
-        scenario=schedule.scenario,
+        path=PurePath(path).as_posix(),
+        scenario=scenario,
     )
+
+
+def is_written_test(text: str) -> bool:
+    """Tell whether a file begins as those that :func:`as_test` makes."""
+    docstring = text.split('"""', 2)[1:2]
+    return text.startswith('"""') and "\nFound by the explorer;" in docstring[0]

@@ -120,6 +120,109 @@ def test_kept_schedule_replays_and_becomes_a_test(subject: Path) -> None:
     ).read_text(encoding="utf-8")
 
 
+def written(subject: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """Let the schedule of test_oversold become the test of this name."""
+    command(subject, "explore", "test_subject.py::test_oversold", "--seed", "1")
+    path = "reports/test_subject-py-test_oversold.schedule"
+    return command(subject, "replay", path, "--as-test", name)
+
+
+def verify(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """Run one test file from a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_written_test_goes_into_a_new_folder_and_runs_from_anywhere(
+    subject: Path,
+) -> None:
+    """The folder is made; the test finds its scenario from any working folder."""
+    ran = written(subject, "regressions/deep/test_quota.py")
+
+    assert ran.returncode == 1, ran.stderr
+    elsewhere = subject / "elsewhere"
+    elsewhere.mkdir()
+    again = verify(elsewhere, "../regressions/deep/test_quota.py")
+    assert "AssertionError: assertion: " in again.stdout, again.stdout
+
+
+def test_written_test_replaces_only_its_like(subject: Path) -> None:
+    """A file of the user is left alone; a written test is written anew."""
+    own = '"""Mine."""\n'
+    (subject / "test_mine.py").write_text(own, encoding="utf-8")
+
+    refused = written(subject, "test_mine.py")
+
+    assert refused.returncode == 2
+    assert "is no test that the explorer wrote" in refused.stderr
+    assert (subject / "test_mine.py").read_text(encoding="utf-8") == own
+    assert written(subject, "test_new.py").returncode == 1
+    assert written(subject, "test_new.py").returncode == 1
+
+
+def test_written_test_that_cannot_be_written_gets_a_sentence(subject: Path) -> None:
+    """A file where a folder should be is the user's mistake, not a defect."""
+    ran = written(subject, "test_subject.py/test_new.py")
+
+    assert ran.returncode == 2, ran.stderr
+    assert "cannot be written" in ran.stderr
+
+
+RARE = """
+import asyncio
+
+from test_framework.explore import external
+
+
+async def opens(door):
+    await external("key")
+    door.append("open")
+
+
+async def enters(door):
+    await external("walk")
+    assert door
+
+
+async def test_door():
+    door = []
+    await asyncio.gather(opens(door), enters(door))
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("enters(", "walks_in(", "no longer fits at entry"),
+        ("test_door(", "test_gate(", "has no scenario 'test_door'"),
+        ("import asyncio", "import asincio", "No module named 'asincio'"),
+    ],
+)
+def test_written_test_that_looks_at_nothing_fails(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    """After a rename the schedule proves nothing, and the test says so in a sentence."""
+    subject = tmp_path / "test_subject.py"
+    subject.write_text(RARE, encoding="utf-8")
+    command(tmp_path, "explore", "test_subject.py")
+    kept = "reports/test_subject-py-test_door.schedule"
+    command(tmp_path, "replay", kept, "--as-test", "test_new.py")
+    subject.write_text(RARE.replace(old, new), encoding="utf-8")
+
+    ran = verify(tmp_path, "test_new.py")
+
+    assert ran.returncode == 1, ran.stdout
+    assert sentence in ran.stdout
+    assert "During handling" not in ran.stdout
+    assert "loader.py" not in ran.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -128,6 +231,7 @@ def test_kept_schedule_replays_and_becomes_a_test(subject: Path) -> None:
         (("explore", "test_subject.py", "--budget", "long"), "budget='long'"),
         (("replay", "x1.broken"), "not a complete token"),
         (("replay", "nonsense"), "neither the token of a schedule"),
+        (("replay", sys.executable), "cannot be read as a schedule"),
     ],
 )
 def test_wrong_words_get_a_sentence(
@@ -137,7 +241,7 @@ def test_wrong_words_get_a_sentence(
     ran = command(subject, *words)
 
     assert ran.returncode == 2
-    assert sentence in ran.stderr.replace("\n", " ")
+    assert sentence in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
