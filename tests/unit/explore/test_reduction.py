@@ -327,6 +327,34 @@ def test_a_lock_that_is_put_there_late_is_no_constant() -> None:
     assert not all(runs)
 
 
+@pytest.mark.power
+def test_a_lock_that_is_replaced_guards_two_who_read_different_ones() -> None:
+    """One took the old lock, the other the new one: who read before the change matters."""
+
+    class Rotated(Counter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = asyncio.Lock()
+
+    async def main() -> None:
+        counter = shared(Rotated())
+
+        async def add() -> None:
+            async with counter.lock:
+                value = counter.value
+                await asyncio.sleep(0)
+                counter.value = value + 1
+
+        async def rotate() -> None:
+            await asyncio.sleep(0)
+            counter.lock = asyncio.Lock()
+
+        await asyncio.gather(add(), add(), rotate())
+        assert counter.value == 2
+
+    assert failures_of_classes(main) == {"assertion"}
+
+
 def outcomes_of_all_orders(program: Program) -> set[object] | None:
     """Return how the runs of a program end, by every order; None if there are many."""
     ends: list[object] = []
