@@ -42,6 +42,8 @@ from test_framework.explore import (
     replay,
 )
 from test_framework.explore import as_test as make_test
+from test_framework.explore.budget import seconds_of
+from test_framework.explore.loader import left_out, mark_outcome, outcome_of
 from test_framework.explore.report import is_written_test
 from test_framework.interruption import EXIT_INTERRUPTED
 from test_framework.report import (
@@ -178,7 +180,7 @@ def explain(rule_id: str | None) -> None:
     multiple=True,
     help="Let waits for the outside end with this exception, such as OSError.",
 )
-@click.option("--users", type=int, help="Users of a Scenario.")
+@click.option("--users", type=click.IntRange(min=1), help="Users of a Scenario.")
 @click.option("--io", help="sim, gate or live.  [default: sim]")
 @click.option(
     "--track",
@@ -192,7 +194,7 @@ def explain(rule_id: str | None) -> None:
     default=None,
     help="Take the users of a Scenario as identical, and prove many of them.",
 )
-@click.option("--schedules", type=int, help="At most so many runs.")
+@click.option("--schedules", type=click.IntRange(min=1), help="At most so many runs.")
 @click.option("--seed", type=int, help="Repeat the exploration of this seed.")
 @click.option(
     "--report",
@@ -204,15 +206,56 @@ def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: AN
     """Search the schedules of async tests and Scenarios for one that breaks them."""
     console = _console()
     given = {name: value for name, value in options.items() if value not in (None, ())}
+    seconds_of(given.get("budget", "5s"))
+    make_folder(Path(report))
+    for sentence in left_out(path):
+        console.print(Text(f"{sentence}."), soft_wrap=True)
+    found = find_scenarios(path)
+    _require_crowd(found, given)
     verdicts = []
-    for reference, scenario in find_scenarios(path):
-        marked = marked_options(scenario)
-        wanted = dict(given)
-        if not isinstance(scenario, Scenario):
-            # A file may hold both kinds; a plain test starts its users itself.
-            wanted.pop("users", None)
-            wanted.pop("symmetric", None)
+    is_refused = False
+    for reference, scenario in found:
         console.print(Text(reference, "bold"))
+        try:
+            verdict = _explore_one(console, report, reference, scenario, given)
+        except UsageError as exc:
+            # One wrong marker is no reason to leave the others unexplored.
+            _complain(exc)
+            is_refused = True
+        else:
+            verdicts += [verdict] if verdict is not None else []
+    sys.exit(EXIT_USAGE if is_refused else merge(verdicts).exit_code)
+
+
+def _require_crowd(found: list[tuple[str, Any]], given: dict[str, Any]) -> None:
+    words = [f"--{name}" for name in ("users", "symmetric") if name in given]
+    if words and not any(isinstance(scenario, Scenario) for _, scenario in found):
+        raise UsageError(
+            f"{' and '.join(words)}: there is no Scenario here, only plain tests, which "
+            "start their users themselves. Leave it out, or write a Scenario(setup, "
+            "user, check)."
+        )
+
+
+def _explore_one(
+    console: Console,
+    report: str,
+    reference: str,
+    scenario: Any,  # noqa: ANN401  # a coroutine function or a Scenario
+    given: dict[str, Any],
+) -> Verdict | None:
+    """Explore and print one scenario; return nothing for one that skips itself."""
+    wanted = dict(given)
+    if not isinstance(scenario, Scenario):
+        # A file may hold both kinds; a plain test starts its users itself.
+        wanted.pop("users", None)
+        wanted.pop("symmetric", None)
+    outcome = mark_outcome(scenario)
+    if outcome:
+        console.print(Text(outcome), soft_wrap=True)
+        return None
+    marked = marked_options(scenario)
+    try:
         with console.status("") as status:
             result = explore(
                 scenario,
@@ -220,23 +263,34 @@ def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: AN
                 progress=_listener(status),
                 **(marked | wanted),
             )
-        # A token that is broken into lines cannot be copied.
-        console.print(Text(result.text()), soft_wrap=True)
-        if result.witness is not None:
-            console.print(Text(f"    File    {_keep_schedule(report, result.witness)}"))
-        console.print(Text(f"    Seed    {result.seed}", "dim"))
-        verdicts.append(result.conclusion.verdict)
-    sys.exit(merge(verdicts).exit_code)
+    except BaseException as exc:
+        outcome = outcome_of(exc)
+        if not outcome:
+            raise
+        console.print(Text(outcome), soft_wrap=True)
+        return None
+    # A token that is broken into lines cannot be copied.
+    console.print(Text(result.text()), soft_wrap=True)
+    witness = result.witness
+    if witness is not None and witness.schedule.io != "live":
+        console.print(Text(f"    File    {_keep_schedule(report, witness)}"))
+    console.print(Text(f"    Seed    {result.seed}", "dim"))
+    return result.conclusion.verdict
 
 
 def _listener(status: Status) -> Listener:
     def show(progress: Progress) -> None:
         status.update(
-            f"{progress.schedules:,} runs, {progress.distinct:,} distinct orders, "
+            f"{_count(progress.schedules, 'run')}, "
+            f"{_count(progress.distinct, 'distinct order')}, "
             f"{progress.since_new_s:.0f} s since a new one, {progress.left_s:.0f} s left"
         )
 
     return show
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _keep_schedule(report: str, witness: Witness) -> Path:

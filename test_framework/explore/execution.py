@@ -210,7 +210,7 @@ class Runner:
                 return Failure("exception", "The scenario was cancelled from inside.")
             case _:
                 pass
-        if type(exc).__name__ == "Skipped":
+        if type(exc).__name__ in {"Skipped", "XFailed"}:
             raise exc
         kind = "assertion" if isinstance(exc, AssertionError) else "exception"
         kind = getattr(exc, "failure_kind", kind)

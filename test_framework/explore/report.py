@@ -152,6 +152,8 @@ class Report:
             lines.append(self.witness.text())
             if self.witness.scenario:
                 lines.append(f"    Replay  {self.witness.command}")
+            elif self.witness.users is not None and self.witness.schedule.io != "live":
+                lines.append("    No replay: give the Scenario a name at module level.")
         lines += [f"    Note: {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -4,8 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from test_framework.core import UsageError
+from test_framework.explore import explore, load_scenario
 
 SUBJECT = """
 import asyncio
@@ -223,12 +227,197 @@ def test_written_test_that_looks_at_nothing_fails(
     assert "loader.py" not in ran.stdout
 
 
+ODD = """
+import asyncio
+import sys
+
+import pytest
+
+
+@pytest.mark.explore(speed="high")
+async def test_typo():
+    pass
+
+
+@pytest.mark.explore("1s")
+async def test_by_position():
+    pass
+
+
+async def test_skips_itself():
+    pytest.skip("no luck today")
+
+
+async def test_expects_to_fail():
+    pytest.xfail("known")
+
+
+@pytest.mark.skip(reason="too slow")
+async def test_marked():
+    assert False
+
+
+async def test_fixture(tmp_path):
+    pass
+
+
+async def test_generator():
+    yield
+
+
+class TestQuota:
+    async def test_method(self):
+        pass
+
+
+async def test_last():
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """What explore says of a file of tests that it cannot all explore."""
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "test_odd.py").write_text(ODD, encoding="utf-8")
+    (folder / "test_absent.py").write_text(
+        "import pytest\npytest.importorskip('no_such')\n", encoding="utf-8"
+    )
+    return command(folder, "explore", ".")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "test_absent.py skipped: could not import 'no_such'",
+        "test_odd.py::test_skips_itself\nskipped: no luck today\n",
+        "test_odd.py::test_expects_to_fail\nxfailed: known\n",
+        "test_odd.py::test_marked\nskipped: too slow\n",
+        "test_odd.py::test_fixture takes tmp_path: run it with pytest.\n",
+        "test_odd.py::test_generator has a yield, ",
+        "test_odd.py::TestQuota::test_method is in a class: run it with pytest.\n",
+        "test_odd.py::test_last\nPROVEN",
+    ],
+)
+def test_what_is_not_explored_gets_a_line(
+    odd: subprocess.CompletedProcess[str], sentence: str
+) -> None:
+    """What is left out or skips itself is named with its reason; the rest goes on."""
+    assert sentence in odd.stdout
+    assert "Traceback" not in odd.stderr
+
+
+def test_wrong_marker_stops_only_its_own_test(
+    odd: subprocess.CompletedProcess[str],
+) -> None:
+    """Each wrong marker gets its sentence, and the exit code is that of a mistake."""
+    assert odd.returncode == 2
+    assert (
+        "isolation-audit: The explore marker of test_typo: explore() got an unexpected "
+        "keyword argument 'speed'."
+    ) in odd.stderr
+    assert "The explore marker of test_by_position got ('1s',)" in odd.stderr
+
+
+PACKAGED = """
+from .shop import buy
+
+
+async def test_shop():
+    assert await buy() == 1
+"""
+
+
+def test_module_in_a_package_may_import_relatively(tmp_path: Path) -> None:
+    """Where __init__.py stands a module is imported by its name in the package."""
+    (tmp_path / "shop_tests").mkdir()
+    (tmp_path / "shop_tests/shop.py").write_text("async def buy():\n    return 2\n")
+    test = tmp_path / "shop_tests/test_shop.py"
+    test.write_text(PACKAGED, encoding="utf-8")
+
+    alone = command(tmp_path, "explore", "shop_tests/test_shop.py")
+    (tmp_path / "shop_tests/__init__.py").touch()
+    packed = command(tmp_path, "explore", "shop_tests/test_shop.py")
+
+    assert alone.returncode == 2
+    assert "Put an __init__.py into its folder" in alone.stderr
+    assert packed.stdout.splitlines()[1].startswith("FOUND"), packed.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import no_such_thing", "Install no_such_thing, or run from the folder in"),
+        (
+            "raise SystemExit(3)",
+            "it ends the program (SystemExit: 3) when it is loaded",
+        ),
+        ("1 / 0", "ZeroDivisionError: division by zero. Correct it first."),
+        ("async def test_x():\n    yield", "test_x has a yield"),
+    ],
+)
+def test_module_that_cannot_be_loaded_gets_a_sentence(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    """Why a module gives no scenario is told with its cure."""
+    path = tmp_path / "test_broken.py"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(UsageError) as refused:
+        load_scenario(f"{path}::test_x")
+
+    assert sentence in str(refused.value)
+
+
+NAMELESS = """
+from test_framework.explore import Scenario
+
+
+async def user(state, number):
+    assert not state
+
+
+def made():
+    return Scenario(lambda: [1], user)
+"""
+
+
+def test_scenario_without_a_name_says_why_there_is_no_replay(tmp_path: Path) -> None:
+    """A Scenario that a function makes cannot be found again, and the report says so."""
+    path = tmp_path / "nameless.py"
+    path.write_text(NAMELESS, encoding="utf-8")
+    space: dict[str, Any] = {}
+    exec(compile(NAMELESS, path, "exec"), space)  # noqa: S102  # a module of no name
+
+    report = explore(space["made"](), budget=1)
+
+    assert report.conclusion == "FOUND"
+    assert "No replay: give the Scenario a name at module level." in report.text()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("explore", "no_such.py"), "There is no file 'no_such.py'"),
         (("explore", "test_subject.py::nothing"), "it has CROWD, test_oversold"),
         (("explore", "test_subject.py", "--budget", "long"), "budget='long'"),
+        (
+            ("explore", "test_subject.py:test_sound"),
+            "Did you mean test_subject.py::test_sound?",
+        ),
+        (
+            ("explore", "test_subject.py::test_sound", "--users", "3"),
+            "--users: there is no Scenario here",
+        ),
+        (
+            ("explore", "test_subject.py::test_sound", "--symmetric"),
+            "--symmetric: there is no Scenario here",
+        ),
+        (("explore", "test_subject.py", "--users", "0"), "0 is not in the range"),
+        (
+            ("explore", "test_subject.py", "--report", "test_subject.py/reports"),
+            "The report folder 'test_subject.py/reports' cannot be written",
+        ),
         (("replay", "x1.broken"), "not a complete token"),
         (("replay", "nonsense"), "neither the token of a schedule"),
         (("replay", sys.executable), "cannot be read as a schedule"),
@@ -243,6 +432,17 @@ def test_wrong_words_get_a_sentence(
     assert ran.returncode == 2
     assert sentence in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert "FOUND" not in ran.stdout
+
+
+def test_live_finding_leaves_no_schedule(subject: Path) -> None:
+    """What real time showed cannot be repeated, so no file promises that it can."""
+    ran = command(subject, "explore", "test_subject.py::test_oversold", "--io", "live")
+
+    assert ran.returncode == 1, ran.stderr
+    assert "FOUND" in ran.stdout
+    assert "File" not in ran.stdout
+    assert not list((subject / "reports").iterdir())
 
 
 def test_stale_replay_is_unknown(subject: Path) -> None:
@@ -304,3 +504,22 @@ def test_wrong_marker_gets_a_sentence(
 
     ran.assert_outcomes(failed=1)
     ran.stdout.fnmatch_lines([sentence])
+
+
+def test_body_may_skip_or_expect_to_fail(pytester: pytest.Pytester) -> None:
+    """What the body of an explored test says of itself is no finding."""
+    text = """
+        import pytest
+
+        @pytest.mark.explore
+        async def test_skips():
+            pytest.skip("no luck")
+
+        @pytest.mark.explore
+        async def test_expects_to_fail():
+            pytest.xfail("known")
+    """
+
+    ran = run_tests(pytester, text=text)
+
+    ran.assert_outcomes(skipped=1, xfailed=1)
