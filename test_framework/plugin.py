@@ -119,6 +119,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Fail a test that claims to audit isolation and proved nothing."""
+    if item.get_closest_marker("explore") is not None:
+        from test_framework.pytest_explore import refuse_unittest  # noqa: PLC0415  # see above
+
+        refuse_unittest(item)
     yield
     if item.get_closest_marker("isolation") is None:
         return

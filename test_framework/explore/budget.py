@@ -4,7 +4,7 @@ import re
 
 from test_framework.core import UsageError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds_of(budget: str | float) -> float:
@@ -14,10 +14,11 @@ def seconds_of(budget: str | float) -> float:
         UsageError: It is not a positive length of time.
     """
     if isinstance(budget, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h)\s*", budget)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|)\s*", budget)
         seconds = float(match[1]) * _UNITS[match[2]] if match is not None else 0.0
     else:
-        seconds = float(budget)
+        # Not checked by who writes a marker, where anything may stand.
+        seconds = float(budget) if isinstance(budget, int | float) else 0.0
     if not 0 < seconds < float("inf"):
         raise UsageError(
             f"budget={budget!r}: expected a positive length of time such as '5s', "

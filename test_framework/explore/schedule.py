@@ -113,6 +113,10 @@ _FAULT = re.compile(
     r"(?P<kind>cancel-late|cancel|interrupt|expire|disconnect|raise (?P<error>\S+))"
     r" in (?P<task>\S.*?) at (?P<suspension>\d+)"
 )
+# A fault with a slip of the pen, that would pass as the name of a task.
+_NEARLY_FAULT = re.compile(
+    r".* in .* at \d+|(cancel-late|cancel|expire|disconnect|raise)\b(.* at \d+| in .*)"
+)
 TOKEN_PREFIX = "x1."  # noqa: S105  # a version, no secret
 """What every token of a schedule begins with."""
 
@@ -220,7 +224,9 @@ class Schedule:
                 users = int(match[1])
             elif match := _FAULT.fullmatch(line):
                 faults.append(_parse_fault(match))
-            elif match := _SEGMENT.fullmatch(line):
+            elif not _NEARLY_FAULT.fullmatch(line) and (
+                match := _SEGMENT.fullmatch(line)
+            ):
                 segments.append(Segment(match["name"], int(match["steps"])))
             else:
                 raise UsageError(

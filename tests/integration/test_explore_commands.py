@@ -131,10 +131,10 @@ def written(subject: Path, name: str) -> subprocess.CompletedProcess[str]:
     return command(subject, "replay", path, "--as-test", name)
 
 
-def verify(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
-    """Run one test file from a folder."""
+def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a folder."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -523,3 +523,97 @@ def test_body_may_skip_or_expect_to_fail(pytester: pytest.Pytester) -> None:
     ran = run_tests(pytester, text=text)
 
     ran.assert_outcomes(skipped=1, xfailed=1)
+
+
+STRANGE = """
+import asyncio
+import unittest
+
+import pytest
+
+from test_framework.explore import external
+
+
+class TestInAClass:
+    @pytest.mark.explore(budget="1s")
+    async def test_method(self):
+        await external("x")
+        assert False
+
+
+class TestOld(unittest.TestCase):
+    @pytest.mark.explore
+    def test_old(self):
+        pass
+
+
+@pytest.mark.explore
+async def test_generator():
+    yield
+
+
+@pytest.mark.explore(symmetric=True)
+async def test_crowd():
+    pass
+"""
+
+
+def test_what_pytest_cannot_explore_is_told_once(pytester: pytest.Pytester) -> None:
+    """Each refusal is one sentence that names the test."""
+    ran = run_tests(pytester, "-k", "not method", text=STRANGE)
+
+    text = ran.stdout.str()
+    ran.assert_outcomes(failed=3)
+    assert "test_old is marked explore and is a method of unittest.TestCase" in text
+    assert "test_generator is marked explore and has a yield" in text
+    assert "do the same, and test_crowd starts its users itself" in text
+    assert "During handling" not in text
+    report = text.partition("short test summary")[0]
+    assert report.count("starts its users itself") == 1
+
+
+def test_test_in_a_class_replays_through_pytest(pytester: pytest.Pytester) -> None:
+    """The command line cannot load a method, so the replay line is one of pytest."""
+    ran = run_tests(pytester, "-k", "method", text=STRANGE)
+    line = re.search(r'Replay  pytest "(\S+)" (--explore-replay=\S+)', ran.stdout.str())
+    assert line is not None
+    assert "isolation-audit replay" not in ran.stdout.str()
+
+    again = run_tests(pytester, line[1], line[2], text=STRANGE)
+
+    again.assert_outcomes(failed=1)
+
+
+def test_replay_line_fits_the_folder_in_which_pytest_was_called(
+    tmp_path: Path,
+) -> None:
+    """A relative import that only pytest resolves, and a root elsewhere, are minded."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "test_subject.py").write_text(SUBJECT, encoding="utf-8")
+
+    ran = verify(folder, "test_subject.py::test_oversold")
+    line = re.search(r"Replay +isolation-audit (replay \S+)", ran.stdout)
+    assert line is not None, ran.stdout
+    again = command(folder, *line[1].split())
+
+    assert again.returncode == 1, again.stderr
+    assert "assertion: " in again.stdout
+
+
+def test_module_that_only_pytest_imports_replays_through_pytest(
+    tmp_path: Path,
+) -> None:
+    """Without __init__.py the command line cannot resolve a relative import."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "shop.py").write_text("async def buy():\n    return 2\n")
+    text = PACKAGED.replace("async def", "@pytest.mark.explore\nasync def")
+    (folder / "test_shop.py").write_text(f"import pytest\n{text}", encoding="utf-8")
+
+    ran = verify(tmp_path, "--import-mode=importlib", "tests/test_shop.py")
+
+    assert 'Replay  pytest "tests/test_shop.py::test_shop" --explore-r' in ran.stdout
+    assert "isolation-audit replay" not in ran.stdout

@@ -39,8 +39,9 @@ def require_symmetry(scenario: object, options: Options) -> Scenario[Any]:
         UsageError: It cannot, or is asked for faults.
     """
     if not isinstance(scenario, Scenario):
+        named = getattr(scenario, "__qualname__", repr(scenario))
         raise UsageError(
-            f"symmetric=True needs users that are known to do the same, and {scenario!r} "
+            f"symmetric=True needs users that are known to do the same, and {named} "
             "starts its users itself. Pass Scenario(setup, user, check, users=...)."
         )
     if options.cancel or options.errors:

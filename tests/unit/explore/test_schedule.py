@@ -60,9 +60,19 @@ def test_schedule_text_can_be_read_and_changed() -> None:
         ("user[0] two\n", "Line 1 of the schedule is 'user\\[0\\] two'"),
         ("fidelity = slow\n", "expected one of fifo, await, any"),
         ("fidelity = await\nuser[0]\n", "Line 2"),
+        ("cancl in user[3] at 2\n", "Line 1 .* nor a fault"),
+        ("cancel user[3] at 2\n", "Line 1 .* nor a fault"),
+        ("cancel in user[3] 2\n", "Line 1 .* nor a fault"),
     ],
 )
 def test_broken_schedule_gets_a_sentence(text: str, words: str) -> None:
     """What cannot be read is named, with what was expected."""
     with pytest.raises(UsageError, match=words):
         Schedule.parse(text)
+
+
+def test_task_may_be_named_by_any_words() -> None:
+    """What a program calls its waits is no fault, whatever prepositions it has."""
+    text = "fidelity = await\nuser[0]/wait in line[0] 3\nlook at 2\nsit in 1\n"
+
+    assert Schedule.parse(text).text() == text

@@ -156,7 +156,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no budget": (two_answers, {"budget": "0s"}, "budget='0s'"),
     "less than no budget": (two_answers, {"budget": -1}, "budget=-1"),
     "budget that is no time": (two_answers, {"budget": "soon"}, "budget='soon'"),
-    "budget without a unit": (two_answers, {"budget": "5"}, "budget='5'.*'5s'"),
+    "budget of a unit alone": (two_answers, {"budget": "s"}, "budget='s'.*'5s'"),
+    "budget left empty": (two_answers, {"budget": None}, "budget=None"),
     "endless budget": (two_answers, {"budget": float("inf")}, "budget=inf"),
     "unknown fidelity": (
         two_answers,
