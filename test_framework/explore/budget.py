@@ -17,8 +17,11 @@ def seconds_of(budget: str | float) -> float:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|)\s*", budget)
         seconds = float(match[1]) * _UNITS[match[2]] if match is not None else 0.0
     else:
-        # Not checked by who writes a marker, where anything may stand.
-        seconds = float(budget) if isinstance(budget, int | float) else 0.0
+        try:
+            seconds = float(budget)
+        except TypeError:
+            # Nobody checks the type of what stands in a marker.
+            seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise UsageError(
             f"budget={budget!r}: expected a positive length of time such as '5s', "
