@@ -32,10 +32,10 @@ def load_scenario(reference: str) -> Any:
     found: Any = module
     for part in name.split("::"):
         found = getattr(found, part, None)
-    if found is not None and "::" in name:
-        raise UsageError(f"{name} is in a class: run it with pytest.")
     if found is None or not _is_scenario(found):
         why_not = _why_not(found)
+        if why_not and "::" in name:
+            why_not = "is in a class: run it with pytest"
         if why_not:
             raise UsageError(f"{name} {why_not}.")
         known = ", ".join(name for name, _ in _scenarios(module)) or "none"
@@ -101,7 +101,9 @@ def needs_pytest(path: Path) -> bool:
     if (path.parent / "__init__.py").is_file():
         return False
     tree = ast.parse(path.read_bytes())
-    return any(isinstance(node, ast.ImportFrom) and node.level for node in tree.body)
+    return any(
+        isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)
+    )
 
 
 def reference_of(scenario: Any) -> str:

@@ -1,5 +1,6 @@
 """explore on the command line and in pytest: what a user types, and what comes back."""
 
+import io
 import re
 import subprocess
 import sys
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from test_framework.cli import _listener
 from test_framework.core import UsageError
-from test_framework.explore import explore, load_scenario
+from test_framework.explore import Progress, explore, load_scenario
 
 SUBJECT = """
 import asyncio
@@ -354,6 +357,7 @@ def test_module_in_a_package_may_import_relatively(tmp_path: Path) -> None:
         ),
         ("1 / 0", "ZeroDivisionError: division by zero. Correct it first."),
         ("async def test_x():\n    yield", "test_x has a yield"),
+        ("async def test_x(tmp_path):\n    pass", "test_x takes tmp_path: run it with"),
     ],
 )
 def test_module_that_cannot_be_loaded_gets_a_sentence(
@@ -367,6 +371,36 @@ def test_module_that_cannot_be_loaded_gets_a_sentence(
         load_scenario(f"{path}::test_x")
 
     assert sentence in str(refused.value)
+
+
+IN_CLASSES = """
+class TestQuota:
+    async def test_method(self):
+        pass
+
+    @staticmethod
+    async def test_static():
+        pass
+"""
+
+
+def test_only_what_needs_an_object_is_refused_in_a_class(tmp_path: Path) -> None:
+    """A method needs the object that pytest makes; a static one is a function."""
+    path = tmp_path / "test_classes.py"
+    path.write_text(IN_CLASSES, encoding="utf-8")
+
+    assert callable(load_scenario(f"{path}::TestQuota::test_static"))
+    with pytest.raises(UsageError, match="test_method is in a class: run it with py"):
+        load_scenario(f"{path}::TestQuota::test_method")
+
+
+def test_progress_counts_one_as_one() -> None:
+    """The first run is told in the singular."""
+    with Console(file=io.StringIO()).status("") as status:
+        _listener(status)(Progress(1, 1, 0.0, 5.0))
+        assert str(status.status).startswith("1 run, 1 distinct order, ")
+        _listener(status)(Progress(1200, 2, 0.0, 5.0))
+        assert str(status.status).startswith("1,200 runs, 2 distinct orders, ")
 
 
 NAMELESS = """
@@ -617,3 +651,15 @@ def test_module_that_only_pytest_imports_replays_through_pytest(
 
     assert 'Replay  pytest "tests/test_shop.py::test_shop" --explore-r' in ran.stdout
     assert "isolation-audit replay" not in ran.stdout
+
+
+def test_stale_replay_under_pytest_fails(pytester: pytest.Pytester) -> None:
+    """A schedule that no longer fits proves nothing, so the test is not green."""
+    pytester.makefile(".schedule", stale="fidelity = fifo\ngone[7]/charge[0] 1\n")
+
+    ran = run_tests(
+        pytester, "-k", "sound", "--explore-replay=stale.schedule", text=SUBJECT
+    )
+
+    ran.assert_outcomes(failed=1)
+    ran.stdout.fnmatch_lines(["*The schedule no longer fits*"])
