@@ -39,6 +39,9 @@ class Asgi(Service):
         is_secure: Whether the scheme is https and wss.
         lifespan: Whether startup and shutdown are run.
 
+    Raises:
+        UsageError: An argument is wrong.
+
     Attributes:
         errors: Every exception that the app let out, in order.
         tasks: The task of every request, in order of arrival.
@@ -56,6 +59,16 @@ class Asgi(Service):
     ) -> None:
         if app_errors not in {"raise", "reply"}:
             raise UsageError(f"app_errors={app_errors!r}: expected 'raise' or 'reply'.")
+        if not callable(app):
+            raise UsageError(
+                f"Asgi({app!r}): expected the ASGI application itself, such as the app "
+                "that FastAPI() makes; import it where a server is given its name."
+            )
+        if may_see is not None and not callable(may_see):
+            raise UsageError(
+                f"may_see={may_see!r}: expected a function of the numbers of a reader "
+                "and an owner, such as lambda reader, owner: True."
+            )
         self.app = app
         self.raises_errors = app_errors == "raise"
         self.host = host

@@ -94,7 +94,7 @@ def test_reply_to_head_has_no_body() -> None:
 
 
 def test_wrong_arguments_are_told_with_their_cure() -> None:
-    """Two contents, a URL for a path, and an app that was not started are refused."""
+    """Two contents, a URL for a path, and what is no app or was not started."""
 
     async def both(asgi: Asgi) -> None:
         await asgi.browser(0).post("/", json=1, body=b"2")
@@ -110,6 +110,14 @@ def test_wrong_arguments_are_told_with_their_cure() -> None:
         Asgi(mirror).browser(0)
     with pytest.raises(UsageError, match="app_errors='ignore'"):
         Asgi(mirror, app_errors="ignore")  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(
+        UsageError, match=r"Asgi\(None\): expected the ASGI application"
+    ):
+        Asgi(None)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(UsageError, match=r"Asgi\('main:app'\).* import it"):
+        Asgi("main:app")  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(UsageError, match="may_see=True: expected a function"):
+        Asgi(mirror, may_see=True)  # type: ignore[arg-type]  # the mistake
 
 
 def test_cookies_are_kept_per_browser_and_path() -> None:
