@@ -105,6 +105,12 @@ class SymmetricSearch(Search):
                 "3.11.",
             )
         self._make_reference()
+        if self.loop.services:
+            raise SettledError(
+                Conclusion.INCONCLUSIVE,
+                "Asgi users are never identical, for each has an address and canaries of "
+                "its own: leave symmetric=True out.",
+            )
         if self.loop.choices:
             for scheduler in (Reverse(), Stay()):
                 if not self.is_over():

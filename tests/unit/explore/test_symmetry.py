@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from test_framework.core import UsageError
-from test_framework.explore import Conclusion, Report, Scenario, explore
+from test_framework.explore import Asgi, Conclusion, Report, Scenario, explore
 from test_framework.explore.symmetry.search import SymmetricSearch
 from test_framework.explore.symmetry.states import StateSearch
 
@@ -180,6 +180,26 @@ def test_computing_with_the_number_is_refused_with_its_line(
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert "test_symmetry.py:" in report.claim
+    assert "leave symmetric=True out" in report.claim
+
+
+def test_users_of_an_app_are_refused_in_words_of_their_own() -> None:
+    """What a browser computes with the number is no mistake of the program."""
+
+    async def app(_: object, __: object, send: Callable[[Any], Any]) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        browser = asgi.browser(user)
+        await browser.post("/", body=browser.canary())
+
+    report = explore(
+        Scenario(lambda: Asgi(app, lifespan=False), visit), symmetric=True, seed=1
+    )
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert report.claim.startswith("Asgi users are never identical")
     assert "leave symmetric=True out" in report.claim
 
 
