@@ -11,6 +11,7 @@ import builtins
 import fnmatch
 import functools
 import importlib
+import os
 import re
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
@@ -32,6 +33,7 @@ INJECTED = "_isolation_audit_injected"
 """Attribute of the exceptions that faults raise."""
 
 _SLEEP = asyncio.sleep.__code__
+_ANYIO = f"{os.sep}anyio{os.sep}"
 
 
 def follows(
@@ -257,12 +259,13 @@ def is_outside(task: asyncio.Task[Any]) -> bool:
     frames = list(frames_of(task.get_coro()))
     if not frames:
         return False
-    code = frames[-1].f_code
-    return (
-        not is_foreign(code)
-        or code is _SLEEP
-        or code.co_name in {"__sleep0", "external"}
-    )
+    codes = [frame.f_code for frame in frames]
+    if codes[-1].co_name == "external":
+        return True
+    while len(codes) > 1 and (codes[-1] is _SLEEP or codes[-1].co_name == "__sleep0"):
+        codes.pop()
+    # Checkpoints and futures of anyio are means of order, as those of asyncio.
+    return not is_foreign(codes[-1]) and _ANYIO not in codes[-1].co_filename
 
 
 class Interposed(Coroutine[Any, Any, Any]):
@@ -277,10 +280,12 @@ class Interposed(Coroutine[Any, Any, Any]):
         self.__name__ = getattr(inner, "__name__", type(inner).__name__)
         self.pending: BaseException | None = None
 
-    @property
-    def cr_await(self) -> Any:
-        """Return the coroutine it stands for."""
-        return self._inner
+    def __getattr__(self, name: str) -> Any:
+        """Return what the coroutine says of itself, such as its frame.
+
+        anyio asks with :func:`inspect.getcoroutinestate`.
+        """
+        return getattr(self._inner, name)
 
     def send(self, value: Any) -> Any:
         """Go on, or raise what is pending at the await."""

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi import BackgroundTasks, FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from test_framework.explore import (
     Asgi,
@@ -78,6 +80,43 @@ def test_injected_error_that_an_app_lets_out_is_no_finding(fidelity: str) -> Non
 
     assert report.witness is None, report.text()
     assert report.conclusion is not Conclusion.INCONCLUSIVE, report.text()
+
+
+@pytest.mark.parametrize("fidelity", ["fifo", "await"])
+def test_errors_strike_the_app_and_not_what_anyio_does_for_it(fidelity: str) -> None:
+    """``call_next`` and streams run in groups and streams of anyio, which do not fail."""
+    app = FastAPI()
+
+    async def pass_on(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        return await call_next(request)
+
+    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
+
+    @app.get("/")
+    async def stream() -> StreamingResponse:
+        async def parts() -> AsyncIterator[str]:
+            yield "a"
+            with contextlib.suppress(OSError):
+                await external("SELECT")
+            yield "b"
+
+        return StreamingResponse(parts())
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        assert (await asgi.browser(user).get("/")).text == "ab"
+
+    report = explore(
+        Scenario(lambda: Asgi(app), visit),
+        errors=("OSError",),
+        fidelity=fidelity,
+        schedules=200,
+        budget=10,
+        seed=1,
+    )
+
+    assert report.witness is None, report.text()
 
 
 @pytest.mark.power
