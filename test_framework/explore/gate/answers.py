@@ -42,6 +42,14 @@ class Answers(Protocol):
         """Return what is asked for, in words that are the same in every run."""
         ...
 
+    def describe(self, data: bytes) -> str:
+        """Return what is asked for as a story tells it; not the same in every run.
+
+        Keys and tables are named, for they tell what requests have in common. Values
+        and passwords are not.
+        """
+        ...
+
     def sent(self, data: bytes) -> None:
         """Note what has left."""
         ...
@@ -67,6 +75,10 @@ class Opaque:
         self.is_due = False
 
     def label(self, data: bytes) -> str:  # noqa: ARG002  # the protocol
+        """Return ``send``."""
+        return "send"
+
+    def describe(self, data: bytes) -> str:  # noqa: ARG002  # the protocol
         """Return ``send``."""
         return "send"
 

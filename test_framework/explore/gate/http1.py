@@ -11,6 +11,7 @@ import re
 from collections import deque
 
 _REQUEST = re.compile(rb"([A-Z]+) \S+ HTTP/1\.[01]\r\n")
+_TARGET = re.compile(rb"[A-Z]+ [!-~]+?(?=[?# ])")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _NO_BODY = {204, 304}
 _SWITCHING, _OK = 101, 200
@@ -55,6 +56,13 @@ class HttpAnswers:
             return f"websocket {self._frames.name(data)}"
         match = _REQUEST.match(data)
         return f"http {match[1].decode() if match else 'body'}"
+
+    def describe(self, data: bytes) -> str:
+        """Return method and path, without the query; of a frame, its kind."""
+        if self._frames is not None:
+            return self.label(data)
+        match = _TARGET.match(data)
+        return match[0].decode() if match else "body"
 
     def sent(self, data: bytes) -> None:
         """Expect a response to each complete request."""

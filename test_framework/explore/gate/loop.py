@@ -60,6 +60,8 @@ class GateLoop(NetworkLoop):
 
     Attributes:
         is_gated: Whether requests are held; not so while a run is cleaned up.
+        requests: What each request of the run that has left asked for, by the number of
+            its event.
     """
 
     io = "gate"
@@ -76,6 +78,7 @@ class GateLoop(NetworkLoop):
         super()._forget_run()
         self.is_gated = True
         self._held: list[Held] = []
+        self.requests: dict[int, str] = {}
 
     def run(
         self,
@@ -191,6 +194,7 @@ class GateLoop(NetworkLoop):
             held = next(held for held in heads if held.number == number)
             self._held.remove(held)
             self._let_server_look(held.transport)
+            self.requests[number] = held.transport.describe(bytes(held.data))
             held.transport.leave(held)
             self._is_settled = False
 

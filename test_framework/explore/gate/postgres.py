@@ -9,6 +9,7 @@ Source: https://www.postgresql.org/docs/current/protocol-flow.html
 
 import re
 from collections import deque
+from collections.abc import Iterator
 
 _CANCEL, _SSL, _GSS = 80877102, 80877103, 80877104
 _VERSION_3 = 3
@@ -17,6 +18,10 @@ _READY = b"Z"
 # Messages of the client, and the types of which one must answer each.
 _ANSWERED_BY = {b"P": b"1", b"B": b"2", b"C": b"3", b"E": b"CsI"}
 _WORD = re.compile(rb"\s*(\w+)")
+_TABLE = re.compile(
+    rb"\b(?:from|into|update|table)\s+(?:if\s+(?:not\s+)?exists\s+)?\"?([\w.]+)",
+    re.IGNORECASE,
+)
 _LISTEN = re.compile(rb"\s*listen\b", re.IGNORECASE)
 
 
@@ -46,6 +51,7 @@ class PostgresAnswers:
         self._queued: list[bytes] = []
         self._due: deque[bytes] = deque()
         self._statements: dict[bytes, str] = {}
+        self._described: dict[bytes, str] = {}
         self._out = bytearray()
         self._in = bytearray()
 
@@ -74,6 +80,23 @@ class PostgresAnswers:
             return f"postgres {self._statements.get(statement, 'execute')}"
         words = {b"p": "password", b"X": "close", b"S": "sync", b"d": "copy"}
         return f"postgres {words.get(kind, 'execute')}"
+
+    def describe(self, data: bytes) -> str:
+        """Return the statement by its first word and its table: ``SELECT seats``."""
+        plain = self.label(data).removeprefix(f"{self.kind} ")
+        if self._is_starting:
+            return plain
+        prepared = ""
+        for kind, body in _messages(data):
+            if kind == b"Q":
+                return _shortened(body)
+            if kind == b"P":
+                name, _, statement = body.partition(b"\0")
+                prepared = self._described[name] = _shortened(statement)
+            if kind == b"B":
+                _, _, name = body.partition(b"\0")
+                return self._described.get(name.partition(b"\0")[0], plain)
+        return f"prepare {prepared}" if prepared else plain
 
     def sent(self, data: bytes) -> None:
         """Expect what answers each message."""
@@ -186,3 +209,19 @@ def _code(message: bytes) -> int:
 def _first_word(statement: bytes) -> str:
     match = _WORD.match(statement)
     return match[1].decode("ascii", "replace").upper() if match else "query"
+
+
+def _messages(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the body of each message."""
+    start = 0
+    while start + 5 <= len(data):
+        length = max(4, int.from_bytes(data[start + 1 : start + 5]))
+        yield data[start : start + 1], data[start + 5 : start + 1 + length]
+        start += 1 + length
+
+
+def _shortened(statement: bytes) -> str:
+    """Return the first word and the first table; literals may be secrets."""
+    table = _TABLE.search(statement.partition(b"\0")[0])
+    name = table[1].decode("utf-8", "replace") if table is not None else ""
+    return f"{_first_word(statement)} {name}".strip()

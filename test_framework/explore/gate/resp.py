@@ -4,8 +4,10 @@ Source: https://redis.io/docs/latest/develop/reference/protocol-spec/ (RESP2 and
 """
 
 import re
+import textwrap
 
 _COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([^\r]+)\r\n")
+_WITH_ARGUMENT = re.compile(_COMMAND.pattern + rb"(?:\$\d+\r\n([^\r]*)\r\n)?")
 _FIRST_WORD = re.compile(rb"[*>]\d+\r\n\$\d+\r\n([^\r]+)\r\n")
 _SUBSCRIBES = {"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"}
 _CONFIRMATIONS = {
@@ -17,6 +19,9 @@ _CONFIRMATIONS = {
     b"sunsubscribe",
 }
 _MESSAGES = {b"message", b"pmessage", b"smessage"}
+_SECRET = {"AUTH", "HELLO"}
+_WIDTH = 60
+"""Characters of what one request asks for, in a story."""
 
 
 def speaks_resp(data: bytes) -> bool:
@@ -47,6 +52,24 @@ class RespAnswers:
         match = _COMMAND.match(data)
         word = match[1].decode("ascii", "replace").upper() if match else "command"
         return f"redis {word}"
+
+    def describe(self, data: bytes) -> str:
+        """Return the commands, each with its key: ``GET visits``."""
+        words, start, out = [], 0, bytearray(data)
+        while (end := _end_of(out, start)) > 0:
+            match = _WITH_ARGUMENT.match(out, start)
+            if match is not None:
+                name = match[1].decode("ascii", "replace").upper()
+                argument = (
+                    ""
+                    if name in _SECRET
+                    else (match[2] or b"").decode("utf-8", "replace")
+                )
+                words.append(f"{name} {argument}".strip())
+            start = end
+        return textwrap.shorten(
+            ", ".join(words) or "command", _WIDTH, placeholder=" ..."
+        )
 
     def sent(self, data: bytes) -> None:
         """Expect one reply for each command, one for each channel subscribed to."""

@@ -194,6 +194,13 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
             self.answers = recognise(data)
         return self.answers.label(data)
 
+    def describe(self, data: bytes) -> str:
+        """Return what ``data`` asks for, for a reader; see ``Answers``."""
+        try:
+            return self.answers.describe(data)
+        except (ValueError, IndexError):
+            return self.answers.label(data)
+
     def leave(self, request: Held) -> None:
         """Send a held request."""
         self.held.remove(request)

@@ -82,6 +82,25 @@ def test_push_of_resp3_is_no_reply() -> None:
     assert due_until(answers, push + b"+OK\r\n") == len(push) + 5
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (resp(b"GET", b"visits"), "GET visits"),
+        (resp(b"set", b"visits", b"secret"), "SET visits"),
+        (resp(b"MULTI") + resp(b"INCR", b"k") + resp(b"EXEC"), "MULTI, INCR k, EXEC"),
+        (resp(b"AUTH", b"secret"), "AUTH"),
+        (resp(b"HELLO", b"3", b"AUTH", b"u", b"secret"), "HELLO"),
+        (b"GET /note/1?key=secret HTTP/1.1\r\n\r\n", "GET /note/1"),
+        (b"anything", "send"),
+    ],
+)
+def test_request_is_described_with_its_key_and_no_secret(
+    data: bytes, words: str
+) -> None:
+    """A reader sees what requests have in common, and no value or password."""
+    assert recognise(data).describe(data) == words
+
+
 def message(kind: bytes, body: bytes = b"") -> bytes:
     """Return a message of Postgres."""
     return kind + (len(body) + 4).to_bytes(4) + body
@@ -99,6 +118,31 @@ def session() -> Answers:
     answers.received(message(b"R", (0).to_bytes(4)) + KEY + READY)
     assert not answers.is_due
     return answers
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (b"COMMIT;", "COMMIT"),
+        (b'select n from "seats" where id = 1 for update', "SELECT seats"),
+        (b"UPDATE public.seats SET n = n - 1", "UPDATE public.seats"),
+        (b"INSERT INTO seats VALUES ('secret')", "INSERT seats"),
+        (b"DROP TABLE IF EXISTS seats", "DROP seats"),
+        (b"ALTER ROLE ada PASSWORD 'secret'", "ALTER"),
+    ],
+)
+def test_statement_is_described_by_its_first_word_and_table(
+    statement: bytes, words: str
+) -> None:
+    """Sent as text, prepared first, or prepared and executed at once."""
+    answers = session()
+    parse = message(b"P", b"name\0" + statement + b"\0\0\0")
+    bind = message(b"B", b"\0name\0")
+
+    assert answers.describe(message(b"Q", statement + b"\0")) == words
+    assert answers.describe(parse + message(b"S")) == f"prepare {words}"
+    assert answers.describe(bind + message(b"S")) == words
+    assert answers.describe(parse + bind + message(b"S")) == words
 
 
 def test_start_of_a_session_is_a_dialogue() -> None:
