@@ -26,7 +26,14 @@ from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
 from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove
-from test_framework.explore.report import Conclusion, Listener, Report, Witness
+from test_framework.explore.report import (
+    Conclusion,
+    Listener,
+    Report,
+    Witness,
+    failure_lines,
+    story_lines,
+)
 from test_framework.explore.scenario import CoroutineFunction, Scenario, main_of
 from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import Replay, Stock
@@ -280,13 +287,11 @@ class Outcome:
 
     def text(self) -> str:
         """Return the run as lines."""
-        lines = []
         if self.failure is None:
-            lines.append("The schedule passes: nothing went wrong.")
+            lines = ["passes  Nothing went wrong."]
         else:
-            at = f"  at {self.failure.where}" if self.failure.where else ""
-            lines.append(f"{self.failure.kind}: {self.failure.message}{at}")
-            lines += [f"    {detail}" for detail in self.failure.details]
+            head, *details = failure_lines(self.failure)
+            lines = [f"{Conclusion.FOUND}  {head}", *details]
         if self.parted is not None:
             segment = self.schedule.segments[self.parted]
             lines.append(
@@ -294,10 +299,7 @@ class Outcome:
                 f"({segment.name} {segment.steps}) {segment.name} did not go. It was "
                 "followed as far as it goes."
             )
-        for line in tell(list(self.steps), self.schedule.faults):
-            stop = f"{line.stop}  {line.code}" if line.stop else "to its end"
-            fault = f"   <- {line.fault}" if line.fault else ""
-            lines.append(f"    {line.task}  {line.steps}  {stop}{fault}")
+        lines += story_lines(tell(list(self.steps), self.schedule.faults))
         return "\n".join(lines)
 
 

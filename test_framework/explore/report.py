@@ -3,13 +3,15 @@
 import enum
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path, PurePath
 
 from test_framework.core import UsageError, Verdict
 from test_framework.explore.execution import Failure
 from test_framework.explore.schedule import Schedule
+from test_framework.explore.waits import NOWHERE
 
 
 class Conclusion(enum.StrEnum):
@@ -37,11 +39,13 @@ class Line:
 
     Attributes:
         task: Path name, ``turns`` or ``clock``.
-        steps: How many steps.
+        steps: How many steps; 0 where only requests left.
         start: ``file:line`` where it was suspended before; empty at its start.
-        stop: ``file:line`` where it gave up control; empty when it ended.
-        code: The source line at ``stop``.
+        stop: ``file:line`` where it gave up control; empty when it ended, ``?`` where
+            no line of the program waits.
+        code: The source line at ``stop``, or what else it waits for.
         fault: What was done to it there; empty for nothing.
+        requests: What it asked real services for from there, in the order of leaving.
     """
 
     task: str
@@ -50,6 +54,37 @@ class Line:
     stop: str
     code: str
     fault: str = ""
+    requests: tuple[str, ...] = ()
+
+
+def failure_lines(failure: Failure) -> list[str]:
+    """Return what went wrong as lines, the first one not indented."""
+    has_place = failure.where not in {"", NOWHERE}
+    at = f"  at {failure.where}" if has_place else ""
+    head = f"{failure.kind}: {failure.message}{at}"
+    return [head, *(f"    {detail}" for detail in failure.details)]
+
+
+def story_lines(story: Sequence[Line]) -> list[str]:
+    """Return a story as indented lines: task, steps, place, requests and fault."""
+    width = max((len(line.task) for line in story), default=0)
+    return [f"    {line.task:<{width}}  {_told(line)}" for line in story]
+
+
+def _told(line: Line) -> str:
+    unit = "step" if line.steps == 1 else "steps"
+    steps = f"{line.steps} {unit}" if line.steps else "sends"
+    if line.stop == NOWHERE:
+        stop = line.code or "outside of the program"
+    else:
+        stop = f"{line.stop}  {line.code}" if line.stop else "to its end"
+    runs = [(request, len(list(group))) for request, group in groupby(line.requests)]
+    requests = ", ".join(
+        f"{count}x {request}" if count > 1 else request for request, count in runs
+    )
+    sent = f"   -> {requests}" if requests else ""
+    fault = f"   <- {line.fault}" if line.fault else ""
+    return f"{steps:<7}  {stop}{sent}{fault}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +119,7 @@ class Witness:
 
     def text(self) -> str:
         """Return the proof as lines: what fails, how it comes to that, how to repeat."""
-        failure = self.failure
-        at = f"  at {failure.where}" if failure.where else ""
-        lines = [f"{failure.kind}: {failure.message}{at}"]
-        lines += [f"    {detail}" for detail in failure.details]
-        width = max((len(line.task) for line in self.story), default=0)
-        for line in self.story:
-            unit = "step" if line.steps == 1 else "steps"
-            stop = f"{line.stop}  {line.code}" if line.stop else "to its end"
-            fault = f"   <- {line.fault}" if line.fault else ""
-            lines.append(
-                f"    {line.task:<{width}}  {line.steps} {unit:<5}  {stop}{fault}"
-            )
+        lines = [*failure_lines(self.failure), *story_lines(self.story)]
         if self.is_confirmed:
             lines.append("    The loop of plain asyncio fails the same way.")
         elif self.is_confirmed is False:

@@ -28,7 +28,7 @@ from test_framework.explore.schedulers import (
     Urw,
     segments_of,
 )
-from test_framework.explore.story import traced
+from test_framework.explore.story import Step, traced
 from test_framework.explore.systematic import Systematic
 
 # Draws before the first enumeration: a race that one draw in twenty shows is found by
@@ -488,9 +488,7 @@ def _require_same_end(first: Failure | None, second: Failure | None) -> None:
         )
 
 
-def _require_same(
-    first: list[tuple[str, str, str]], second: list[tuple[str, str, str]]
-) -> None:
+def _require_same(first: list[Step], second: list[Step]) -> None:
     if first == second:
         return
     index = next(
@@ -502,7 +500,7 @@ def _require_same(
         min(len(first), len(second)),
     )
 
-    def at(steps: list[tuple[str, str, str]]) -> str:
+    def at(steps: list[Step]) -> str:
         if index >= len(steps):
             return "the run was over"
         name, where, code = steps[index]

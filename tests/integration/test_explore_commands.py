@@ -111,7 +111,9 @@ def test_printed_replay_line_repeats_the_failure(subject: Path) -> None:
     again = command(subject, *line[1].split())
 
     assert again.returncode == 1
-    assert again.stdout.splitlines()[0] in ran.stdout
+    verdict, _, failure = again.stdout.splitlines()[0].partition("  ")
+    assert verdict == "FOUND"
+    assert failure in ran.stdout.splitlines()
 
 
 def test_kept_schedule_replays_and_becomes_a_test(subject: Path) -> None:
@@ -156,7 +158,7 @@ def test_written_test_goes_into_a_new_folder_and_runs_from_anywhere(
     elsewhere = subject / "elsewhere"
     elsewhere.mkdir()
     again = verify(elsewhere, "../regressions/deep/test_quota.py")
-    assert "AssertionError: assertion: " in again.stdout, again.stdout
+    assert "AssertionError: FOUND  assertion: " in again.stdout, again.stdout
 
 
 def test_written_test_replaces_only_its_like(subject: Path) -> None:

@@ -1,6 +1,7 @@
 """Exploration over a real Redis: orders of requests are decided, found and repeated."""
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -59,6 +60,32 @@ def test_gate_finds_an_update_lost_in_redis(redis_url: str) -> None:
     assert report.witness.schedule.io == "gate"
     outcome = replay(scenario, report.witness.schedule.token())
     assert outcome.failure == report.witness.failure
+
+
+@pytest.mark.power
+def test_story_lists_which_request_of_which_user_left_when(redis_url: str) -> None:
+    """Each with the line of the program, and nothing of what clients do to send it."""
+    report = explore(counting(redis_url, add_by_reading_and_writing), io="gate", seed=1)
+
+    assert report.witness is not None
+    story = report.witness.story
+    assert {line.task for line in story} == {"main", "user[0]", "user[1]"}
+    sent = [
+        (line.task, request, line.code)
+        for line in story
+        for request in line.requests
+        if line.task != "main" and "gate:visits" in request
+    ]
+    # Both have read before the first of them writes.
+    reads, writes = sent[:2], sent[2:]
+    reading = 'return int(await client.get("gate:visits") or 0)'
+    writing = 'await client.set("gate:visits", await visits(client) + 1)'
+    users = ("user[0]", "user[1]")
+    assert sorted(reads) == [(user, "GET gate:visits", reading) for user in users]
+    assert sorted(writes) == [(user, "SET gate:visits", writing) for user in users]
+    neighbours = itertools.pairwise((line.task, line.stop) for line in story)
+    assert all(one != other for one, other in neighbours)
+    assert "?" not in report.witness.text()
 
 
 def test_gate_is_quiet_where_redis_counts_by_itself(redis_url: str) -> None:
