@@ -24,6 +24,7 @@ from typing import Any
 
 from test_framework.core import TargetError
 from test_framework.explore.endings import StalledError
+from test_framework.explore.faults import follows
 from test_framework.explore.gate.network import (
     NO_ANSWER_S,
     QUIET_S,
@@ -49,6 +50,11 @@ _MAX_CLEANUP_TURNS = 1000
 _CLEANUP_LOOK_S = 0.05
 _CLEANUP_S = 0.5
 """How long tasks that were cancelled at the end may talk to their servers, seconds."""
+
+
+def _spelled(address: Any) -> str:
+    """Return an address as one types it; that of a Unix socket is a path."""
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
 
 
 class GateLoop(NetworkLoop):
@@ -96,11 +102,13 @@ class GateLoop(NetworkLoop):
         self._renew()
         try:
             return super().run(main, begin, before=before, after=after)
-        except OSError as exc:
-            if self.refused:
+        except Exception as exc:
+            # A client may tell of it by an exception of its own.
+            if self.refused and follows(exc, (OSError,), by_context=True):
                 raise TargetError(
-                    f"Nobody listens at {self.refused[0]!r}: {exc}. Start the server, "
-                    "or correct the address."
+                    f"The server at {_spelled(self.refused[0])} refused the connection "
+                    f"({str(exc).partition(chr(10))[0]}). Start the server, or correct "
+                    "the address."
                 ) from exc
             raise
 

@@ -243,10 +243,15 @@ def test_server_that_does_not_answer_is_no_finding(silent_port: int) -> None:
         runner.run(Stock())
 
 
+def closed_port() -> int:
+    """Return a port at which nobody listens any more."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
 def test_server_that_is_down_is_no_finding() -> None:
     """Nothing is said of the scenario when nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    port = closed_port()
     scenario, _ = of_one_user(
         tell_what_postgres_says, postgres_at(f"postgresql://u@127.0.0.1:{port}/d")
     )
@@ -254,7 +259,34 @@ def test_server_that_is_down_is_no_finding() -> None:
     report = explore(scenario, io="gate", seed=1)
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
-    assert "Nobody listens" in report.claim
+    assert f"The server at 127.0.0.1:{port} refused the connection" in report.claim
+
+
+def test_refusal_in_the_words_of_a_client_is_no_finding() -> None:
+    """Clients raise exceptions of their own, which are no OSError."""
+    port = closed_port()
+    scenario, _ = of_one_user(
+        tell_what_redis_says, redis_at(f"redis://127.0.0.1:{port}")
+    )
+
+    report = explore(scenario, io="gate", seed=1)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+    assert f"The server at 127.0.0.1:{port} refused the connection" in report.claim
+
+
+def test_refusal_that_the_program_copes_with_excuses_no_failure() -> None:
+    """What fails later for a reason of its own is still found."""
+    port = closed_port()
+
+    async def ask() -> None:
+        with contextlib.suppress(OSError):
+            await asyncio.open_connection("127.0.0.1", port)
+        raise LookupError("no fallback")
+
+    report = explore(ask, io="gate", seed=1)
+
+    assert report.conclusion is Conclusion.FOUND, report.text()
 
 
 def test_server_that_talks_nonsense_is_left_to_its_client() -> None:
