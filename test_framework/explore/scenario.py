@@ -96,6 +96,9 @@ def main_of(
 
 def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
     async def main() -> None:
+        # For the search: what fails meanwhile is no finding about orders of users.
+        loop: Any = asyncio.get_running_loop()
+        loop.is_setting_up = True
         state = scenario.setup()
         if inspect.isawaitable(state):
             state = await state
@@ -103,8 +106,10 @@ def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
             state, _PRIMITIVES
         ):
             async with state as entered:
+                loop.is_setting_up = False
                 await _run_users(scenario, state if entered is None else entered, count)
         else:
+            loop.is_setting_up = False
             await _run_users(scenario, state, count)
 
     return main

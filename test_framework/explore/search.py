@@ -10,6 +10,7 @@ from test_framework.core import InternalError, stream
 from test_framework.explore.endings import RunAgainError
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.loops import make_loop
 from test_framework.explore.reduction import Reduction
 from test_framework.explore.report import Conclusion, Listener, Progress
@@ -218,6 +219,7 @@ class Search:
             self._run_as_plain_asyncio()
         self.runner.usual_left = EVERYTHING
         first_failure, first = traced(self.runner, Stock())
+        _require_setup(self.loop, first_failure)
         self._refuse_misuse(first_failure)
         self.runner.usual_left = frozenset(
             self.loop.name(number) for number in self.loop.left
@@ -244,6 +246,7 @@ class Search:
         runner = Runner(self.main, loop)
         runner.usual_left = EVERYTHING
         failure = runner.run(Stock())
+        _require_setup(loop, failure)
         _require_same_end(failure, runner.run(Stock()))
         if failure is not None and failure.kind != "endless":
             self.runs += 1
@@ -464,6 +467,21 @@ class Search:
         )
 
 
+def _require_setup(loop: ExplorationLoop, failure: Failure | None) -> None:
+    """Refuse a scenario of which the first run fails before any user has begun.
+
+    Raises:
+        SettledError: Its ``setup`` raised.
+    """
+    is_setting_up = getattr(loop, "is_setting_up", False)
+    if is_setting_up and failure is not None and failure.kind in _RAISED:
+        at = f" at {failure.where}" if failure.where else ""
+        raise SettledError(
+            Conclusion.INCONCLUSIVE, f"setup failed: {failure.message}{at}"
+        )
+
+
+_RAISED = {"exception", "assertion"}
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 

@@ -1,10 +1,11 @@
 """explore(): finds what is there, proves small cases, and says no more than it knows."""
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -836,3 +837,71 @@ def test_proof_says_where_faults_ended_the_test_and_nothing_was_asked() -> None:
     report = explore(careless, cancel="hold*", budget=3, seed=1)
 
     assert any("nothing was asked after that" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("fidelity", ["fifo", "await"])
+@pytest.mark.parametrize("kind", ["plain", "async", "entered"])
+def test_setup_that_raises_in_the_first_run_is_no_finding(
+    kind: str, fidelity: str
+) -> None:
+    """A variable that is not set says nothing about orders; the line is told."""
+    environ: dict[str, str] = {}
+
+    def plain() -> str:
+        return environ["REDIS_URL"]
+
+    async def waiting() -> str:
+        await asyncio.sleep(0)
+        return environ["REDIS_URL"]
+
+    @contextlib.asynccontextmanager
+    async def entered() -> AsyncIterator[str]:
+        yield environ["REDIS_URL"]
+
+    async def use(url: str, user: int) -> None:
+        pass
+
+    setups: dict[str, Any] = {"plain": plain, "async": waiting, "entered": entered}
+
+    report = explore(Scenario(setups[kind], use), fidelity=fidelity, seed=1)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
+    assert "setup failed: KeyError: 'REDIS_URL' at " in report.claim
+    assert "test_explorer.py:" in report.claim
+
+
+def test_what_comes_after_setup_is_a_finding() -> None:
+    """The end of the context manager is where some look at the state."""
+
+    @contextlib.asynccontextmanager
+    async def entered() -> AsyncIterator[list[int]]:
+        seen: list[int] = []
+        yield seen
+        assert not seen, "somebody came"
+
+    async def come(seen: list[int], user: int) -> None:
+        seen.append(user)
+
+    report = found(explore(Scenario(entered, come), seed=1))
+
+    assert report.witness is not None
+    assert report.witness.failure.message == "somebody came"
+
+
+def test_setup_that_raises_in_some_orders_is_found() -> None:
+    """What only some orders break is a finding, wherever it happens."""
+
+    async def racing() -> None:
+        done: list[int] = []
+
+        async def work(number: int) -> None:
+            await external("work")
+            done.append(number)
+
+        await asyncio.gather(work(0), work(1))
+        assert done == [0, 1], "the other order"
+
+    async def use(nothing: None, user: int) -> None:
+        pass
+
+    found(explore(Scenario(racing, use), seed=1))
