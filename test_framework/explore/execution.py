@@ -7,6 +7,7 @@ A cancellation that a fault caused is no failure.
 """
 
 import asyncio
+import linecache
 import traceback
 from dataclasses import dataclass
 
@@ -176,12 +177,12 @@ class Runner:
             try:
                 result = holds()
             except AssertionError as exc:
-                raise BrokenInvariantError(_first_line(exc)) from exc
+                told = _first_line(exc) or _source_raised(exc)
+                raise BrokenInvariantError(told) from exc
             except Exception as exc:
                 raise BrokenInvariantError(_words(exc)) from exc
             if is_broken(result):
-                name = getattr(holds, "__qualname__", repr(holds))
-                raise BrokenInvariantError(f"{name} is {result!r}")
+                raise BrokenInvariantError(_told(holds, result))
 
     def _judge(self, exc: BaseException) -> Failure:
         match exc:
@@ -217,7 +218,7 @@ class Runner:
         message = _words(exc) if kind == "exception" else _first_line(exc)
         where = where_raised(exc)
         if kind == "assertion" and not message:
-            message = "The assertion is false."
+            message = _source_raised(exc) or "The assertion is false."
         return Failure(kind, message, where)
 
     def _judge_errors(self, *, only_own: bool = False) -> Failure | None:
@@ -296,6 +297,21 @@ def _together(hooks: list[Hook]) -> Hook | None:
     return call
 
 
+def _told(holds: object, result: object) -> str:
+    """Return what an invariant returned, and the line where it is defined."""
+    # Of a method as well, and of what a partial wraps.
+    holds = getattr(holds, "func", holds)
+    name = getattr(holds, "__qualname__", repr(holds)).rpartition("<locals>.")[2]
+    told = f"{name} is {result!r}"
+    code = getattr(holds, "__code__", None)
+    if code is None:
+        return told
+    file, line = code.co_filename, code.co_firstlineno
+    return (
+        f"{told}: {linecache.getline(file, line).strip()}  at {short_path(file)}:{line}"
+    )
+
+
 def _first_line(exc: BaseException) -> str:
     return str(exc).partition("\n")[0]
 
@@ -309,13 +325,22 @@ def _words(exc: BaseException) -> str:
 
 def where_raised(exc: BaseException) -> str:
     """Return ``file:line`` of the program's own frame that raised, else empty."""
+    file, line = _raised_at(exc)
+    return f"{short_path(file)}:{line}" if file else ""
+
+
+def _source_raised(exc: BaseException) -> str:
+    """Return the line of source that raised; empty where there is none."""
+    return linecache.getline(*_raised_at(exc)).strip()
+
+
+def _raised_at(exc: BaseException) -> tuple[str, int]:
+    """Return file and line of the program's own frame that raised, else no file."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     lines = dict(traceback.walk_tb(exc.__traceback__))
     frame = innermost(lines)
-    if frame is None:
-        return ""
-    return f"{short_path(frame.f_code.co_filename)}:{lines[frame]}"
+    return ("", 0) if frame is None else (frame.f_code.co_filename, lines[frame])
 
 
 def _deadlock(waits: tuple[Wait, ...], going: tuple[str, ...]) -> Failure:

@@ -126,7 +126,7 @@ def test_every_failure_says_what_it_did() -> None:
     silent = [
         one.id
         for one in PATTERNS
-        if witness_of(one).failure.message == "The assertion is false."
+        if witness_of(one).failure.message.startswith("assert ")
     ]
 
     assert silent == []

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from test_framework.explore import Conclusion, Scenario, external, invariant
@@ -156,6 +157,46 @@ async def breach_is_healed_before_the_end() -> None:
     account["b"] += 1
 
 
+@case(FOUND, kind="invariant", says="invariant: assert len(inside) < 1  # <- here  at ")
+async def bare_assert_in_an_invariant_is_told_by_its_line() -> None:
+    """Without a message of its own the line is what a reader needs."""
+    inside: list[int] = []
+
+    def nobody() -> None:
+        assert len(inside) < 1  # <- here
+
+    invariant(nobody)
+    inside.append(0)
+    await external("work")
+
+
+@case(FOUND, kind="invariant", says="Gate.is_free is False: def is_free(self) -> bool:")
+async def broken_method_is_told_by_its_name_and_line() -> None:
+    """A method and a partial have a line as well."""
+
+    class Gate:
+        inside = 0
+
+        def is_free(self) -> bool:
+            return not self.inside
+
+    gate = Gate()
+    invariant(partial(Gate.is_free, gate))
+    gate.inside = 1
+    await external("work")
+
+
+@case(
+    FOUND, kind="assertion", says="assertion: assert sum(account) == 1  # <- here  at "
+)
+async def bare_assert_is_told_by_its_line() -> None:
+    """Without the rewriting of pytest, the source line says what was expected."""
+    account = [1, 0]
+    account[0] -= 1
+    await external("bank")
+    assert sum(account) == 1  # <- here
+
+
 @case(PROVEN)
 async def nothing_is_missing_between_two_steps() -> None:
     """The safe twin."""
@@ -166,7 +207,14 @@ async def nothing_is_missing_between_two_steps() -> None:
     account["b"] += 1
 
 
-@case(FOUND, kind="invariant", says="<lambda> is False")
+@case(
+    FOUND,
+    kind="invariant",
+    says=(
+        "<lambda> is False: invariant(lambda: len(inside) < 2)",
+        "programs_users.py:",
+    ),
+)
 async def breach_needs_an_order() -> None:
     """Two inside at once, in some orders only."""
     inside: list[int] = []
