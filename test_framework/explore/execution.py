@@ -240,7 +240,7 @@ class Runner:
         loop = self.loop
         for number, task in enumerate(loop.tasks):
             # What __del__ of a task looks at, without waiting for it to be collected.
-            if number and task._log_traceback and task.done():  # no public way
+            if number and task._log_traceback and task in loop.done:  # no public way
                 task._log_traceback = False
                 lost = None if task.cancelled() else task.exception()
                 if lost is not None:
@@ -313,7 +313,10 @@ def _told(holds: object, result: object) -> str:
 
 
 def _first_line(exc: BaseException) -> str:
-    return str(exc).partition("\n")[0]
+    try:
+        return str(exc).partition("\n")[0]
+    except Exception as broken:  # noqa: BLE001  # of the program's own class
+        return f"(its __str__ raises {type(broken).__name__})"
 
 
 def _words(exc: BaseException) -> str:

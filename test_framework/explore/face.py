@@ -26,6 +26,11 @@ class Face(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     _task_factory: Any
     _generators: "weakref.WeakSet[Any] | None"
 
+    slow_callback_duration = 0.1
+
+    def set_debug(self, enabled: bool) -> None:  # noqa: FBT001  # the signature of the base
+        """Do nothing: debug mode formats every handle."""
+
     def get_debug(self) -> bool:
         """Return False: debug mode formats every handle."""
         return False
@@ -147,10 +152,13 @@ for _name in (
     "create_unix_connection",
     "create_unix_server",
     "getaddrinfo",
+    "getnameinfo",
     "sock_accept",
     "sock_connect",
     "sock_recv",
     "sock_recv_into",
+    "sock_recvfrom",
+    "sock_sendto",
     "sock_sendall",
     "start_tls",
     "subprocess_exec",

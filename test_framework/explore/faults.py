@@ -58,6 +58,9 @@ def follows(
         )
     if hasattr(exc, INJECTED) or isinstance(exc, faults):
         return True
+    if isinstance(exc, TimeoutError):
+        # A timeout is raised from the cancellation that it made itself.
+        return False
     cause = exc.__cause__ or (exc.__context__ if by_context else None)
     return cause is not None and follows(cause, faults, by_context=by_context)
 
@@ -262,6 +265,9 @@ def is_outside(task: asyncio.Task[Any]) -> bool:
     codes = [frame.f_code for frame in frames]
     if codes[-1].co_name == "external":
         return True
+    if codes[-1] is not _SLEEP and codes[-1].co_name != "__sleep0":
+        # A future of the program's own: another task or callback answers it.
+        return False
     while len(codes) > 1 and (codes[-1] is _SLEEP or codes[-1].co_name == "__sleep0"):
         codes.pop()
     # Checkpoints and futures of anyio are means of order, as those of asyncio.

@@ -7,6 +7,9 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
+from test_framework.explore.endings import MisuseError
+from test_framework.explore.waits import calling_frame, place, source
+
 
 class Job:
     """An executor job, run as one step.
@@ -61,23 +64,39 @@ class Workers:
 
     def __init__(self) -> None:
         self._busy: dict[int, int] = {}
-        self._waiting: dict[int, collections.deque[Callable[[], None]]] = {}
+        self._waiting: dict[int, collections.deque[tuple[Job, Callable[[], None]]]] = {}
 
-    def begin(self, executor: Any, job: Callable[[], None]) -> None:
-        """Begin a job now or when a worker is free; the default pool always has one."""
+    def begin(self, executor: Any, job: Job, start: Callable[[], None]) -> None:
+        """Start a job now or when a worker is free; the default pool always has one.
+
+        Raises:
+            MisuseError: The executor is another process.
+            RuntimeError: It was shut down.
+        """
+        if type(executor).__name__ == "ProcessPoolExecutor":
+            frame = calling_frame()
+            raise MisuseError(
+                f"{place(frame)} ({source(frame)}) gives a job to other processes, of "
+                "which no scheduler decides. Stand external() in for it."
+            )
+        if getattr(executor, "_shutdown", False):
+            raise RuntimeError("cannot schedule new futures after shutdown")
         number = getattr(executor, "_max_workers", None)
         key = id(executor)
         if number is None or self._busy.get(key, 0) < number:
             self._busy[key] = self._busy.get(key, 0) + 1
-            job()
+            start()
         else:
-            self._waiting.setdefault(key, collections.deque()).append(job)
+            self._waiting.setdefault(key, collections.deque()).append((job, start))
 
     def end(self, executor: Any) -> None:
         """Let the worker of a job that is done begin the next one."""
         key = id(executor)
         waiting = self._waiting.get(key)
-        if waiting:
-            waiting.popleft()()
-        else:
-            self._busy[key] -= 1
+        while waiting:
+            job, start = waiting.popleft()
+            # What was cancelled in the queue never runs.
+            if job.future is not None and not job.future.cancelled():
+                start()
+                return
+        self._busy[key] -= 1

@@ -21,10 +21,12 @@ A loop is reused from run to run; nothing of one run is seen by the next.
 """
 
 import asyncio
+import bisect
 import collections
 import contextlib
 import contextvars
 import heapq
+import math
 import operator
 import sys
 import threading
@@ -73,6 +75,9 @@ A busy machine delays a loop that much; a program whose result depends on two ti
 this close to each other races.
 """
 
+START_S = 100_000.0
+"""Time at which a run begins, seconds; zero often means "never" in programs."""
+
 READING_S = 1e-9
 """Seconds by which the clock goes on at each reading, as real ones do.
 
@@ -87,7 +92,7 @@ MAX_STEPS = 100_000
 """Steps after which a run counts as endless."""
 
 SUSPECT_STEPS = 2_000
-PATIENCE = 10
+PATIENCE = 50
 """When a run is looked at for tasks that are stuck while others, such as a heartbeat, go on.
 
 After so many steps main and whom it waits for may look stuck; if nobody has joined them
@@ -114,6 +119,10 @@ def _answer(future: "asyncio.Future[None]") -> None:
     # A fault may have answered it before.
     if not future.done():
         future.set_result(None)
+
+
+def _deadline(entry: Entry) -> float:
+    return entry.deadline
 
 
 def give_up(future: "asyncio.Future[None]") -> None:
@@ -147,13 +156,16 @@ class ExplorationLoop(Face):
         disconnects: How the client of a request goes away, by task of the request.
         services: What serves users and is settled before the state is checked.
         cancelled: Tasks that a fault cancelled.
+        done: Tasks that were done when main was.
         stranger: Name of a foreign thread that called in; None when none did.
         choices: Decisions with more than one option so far.
+        patience: How many times longer than ``SUSPECT_STEPS`` others are waited for.
     """
 
     def __init__(
         self, fidelity: Fidelity = Fidelity.AWAIT, *, max_steps: int = MAX_STEPS
     ) -> None:
+        self.patience = PATIENCE
         self.fidelity = fidelity
         self.max_steps = max_steps
         self._is_fifo = fidelity is Fidelity.FIFO
@@ -174,6 +186,7 @@ class ExplorationLoop(Face):
         self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
         self.services: list[Service] = []
         self.cancelled: set[asyncio.Task[Any]] = set()
+        self.done: set[asyncio.Task[Any]] = set()
         self.jobs = 0
         self.choices = 0
         self._callbacks: collections.deque[Entry] = collections.deque()
@@ -183,7 +196,7 @@ class ExplorationLoop(Face):
         self._externals: list[Entry] = []
         self._timers: list[tuple[float, int, Entry]] = []
         self._due: list[Entry] = []
-        self._now = 0.0
+        self._now = START_S
         self._lag_left = LAG_S
         self._open_until = 0.0
         self._open_readings = 0
@@ -275,13 +288,15 @@ class ExplorationLoop(Face):
             context = contextvars.copy_context()
         entry = Entry(callback, args, context, self.current)
         entry.deadline = when
+        if when == math.inf:
+            return entry
         if when <= self._now + self._readings * READING_S:
             # No clock is needed: it is due in the next turn of any loop.
             if self._is_any:
                 self._ready.append((context, entry.run, ()))
                 self._options.append(self.current)
             else:
-                self._due.append(entry)
+                bisect.insort(self._due, entry, key=_deadline)
             return entry
         # Ties by age: the heap of asyncio leaves them open, and so a program that
         # depends on them would depend on luck.
@@ -308,7 +323,7 @@ class ExplorationLoop(Face):
             entry = Entry(self._run_job, (job, executor), contextvars.Context(), owner)
             self._add_external(entry, label)
 
-        self._workers.begin(executor, begin)
+        self._workers.begin(executor, job, begin)
         return future
 
     # -- events from outside --------------------------------------------------------
@@ -508,7 +523,7 @@ class ExplorationLoop(Face):
         if not waits and self._limit >= self.max_steps:
             raise EndlessError
         self._is_suspect = bool(waits)
-        self._limit *= PATIENCE
+        self._limit *= self.patience
         if not waits:
             self._limit = min(self._limit, self.max_steps)
 
@@ -688,6 +703,7 @@ class ExplorationLoop(Face):
 
     def _clean_up(self) -> None:
         """Let ready steps end, then cancel what is left, as ``asyncio.run`` does."""
+        self.done = {task for task in self.tasks if task.done()}
         # A task that could go on by itself is not left over: it is just not done yet.
         if self._ready or self._callbacks or self._due:
             self._drain(_MAX_SETTLING_STEPS, with_externals=False)

@@ -134,11 +134,13 @@ async def conclude(
         state: What the users worked on.
         results: What each user returned or raised, in the order of their numbers.
     """
+    # Without a fault nobody may be cancelled: somebody else's clean-up did it.
+    was_struck = bool(getattr(asyncio.get_running_loop(), "cancelled", None))
     errors = [
         result
         for result in results
         if isinstance(result, BaseException)
-        and not isinstance(result, asyncio.CancelledError)
+        and not (isinstance(result, asyncio.CancelledError) and was_struck)
     ]
     for error in errors:
         if not follows(error, (TimeoutError, asyncio.CancelledError)):
@@ -148,6 +150,11 @@ async def conclude(
     # What a fault may have caused does not excuse a wrong state.
     if scenario.check is not None:
         result = scenario.check(state)
+        if inspect.isawaitable(result):
+            raise MisuseError(
+                f"check={scenario.check!r} is async, and nothing would await it: make it "
+                "a plain function of the state."
+            )
         if is_broken(result):
             raise AssertionError(f"The check returned {result!r}.")
     for error in errors:

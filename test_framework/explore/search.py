@@ -245,9 +245,11 @@ class Search:
         loop = make_loop("sim", Fidelity.FIFO, max_steps=self._options.max_steps)
         runner = Runner(self.main, loop)
         runner.usual_left = EVERYTHING
-        failure = runner.run(Stock())
+        failure, first = traced(runner, Stock())
         _require_setup(loop, failure)
-        _require_same_end(failure, runner.run(Stock()))
+        again, second = traced(runner, Stock())
+        _require_same(first, second)
+        _require_same_end(failure, again)
         if failure is not None and failure.kind != "endless":
             self.runs += 1
             self.jobs += loop.jobs

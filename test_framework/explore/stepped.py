@@ -22,6 +22,7 @@ from test_framework.explore.loop import (
     MAX_STEPS,
     PATIENCE,
     READING_S,
+    START_S,
     SUSPECT_STEPS,
     Choose,
     Hook,
@@ -66,9 +67,10 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
         self.services: list[Service] = []
         self.cancelled: set[asyncio.Task[Any]] = set()
+        self.done: set[asyncio.Task[Any]] = set()
         self.stranger: str | None = None
         self._clock_resolution = 0.0
-        self._now = 0.0
+        self._now = START_S
         self._readings = 0
         self._is_turning = False
         self._externals: list[tuple[int, Callable[[], object]]] = []
@@ -98,8 +100,12 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:
         """Queue a callback; what is due by a reading of the clock is due in the turn."""
         if when <= self._now + self._readings * READING_S:
-            # In the order of asking, and before all timers that time made due.
-            when = self._readings * READING_S - 1.0
+            # In their order, and before all timers that time made due.
+            when -= 1.0
+        elif when == math.inf:
+            return events.TimerHandle(
+                when, callback, args, self, options.get("context")
+            )
         return super().call_at(when, callback, *args, **options)
 
     def call_soon(self, callback: Any, *args: Any, **options: Any) -> Any:
@@ -161,7 +167,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         def begin() -> None:
             self._externals.append((self._register_event(label, owner), run))
 
-        self._workers.begin(executor, begin)
+        self._workers.begin(executor, job, begin)
         return future
 
     def external_event(self, label: str) -> asyncio.Future[None]:
@@ -244,6 +250,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             exc.waits = exc.waits or waits_of(self)
             raise
         finally:
+            self.done = {task for task in self.tasks if task.done()}
             self._clean_up()
             self.close()
             events._set_running_loop(running)
