@@ -23,7 +23,7 @@ from test_framework.explore import (
 from test_framework.explore.asgi.service import GRACE_S
 from test_framework.explore.execution import Runner
 from test_framework.explore.faults import FaultPoints
-from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loop import START_S, ExplorationLoop
 from test_framework.explore.scenario import main_of
 from test_framework.explore.schedule import Fidelity, Interrupt
 from test_framework.explore.schedulers import Stock
@@ -213,7 +213,9 @@ def test_consumer_that_a_request_started_may_live_for_ever(
         await asgi.browser(user).get("/")
 
     report = explore(
-        Scenario(setup, visit, lambda asgi: checks.append(asgi.now()), users=1),
+        Scenario(
+            setup, visit, lambda asgi: checks.append(asgi.now() - START_S), users=1
+        ),
         fidelity=fidelity,
         budget=1,
         schedules=40,

@@ -15,6 +15,7 @@ import pytest
 
 from test_framework.explore import Conclusion, explore, external
 from test_framework.explore.execution import Runner
+from test_framework.explore.loop import START_S
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedulers import Stock
 from test_framework.explore.stock import StockLoop
@@ -84,7 +85,8 @@ class LateLoop(StockLoop):
 
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # the signature of the base
         """Queue a callback for the mirrored instant."""
-        mirrored = when if when <= self.time() else self.time() + 1 / (1 + when)
+        late = self.time() + 1 / (1 + when - START_S)
+        mirrored = when if when <= self.time() else late
         return super().call_at(mirrored, callback, *args, **options)
 
 
