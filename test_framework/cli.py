@@ -30,6 +30,7 @@ from test_framework.core import (
     merge,
 )
 from test_framework.explore import (
+    Fidelity,
     Listener,
     Progress,
     Scenario,
@@ -169,7 +170,11 @@ def explain(rule_id: str | None) -> None:
 @cli.command("explore")
 @click.argument("path", metavar="PATH[::NAME]")
 @click.option("--budget", help="Time for each scenario.  [default: 5s]")
-@click.option("--fidelity", help="fifo, await or any.  [default: fifo]")
+@click.option(
+    "--fidelity",
+    type=click.Choice([str(one) for one in Fidelity]),
+    help="Which orders the loop may produce.  [default: fifo]",
+)
 @click.option(
     "--cancel",
     help="Cancel tasks of this pattern ('*': all) at each suspension that a run has.",
@@ -181,7 +186,11 @@ def explain(rule_id: str | None) -> None:
     help="Let waits for the outside end with this exception, such as OSError.",
 )
 @click.option("--users", type=click.IntRange(min=1), help="Users of a Scenario.")
-@click.option("--io", help="sim, gate or live.  [default: sim]")
+@click.option(
+    "--io",
+    type=click.Choice(["sim", "gate", "live"]),
+    help="What stands for the outside.  [default: sim]",
+)
 @click.option(
     "--track",
     is_flag=True,

@@ -1,6 +1,7 @@
 """What an exploration concludes, and the proof when it found something."""
 
 import enum
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -214,7 +215,7 @@ import pytest
 from test_framework.core import IsolationError
 from test_framework.explore import load_scenario, replay
 
-FILE = Path(__file__).parent / {path!r}
+FILE = Path(__file__).parent / {path}
 SCHEDULE = """\\
 {schedule}"""
 
@@ -263,7 +264,7 @@ def as_test(schedule: Schedule, failure: Failure, folder: Path | None = None) ->
         message=message,
         schedule=schedule.text(),
         name=name.removeprefix("test_"),
-        path=PurePath(path).as_posix(),
+        path=json.dumps(PurePath(path).as_posix()),
         scenario=scenario,
     )
 

@@ -449,6 +449,7 @@ def test_scenario_without_a_name_says_why_there_is_no_replay(tmp_path: Path) -> 
             ("explore", "test_subject.py::test_sound", "--symmetric"),
             "--symmetric: there is no Scenario here",
         ),
+        (("explore", "test_subject.py", "--fidelity", "wrong"), "is not one of 'fifo'"),
         (("explore", "test_subject.py", "--users", "0"), "0 is not in the range"),
         (
             ("explore", "test_subject.py", "--report", "test_subject.py/reports"),
