@@ -216,7 +216,7 @@ def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: AN
     console = _console()
     given = {name: value for name, value in options.items() if value not in (None, ())}
     seconds_of(given.get("budget", "5s"))
-    make_folder(Path(report))
+    _require_writable(Path(report))
     for sentence in left_out(path):
         console.print(Text(f"{sentence}."), soft_wrap=True)
     found = find_scenarios(path)
@@ -234,6 +234,14 @@ def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: AN
         else:
             verdicts += [verdict] if verdict is not None else []
     sys.exit(EXIT_USAGE if is_refused else merge(verdicts).exit_code)
+
+
+def _require_writable(folder: Path) -> None:
+    """Refuse a folder before the search, and leave none where nothing is found."""
+    is_new = not folder.exists()
+    make_folder(folder)
+    if is_new:
+        folder.rmdir()
 
 
 def _require_crowd(found: list[tuple[str, Any]], given: dict[str, Any]) -> None:
