@@ -115,7 +115,7 @@ _FAULT = re.compile(
 )
 # A fault with a slip of the pen, that would pass as the name of a task.
 _NEARLY_FAULT = re.compile(
-    r".* in .* at \d+|(cancel-late|cancel|expire|disconnect|raise)\b(.* at \d+| in .*)"
+    r".* in .* at \d+|(cancel-late|cancel|expire|disconnect|raise( \S+)?)\b(.* at \d+| in .*)"
 )
 TOKEN_PREFIX = "x1."  # noqa: S105  # a version, no secret
 """What every token of a schedule begins with."""

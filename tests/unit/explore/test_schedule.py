@@ -63,6 +63,7 @@ def test_schedule_text_can_be_read_and_changed() -> None:
         ("cancl in user[3] at 2\n", "Line 1 .* nor a fault"),
         ("cancel user[3] at 2\n", "Line 1 .* nor a fault"),
         ("cancel in user[3] 2\n", "Line 1 .* nor a fault"),
+        ("raise OSError in user[3] 2\n", "Line 1 .* nor a fault"),
     ],
 )
 def test_broken_schedule_gets_a_sentence(text: str, words: str) -> None:
