@@ -68,13 +68,21 @@ def failure_lines(failure: Failure) -> list[str]:
 
 def story_lines(story: Sequence[Line]) -> list[str]:
     """Return a story as indented lines: task, steps, place, requests and fault."""
-    width = max((len(line.task) for line in story), default=0)
-    return [f"    {line.task:<{width}}  {_told(line)}" for line in story]
+    task_width = max((len(line.task) for line in story), default=0)
+    steps_width = max(len("1 steps"), *(len(_steps(line)) for line in story), 0)
+    return [
+        f"    {line.task:<{task_width}}  {_steps(line):<{steps_width}}  {_told(line)}"
+        for line in story
+    ]
+
+
+def _steps(line: Line) -> str:
+    if not line.steps:
+        return "sends"
+    return f"{line.steps} {'step' if line.steps == 1 else 'steps'}"
 
 
 def _told(line: Line) -> str:
-    unit = "step" if line.steps == 1 else "steps"
-    steps = f"{line.steps} {unit}" if line.steps else "sends"
     if line.stop == NOWHERE:
         stop = line.code or "outside of the program"
     else:
@@ -85,7 +93,7 @@ def _told(line: Line) -> str:
     )
     sent = f"   -> {requests}" if requests else ""
     fault = f"   <- {line.fault}" if line.fault else ""
-    return f"{steps:<7}  {stop}{sent}{fault}"
+    return f"{stop}{sent}{fault}"
 
 
 @dataclass(frozen=True, slots=True)

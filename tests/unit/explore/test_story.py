@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from test_framework.explore import Scenario, Witness, explore, external, replay
+from test_framework.explore.report import Line, story_lines
 
 
 class Quota:
@@ -91,3 +92,18 @@ def test_every_line_of_a_story_has_the_word_step(users: int) -> None:
     starts = {line.index(" step") for line in told}
 
     assert len(starts) == 1
+
+
+def test_places_stand_in_one_column_however_many_steps() -> None:
+    """Tens of steps, none but a request, and one."""
+    story = [
+        Line("main", 13, "", "a.py:1", "x"),
+        Line("user[0]", 0, "", "a.py:2", "y", requests=("GET k", "GET k", "SET k")),
+        Line("user[0]", 1, "", "a.py:3", "z", fault="cancel"),
+    ]
+
+    assert story_lines(story) == [
+        "    main     13 steps  a.py:1  x",
+        "    user[0]  sends     a.py:2  y   -> 2x GET k, SET k",
+        "    user[0]  1 step    a.py:3  z   <- cancel",
+    ]
