@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from test_framework.explore.endings import MisuseError
 from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.names import NamedTasks
 from test_framework.explore.waits import calling_frame, place, source
 
 TICK_S = 0.5
@@ -56,10 +57,9 @@ class Guards:
         Raises:
             MisuseError: It has not for a while: the step is stopped.
         """
-        running = asyncio._get_running_loop()
-        # Of a tracked run, the loop is another one.
-        loop = running if isinstance(running, ExplorationLoop) else self._loop
-        if not loop.is_running() or loop.is_waiting:
+        # Also in a job, where no loop is running; and a search has several loops.
+        loop: Any = NamedTasks.active
+        if loop is None or loop.is_waiting:
             # The search itself is at work, or a server is.
             self._still = 0
             return

@@ -10,7 +10,7 @@ schedule. The path of creators does not: ``user[3]/send[0]`` is the first ``send
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 _NAMES = [f"Task-{number}" for number in range(256)]
 
@@ -42,11 +42,13 @@ class NamedTasks:
         tasks: In order of creation.
         parents: Number of the task that created each; negative for none.
         current: Number of the task whose step or callback is running.
+        active: The loop of the run that is going on in this process.
         io: What input and output the loop has: ``sim`` (none), ``gate`` or ``live``.
         is_waiting: The loop waits for a server, so that nothing moves is no hang.
         notes: What a reader of the report must know, in the order of its discovery.
     """
 
+    active: "ClassVar[NamedTasks | None]" = None
     io: str = "sim"
     is_waiting: bool = False
     notes: dict[str, None] = {}  # noqa: RUF012  # empty where nothing is ever noted

@@ -80,9 +80,11 @@ class OrderedSet(set[Any]):
         return OrderedSet(self._order)
 
 
-@contextmanager
-def ordered_sets() -> Iterator[None]:
-    """Let asyncio, and anyio where it is loaded, use ordered sets meanwhile."""
+_ordered: list[dict[str, Any]] = []
+
+
+def order_more() -> bool:
+    """Order the sets of modules that were loaded meanwhile; tell whether there are any."""
     modules = [
         vars(sys.modules[name])
         for name in _MODULES
@@ -90,8 +92,18 @@ def ordered_sets() -> Iterator[None]:
     ]
     for names in modules:
         names["set"] = OrderedSet
+    _ordered.extend(modules)
+    return bool(modules)
+
+
+@contextmanager
+def ordered_sets() -> Iterator[None]:
+    """Let asyncio, and anyio where it is loaded, use ordered sets meanwhile."""
+    known = len(_ordered)
+    order_more()
     try:
         yield
     finally:
-        for names in modules:
+        for names in _ordered[known:]:
             del names["set"]
+        del _ordered[known:]

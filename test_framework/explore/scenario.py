@@ -102,9 +102,7 @@ def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
         state = scenario.setup()
         if inspect.isawaitable(state):
             state = await state
-        if isinstance(state, AbstractAsyncContextManager) and not isinstance(
-            state, _PRIMITIVES
-        ):
+        if is_entered(state):
             async with state as entered:
                 loop.is_setting_up = False
                 await _run_users(scenario, state if entered is None else entered, count)
@@ -113,6 +111,13 @@ def _crowd(scenario: Scenario[Any], count: int) -> CoroutineFunction:
             await _run_users(scenario, state, count)
 
     return main
+
+
+def is_entered(state: Any) -> bool:
+    """Tell whether what ``setup`` returned is entered before the users come."""
+    return isinstance(state, AbstractAsyncContextManager) and not isinstance(
+        state, _PRIMITIVES
+    )
 
 
 async def _run_users(scenario: Scenario[Any], state: Any, count: int) -> None:

@@ -12,6 +12,7 @@ from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.loops import make_loop
+from test_framework.explore.ordered import order_more
 from test_framework.explore.reduction import Reduction
 from test_framework.explore.report import Conclusion, Listener, Progress
 from test_framework.explore.scenario import CoroutineFunction
@@ -160,6 +161,7 @@ class Search:
             self._tell(now)
 
     def _judge(self, failure: Failure, faults: tuple[Fault, ...]) -> None:
+        _require_inside(failure)
         if failure.kind == "endless":
             # An unfair schedule lets a task spin for ever; that is no bug of it.
             self.endless += 1
@@ -219,6 +221,9 @@ class Search:
             self._run_as_plain_asyncio()
         self.runner.usual_left = EVERYTHING
         first_failure, first = traced(self.runner, Stock())
+        if order_more():
+            # It has loaded what keeps tasks in sets.
+            first_failure, first = traced(self.runner, Stock())
         _require_setup(self.loop, first_failure)
         self._refuse_misuse(first_failure)
         self.runner.usual_left = frozenset(
@@ -232,6 +237,7 @@ class Search:
         self._seen[hash(tuple(self.loop.order))] = 1
         self._profile.learn(self.loop.order)
         if second_failure is not None:
+            _require_inside(second_failure)
             raise FoundError(second_failure, self.runner.schedule())
         self.runner.watches = bool(self.loop.invariants)
         self.loop.max_steps = min(self._options.max_steps, 1000 + _SLACK * len(second))
@@ -246,10 +252,14 @@ class Search:
         runner = Runner(self.main, loop)
         runner.usual_left = EVERYTHING
         failure, first = traced(runner, Stock())
+        if order_more():
+            failure, first = traced(runner, Stock())
         _require_setup(loop, failure)
         again, second = traced(runner, Stock())
         _require_same(first, second)
         _require_same_end(failure, again)
+        if failure is not None:
+            _require_inside(failure)
         if failure is not None and failure.kind != "endless":
             self.runs += 1
             self.jobs += loop.jobs
@@ -484,6 +494,22 @@ def _require_setup(loop: ExplorationLoop, failure: Failure | None) -> None:
 
 
 _RAISED = {"exception", "assertion"}
+
+
+def _require_inside(failure: Failure) -> None:
+    """Refuse a scenario whose lock or queue has met the loop of another run.
+
+    Raises:
+        SettledError: It has.
+    """
+    if "is bound to a different event loop" in failure.message:
+        raise SettledError(
+            Conclusion.INCONCLUSIVE,
+            f"{failure.message} at {failure.where}: it was made outside of the scenario "
+            "and outlives a run. Make it inside.",
+        )
+
+
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 

@@ -243,6 +243,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._before, self._after = before, after
         running = events._get_running_loop()
         events._set_running_loop(None)
+        outer, NamedTasks.active = NamedTasks.active, self
         task = self.create_task(main)
         try:
             return self.run_until_complete(task)
@@ -253,6 +254,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self.done = {task for task in self.tasks if task.done()}
             self._clean_up()
             self.close()
+            NamedTasks.active = outer
             events._set_running_loop(running)
 
     def _turn(self) -> None:

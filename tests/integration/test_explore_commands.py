@@ -208,7 +208,7 @@ async def test_door():
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("enters(", "walks_in(", "no longer fits at entry"),
+        ("enters(", "walks_in(", "FOUND  after"),
         ("test_door(", "test_gate(", "has no scenario 'test_door'"),
         ("import asyncio", "import asincio", "No module named 'asincio'"),
     ],
@@ -216,7 +216,7 @@ async def test_door():
 def test_written_test_that_looks_at_nothing_fails(
     tmp_path: Path, old: str, new: str, sentence: str
 ) -> None:
-    """After a rename the schedule proves nothing, and the test says so in a sentence."""
+    """After a rename the bug is searched for anew, or the test says what is missing."""
     subject = tmp_path / "test_subject.py"
     subject.write_text(RARE, encoding="utf-8")
     command(tmp_path, "explore", "test_subject.py")

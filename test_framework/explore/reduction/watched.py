@@ -8,6 +8,8 @@ can do uses all of it. Views and iterators report at every step, since a loop ma
 
 import asyncio
 import collections
+import dataclasses
+import enum
 import functools
 import types
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
@@ -32,6 +34,16 @@ IMMUTABLE = (
 )
 # Their own accesses are watched where they happen.
 _LOCKS = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition)
+
+_TRACKED = (
+    *_LOCKS,
+    asyncio.Event,
+    asyncio.Queue,
+    asyncio.Barrier,
+    asyncio.Future,
+    asyncio.AbstractEventLoop,
+)
+_VALUE_MODULES = frozenset({"datetime", "decimal", "fractions", "ipaddress", "uuid"})
 
 _IN_CLASS = (
     types.FunctionType,
@@ -61,20 +73,23 @@ def record_with(new: Recorder | None) -> Recorder | None:
 def _settled(active: Recorder, owner: Any, value: Any) -> None:
     """Refuse to prove anything when a value is handed out that nobody watches."""
     kind = type(value)
-    if kind in CONTAINERS or kind is bytearray:
-        active.refuse(
-            f"{type(owner).__name__} holds a {kind.__name__} that is not watched: "
-            "put shared(...) around it"
-        )
-    elif kind is tuple:
+    if isinstance(value, Watched) or kind in IMMUTABLE or isinstance(value, _LOCKS):
+        return
+    if isinstance(value, tuple | frozenset):
         for item in value:
             _settled(active, owner, item)
-    elif getattr(value, "__dict__", None) and not (
-        isinstance(value, (Watched, *IMMUTABLE))
-        or kind.__module__.startswith("asyncio")
+    elif _is_frozen(kind):
+        for field in dataclasses.fields(value):
+            _settled(active, owner, getattr(value, field.name))
+    elif isinstance(value, types.MethodType | types.BuiltinMethodType):
+        _settled(active, owner, value.__self__)
+    elif isinstance(value, functools.partial):
+        _settled(active, owner, (value.func, *value.args, *value.keywords.values()))
+    elif not (
+        isinstance(value, (*_TRACKED, *_IN_CLASS, type, bool, enum.Enum))
+        or kind.__module__ in _VALUE_MODULES
+        or value is ...
         or kind.__module__.startswith("test_framework.explore.reduction.tracked")
-        or isinstance(value, (BaseException, functools.partial))
-        or _is_frozen(kind)
     ):
         active.refuse(
             f"{type(owner).__name__} holds a {kind.__name__} that is not watched: "

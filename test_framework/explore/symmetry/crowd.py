@@ -6,14 +6,13 @@ state of the scenario is known to who reads the run.
 """
 
 import asyncio
-import contextlib
 import contextvars
 import inspect
 import random
 from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.loop import ExplorationLoop
-from test_framework.explore.scenario import Scenario, arrive, conclude
+from test_framework.explore.scenario import Scenario, arrive, conclude, is_entered
 from test_framework.explore.symmetry.labels import Labels
 
 if TYPE_CHECKING:
@@ -73,10 +72,10 @@ class Crowd:
         state = self.scenario.setup()
         if inspect.isawaitable(state):
             state = await state
-        if isinstance(state, contextlib.AbstractAsyncContextManager):
+        if is_entered(state):
             async with state as entered:
                 self.held = (contextvars.copy_context(), state, entered)
-                await self._run_users(entered)
+                await self._run_users(state if entered is None else entered)
         else:
             self.held = (contextvars.copy_context(), state)
             await self._run_users(state)

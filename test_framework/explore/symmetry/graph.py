@@ -201,6 +201,7 @@ class Writer:
         puts.update(dict.fromkeys(_ATOMS, self._put_atom))
         puts.update(dict.fromkeys(_BY_REPR, self._put_repr))
         puts.update(dict.fromkeys(_BY_IDENTITY, self._put_identity))
+        puts[contextvars.ContextVar] = self._put_variable
         puts[int] = self._put_int
         puts[str] = puts[bytes] = self._put_text
         puts[tuple] = puts[frozenset] = self._put_sequence
@@ -376,6 +377,11 @@ class Writer:
     def _put_identity(self, thing: Any) -> None:
         self.put_identity(thing)
         self.statics.see(thing)
+
+    def _put_variable(self, variable: Any) -> None:
+        # Its default is one object for everybody who has set nothing.
+        self._put_identity(variable)
+        self.put(contextvars.Context().run(variable.get, _MISSING))
 
     def put_identity(self, thing: Any) -> None:
         """Write an object that is the same one in every run."""

@@ -28,6 +28,9 @@ async def left(work: Awaitable[object], *, times: int) -> None:
     leaving = asyncio.create_task(leave(task))
     try:
         await work
+    except asyncio.CancelledError:
+        # As it was meant to be: for the explorer nobody was cancelled.
+        pass
     finally:
         leaving.cancel()
 

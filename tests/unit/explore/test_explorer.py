@@ -476,7 +476,7 @@ async def starts_a_thread() -> None:
 
 async def is_random() -> None:
     """Takes another number of steps in every run."""
-    for _ in range(random.randrange(1_000_000) % 50):
+    for _ in range(1 + random.randrange(1 << 60) % 1_000):
         await asyncio.sleep(0)
 
 
