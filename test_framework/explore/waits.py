@@ -7,8 +7,10 @@ which the explorer does only to explain a run that is already known to stall.
 """
 
 import asyncio
+import functools
 import gc
 import linecache
+import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
@@ -113,7 +115,8 @@ def _is_awaited(thing: Any) -> bool:
 
 def is_library(code: CodeType) -> bool:
     """Tell whether code is installed rather than the program's own."""
-    return code.co_filename.startswith(_LIBRARIES)
+    # Of code that was compiled to C the name is relative, and no file is there.
+    return code.co_filename.startswith(_LIBRARIES) or code.co_filename.endswith(".pyx")
 
 
 def is_program_file(filename: str) -> bool:
@@ -170,9 +173,14 @@ def place(frame: FrameType | None) -> str:
 
 def short_path(filename: str) -> str:
     """Return a path as a reader would type it: relative to here, or to the packages."""
+    return _short_path(filename, os.getcwd())  # noqa: PTH109  # once a step, ten times as fast
+
+
+@functools.lru_cache(maxsize=4096)
+def _short_path(filename: str, here: str) -> str:
     path = Path(filename)
     # The longest first: an environment may stand in the folder of the program.
-    for folder in (*_PACKAGES, str(Path.cwd())):
+    for folder in (*_PACKAGES, here):
         if path.is_relative_to(folder):
             return str(path.relative_to(folder))
     return str(path)

@@ -18,6 +18,7 @@ from test_framework.explore.scenario import main_of
 from test_framework.explore.schedulers import Stock
 from test_framework.explore.stock import StockLoop
 from tests.unit.explore import (  # noqa: F401  # they fill the list of cases
+    programs_attacked,
     programs_channels,
     programs_deadlocks,
     programs_faults,
