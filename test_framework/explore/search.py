@@ -32,6 +32,7 @@ from test_framework.explore.schedulers import (
 )
 from test_framework.explore.story import Step, traced
 from test_framework.explore.systematic import Systematic
+from test_framework.explore.waits import NOWHERE
 
 # Draws before the first enumeration: a race that one draw in twenty shows is found by
 # then; with a third as many, every fifth such search enumerated a hundred orders first.
@@ -230,7 +231,7 @@ class Search:
             self.loop.name(number) for number in self.loop.left
         )
         second_failure, second = traced(self.runner, Stock())
-        _require_same(first, second)
+        _require_same(first, second, (first_failure, second_failure))
         _require_same_end(first_failure, second_failure)
         self.runs += 1
         self.jobs += self.loop.jobs
@@ -256,7 +257,7 @@ class Search:
             failure, first = traced(runner, Stock())
         _require_setup(loop, failure)
         again, second = traced(runner, Stock())
-        _require_same(first, second)
+        _require_same(first, second, (failure, again))
         _require_same_end(failure, again)
         if failure is not None:
             _require_inside(failure)
@@ -513,28 +514,33 @@ def _require_inside(failure: Failure) -> None:
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
+def _words(failure: Failure | None) -> str:
+    """Say how a run ended, in words that do not change with where objects lie."""
+    if failure is None:
+        return "passed"
+    return f"failed ({failure.kind}: {_ADDRESS.sub('0x..', failure.message)})"
+
+
 def _require_same_end(first: Failure | None, second: Failure | None) -> None:
     """Refuse a scenario of which one order ends in two ways: it remembers a run.
 
     Raises:
         SettledError: It does.
     """
-
-    def words(failure: Failure | None) -> str:
-        if failure is None:
-            return "passed"
-        return f"failed ({failure.kind}: {_ADDRESS.sub('0x..', failure.message)})"
-
-    if words(first) != words(second):
+    if _words(first) != _words(second):
         raise SettledError(
             Conclusion.INCONCLUSIVE,
-            f"The first run {words(first)}, and the same order then {words(second)}: "
+            f"The first run {_words(first)}, and the same order then {_words(second)}: "
             "state outlives a run. Make it inside of the scenario; fixtures, globals "
             "and default arguments are made once.",
         )
 
 
-def _require_same(first: list[Step], second: list[Step]) -> None:
+def _require_same(
+    first: list[Step],
+    second: list[Step],
+    failures: tuple[Failure | None, Failure | None],
+) -> None:
     if first == second:
         return
     index = next(
@@ -550,12 +556,17 @@ def _require_same(first: list[Step], second: list[Step]) -> None:
         if index >= len(steps):
             return "the run was over"
         name, where, code = steps[index]
+        if where == NOWHERE:
+            # Ours, which starts the users of a Scenario.
+            return f"{name} waited for others"
         return f"{name} stood at {where} ({code})" if where else f"{name} ended"
 
+    one, other = map(_words, failures)
+    ends = "" if one == other else f" The first {one}, the second {other}."
     raise SettledError(
         Conclusion.INCONCLUSIVE,
         f"Two runs of one schedule differ at step {index + 1}: first {at(first)}, then "
-        f"{at(second)}. Something outside of the loop decides: pass a seeded "
+        f"{at(second)}.{ends} Something outside of the loop decides: pass a seeded "
         "random.Random, sort what comes from sets, fix the time, and make all state "
         "inside of the scenario.",
     )

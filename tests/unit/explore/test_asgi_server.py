@@ -205,3 +205,30 @@ def test_error_after_the_reply_is_a_failure_of_the_run() -> None:
     failure = report.witness.failure
     assert failure.kind == "loop-error"
     assert "GET /after of user[0] failed after it had answered" in failure.message
+
+
+@pytest.mark.parametrize("fidelity", ["fifo", "await"])
+def test_app_that_remembers_a_run_is_refused_with_both_ends(fidelity: str) -> None:
+    """A global of the app that outlives a run is told by what it changes."""
+    seen: set[str] = set()
+
+    async def app(scope: dict[str, Any], _: Receive, send: Send) -> None:
+        await answer(send, b"again" if scope["path"] in seen else b"new")
+        seen.add(scope["path"])
+        # Work after the reply: a run that passes waits for it, one that fails does not.
+        await asyncio.sleep(1)
+
+    async def visit(asgi: Asgi, user: int) -> None:
+        reply = await asgi.browser(user).get(f"/{user}")
+        assert reply.text == "new", f"user[{user}] got {reply.text!r}"
+
+    report = explore(
+        Scenario(lambda: Asgi(app, lifespan=False), visit),
+        fidelity=fidelity,
+        budget=5,
+        seed=1,
+    )
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "user[0] got 'again'" in report.claim
+    assert " ?" not in report.claim
