@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from test_framework.explore.endings import MisuseError
 from test_framework.explore.loop import ExplorationLoop
-from test_framework.explore.names import NamedTasks
+from test_framework.explore.names import LOOPS
 from test_framework.explore.waits import calling_frame, place, source
 
 TICK_S = 0.5
@@ -58,7 +58,7 @@ class Guards:
             MisuseError: It has not for a while: the step is stopped.
         """
         # Also in a job, where no loop is running; and a search has several loops.
-        loop: Any = NamedTasks.active
+        loop: Any = LOOPS[-1] if LOOPS else None
         if loop is None or loop.is_waiting:
             # The search itself is at work, or a server is.
             self._still = 0

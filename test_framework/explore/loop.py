@@ -43,7 +43,7 @@ from test_framework.explore.endings import (
 from test_framework.explore.face import Face
 from test_framework.explore.handles import STEP, Entry
 from test_framework.explore.jobs import Job, Workers
-from test_framework.explore.names import NamedTasks, job_name
+from test_framework.explore.names import LOOPS, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import (
     own_frame,
@@ -398,7 +398,7 @@ class ExplorationLoop(Face):
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(self._first_iteration, self._finalise)
         self._is_running = True
-        outer, NamedTasks.active = NamedTasks.active, self
+        LOOPS.append(self)
         try:
             task = self.create_task(main)
             drive = self._drive_turns if self._is_fifo else self._drive_steps
@@ -417,7 +417,7 @@ class ExplorationLoop(Face):
             finally:
                 # Also when a task that is cancelled there ends the process.
                 self._is_running = False
-                NamedTasks.active = outer
+                LOOPS.pop()
                 sys.set_asyncgen_hooks(*hooks)
                 events._set_running_loop(running)
 

@@ -10,7 +10,7 @@ schedule. The path of creators does not: ``user[3]/send[0]`` is the first ``send
 
 import asyncio
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 _NAMES = [f"Task-{number}" for number in range(256)]
 
@@ -42,13 +42,11 @@ class NamedTasks:
         tasks: In order of creation.
         parents: Number of the task that created each; negative for none.
         current: Number of the task whose step or callback is running.
-        active: The loop of the run that is going on in this process.
         io: What input and output the loop has: ``sim`` (none), ``gate`` or ``live``.
         is_waiting: The loop waits for a server, so that nothing moves is no hang.
         notes: What a reader of the report must know, in the order of its discovery.
     """
 
-    active: "ClassVar[NamedTasks | None]" = None
     io: str = "sim"
     is_waiting: bool = False
     notes: dict[str, None] = {}  # noqa: RUF012  # empty where nothing is ever noted
@@ -125,3 +123,11 @@ class NamedTasks:
         # A label is any text; a schedule has one entry a line.
         words = " ".join(label.replace("#", " ").split()) or "event"
         return f"{self.name(owner)}/{words}[{count}]"
+
+
+LOOPS: list[NamedTasks] = []
+"""The loops whose runs go on in this process, the innermost last.
+
+A list and no attribute of the class: to set one makes CPython forget what it has learned
+of the class, and every run would pay a third more.
+"""

@@ -28,7 +28,7 @@ from test_framework.explore.loop import (
     Hook,
     give_up,
 )
-from test_framework.explore.names import NamedTasks, default_name, job_name
+from test_framework.explore.names import LOOPS, NamedTasks, default_name, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import stuck_waits, waits_of
 
@@ -243,7 +243,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._before, self._after = before, after
         running = events._get_running_loop()
         events._set_running_loop(None)
-        outer, NamedTasks.active = NamedTasks.active, self
+        LOOPS.append(self)
         task = self.create_task(main)
         try:
             return self.run_until_complete(task)
@@ -254,7 +254,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self.done = {task for task in self.tasks if task.done()}
             self._clean_up()
             self.close()
-            NamedTasks.active = outer
+            LOOPS.pop()
             events._set_running_loop(running)
 
     def _turn(self) -> None:
