@@ -381,7 +381,11 @@ class Writer:
     def _put_variable(self, variable: Any) -> None:
         # Its default is one object for everybody who has set nothing.
         self._put_identity(variable)
-        self.put(contextvars.Context().run(variable.get, _MISSING))
+        try:
+            default = _CONTEXT().run(variable.get)
+        except LookupError:
+            default = _MISSING
+        self.put(default)
 
     def put_identity(self, thing: Any) -> None:
         """Write an object that is the same one in every run."""

@@ -10,7 +10,6 @@ Installed packages and the standard library are taken to have no state of their 
 but the generator of ``random``.
 """
 
-import contextvars
 import dataclasses
 import dis
 import enum
@@ -42,7 +41,7 @@ _CONSTANTS = (
     ),
     *(types.WrapperDescriptorType, types.MemberDescriptorType),
     *(types.GetSetDescriptorType, types.ClassMethodDescriptorType),
-    *(types.GenericAlias, types.UnionType, contextvars.ContextVar, enum.Enum),
+    *(types.GenericAlias, types.UnionType, enum.Enum),
 )
 _WRAPPERS = (staticmethod, classmethod, functools.cached_property, property)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import json
 import logging
@@ -395,3 +396,28 @@ def test_what_symmetry_is_not_for_is_refused(
     """Tests that start users themselves, faults and fidelity any are refused."""
     with pytest.raises(UsageError, match=words):
         explore(scenario, symmetric=True, **options)
+
+
+_LOG: contextvars.ContextVar[list[str]] = contextvars.ContextVar("_LOG", default=[])  # noqa: B039  # the mistake under test
+
+
+@pytest.mark.power
+def test_mutable_default_of_a_context_variable_is_state() -> None:
+    """Whoever has set nothing shares one list with all others."""
+
+    def setup() -> None:
+        _LOG.get().clear()
+
+    async def order(_: None, number: int) -> None:  # noqa: ARG001  # a user like any other
+        _LOG.get().append("(")
+        await asyncio.sleep(0)
+        _LOG.get().append(")")
+
+    def check(_: None) -> None:
+        assert "".join(_LOG.get()) != "()(()(()))()"
+
+    scenario = Scenario(setup, order, check, users=6)
+
+    report = explore(scenario, fidelity="await", symmetric=True, budget="20s", seed=1)
+
+    assert report.conclusion is Conclusion.FOUND, report.text()
