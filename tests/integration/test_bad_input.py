@@ -333,10 +333,12 @@ def test_interrupted_run_keeps_the_record_and_leaves_nothing(
     )
     history = tmp_path / "history.jsonl"
     deadline = time.monotonic() + 30
+    # Looked up before: the whole run lasts half a second, and a look takes a part of it.
+    started: list[psutil.Process] = []
     while not (history.exists() and history.stat().st_size > 0):
         assert time.monotonic() < deadline
-        time.sleep(0.05)  # noqa: TID251  # waits for another process's file
-    started = psutil.Process(process.pid).children(recursive=True)
+        started = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.01)  # noqa: TID251  # waits for another process's file
 
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
