@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from test_framework.cli import _listener
+from test_framework.cli.exploring import _listener
 from test_framework.core import UsageError
 from test_framework.explore import Progress, explore, load_scenario
 

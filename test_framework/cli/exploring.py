@@ -1,14 +1,8 @@
-"""The command line: parse, call, print.
-
-Exit codes: 0 valid, 1 invalid, 2 usage error, 3 unknown (the run proved nothing),
-4 the service or what it needs is down, 130 interrupted.
-"""
+"""``explore`` and ``replay``: searches through schedules, and one schedule again."""
 
 import dataclasses
-import os
 import re
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +11,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from test_framework.check import RULES, Judgement, judge, rule
-from test_framework.config import load_config
-from test_framework.core import (
-    EndRecord,
-    History,
-    InternalError,
-    RunRecord,
-    TargetError,
-    UsageError,
-    Verdict,
-    merge,
-)
+from test_framework.cli.output import EXIT_USAGE, complain, make_console
+from test_framework.core import UsageError, Verdict, merge
 from test_framework.explore import (
     Fidelity,
     Listener,
@@ -46,128 +30,10 @@ from test_framework.explore import as_test as make_test
 from test_framework.explore.budget import seconds_of
 from test_framework.explore.loader import left_out, mark_outcome, outcome_of
 from test_framework.explore.report import is_written_test
-from test_framework.interruption import EXIT_INTERRUPTED
-from test_framework.report import (
-    HISTORY_NAME,
-    TerminalProgress,
-    make_folder,
-    print_judgement,
-    put_away,
-    write_reports,
-)
-from test_framework.services import examine
-from test_framework.staging import perform
-from test_framework.swarm import SHAPES
-
-EXIT_USAGE = 2
-EXIT_TARGET = 4
-EXIT_INTERNAL = 70
+from test_framework.report import make_folder
 
 
-def _console() -> Console:
-    """Return a console; what goes to a file or a pipe is not squeezed into 80 columns."""
-    is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=120 if is_free else None, highlight=False)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="isolation-audit")
-def cli() -> None:
-    """Prove that no user of a service sees, changes or receives another's data."""
-
-
-@cli.command()
-@click.option("--target", help="URL of a running service, or module:app to start it.")
-@click.option("--workload", help="Audit file: login and workload in Python.")
-@click.option("--users", type=int, help="Concurrent users.  [default: 100]")
-@click.option("--seed", type=int, help="Repeat the run of this seed.")
-@click.option(
-    "--shapes", help=f"Traffic shapes, with commas.  [default: {','.join(SHAPES)}]"
-)
-@click.option("--services", help="What module:app needs: postgres,redis or none.")
-@click.option("--workers", type=int, help="Processes of module:app.  [default: 2]")
-@click.option("--port", type=int, help="Port of module:app.  [default: a free one]")
-@click.option(
-    "--log", "logs", multiple=True, help="Log file of a running service; repeatable."
-)
-@click.option(
-    "--report",
-    default="reports",
-    show_default=True,
-    help="Folder for audit.json, junit.xml and the history.",
-)
-def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  # click's own types
-    """Audit a service with concurrent users and judge what they saw."""
-    console = _console()
-    config = load_config(logs=list(logs) or None, **options)
-    folder = make_folder(Path(report))
-    history = History()
-
-    def keep_from_now_on() -> None:
-        # Not before the service is up: a failed start leaves the last report there.
-        put_away(folder)
-        history.write_to(folder / HISTORY_NAME)
-
-    console.print(
-        Text.assemble(
-            ("isolation-audit", "bold"),
-            f"  {config.target}  {config.users} users",
-        )
-    )
-    console.print()
-    try:
-        with TerminalProgress(console, history) as progress:
-            judgement = perform(
-                config, history, progress=progress, on_start=keep_from_now_on
-            )
-    except (TargetError, UsageError, KeyboardInterrupt):
-        _keep(console, history, folder)
-        raise
-    finally:
-        history.close()
-    note = ""
-    if config.shares_nothing:
-        note = (
-            f"Note: the service ran as {config.workers} processes without a database. "
-            "If it keeps its state in memory, they do not share it: try --workers 1."
-        )
-    _conclude(console, judgement, history, folder, note=note)
-
-
-@cli.command()
-@click.argument("history_path", metavar="HISTORY", type=click.Path(path_type=Path))
-@click.option("--report", help="Also write audit.json and junit.xml to this folder.")
-def check(history_path: Path, report: str | None) -> None:
-    """Judge a stored history again."""
-    console = _console()
-    history = History.load(history_path)
-    judgement = judge(history)
-    folder = Path(report) if report is not None else None
-    if folder is not None:
-        make_folder(folder)
-    _conclude(console, judgement, history, folder)
-
-
-@cli.command()
-@click.argument("rule_id", metavar="RULE", required=False)
-def explain(rule_id: str | None) -> None:
-    """Explain a rule, or list all of them."""
-    console = _console()
-    if rule_id is None:
-        for one in RULES.values():
-            console.print(f"{one.id:<28}{one.title}")
-        return
-    one = rule(rule_id)
-    console.print(Text.assemble((one.id, "bold"), f"  {one.title}"))
-    console.print()
-    for line in one.scenario:
-        console.print(Text(f"  {line}"))
-    console.print()
-    console.print(Text(f"Fix     {one.fix}"))
-    console.print(Text(f"Source  CWE-{one.cwe}"))
-
-
-@cli.command("explore")
+@click.command("explore")
 @click.argument("path", metavar="PATH[::NAME]")
 @click.option("--budget", help="Time for each scenario.  [default: 5s]")
 @click.option(
@@ -213,7 +79,7 @@ def explain(rule_id: str | None) -> None:
 )
 def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: ANN401  # click's own types
     """Search the schedules of async tests and Scenarios for one that breaks them."""
-    console = _console()
+    console = make_console()
     given = {name: value for name, value in options.items() if value not in (None, ())}
     seconds_of(given.get("budget", "5s"))
     _require_writable(Path(report))
@@ -229,7 +95,7 @@ def explore_command(path: str, report: str, **options: Any) -> None:  # noqa: AN
             verdict = _explore_one(console, report, reference, scenario, given)
         except UsageError as exc:
             # One wrong marker is no reason to leave the others unexplored.
-            _complain(exc)
+            complain(exc)
             is_refused = True
         else:
             verdicts += [verdict] if verdict is not None else []
@@ -317,7 +183,7 @@ def _keep_schedule(report: str, witness: Witness) -> Path:
     return path
 
 
-@cli.command("replay")
+@click.command("replay")
 @click.argument("word", metavar="TOKEN|FILE")
 @click.option(
     "--scenario", help="PATH::NAME, if the schedule does not know or it moved."
@@ -329,7 +195,7 @@ def _keep_schedule(report: str, witness: Witness) -> Path:
 )
 def replay_command(word: str, scenario: str | None, as_test: Path | None) -> None:
     """Follow one schedule of a scenario and show what happens, line by line."""
-    console = _console()
+    console = make_console()
     if as_test is not None:
         _require_replaceable(as_test)
     schedule = read_schedule(word)
@@ -376,99 +242,3 @@ def _write_test(path: Path, text: str) -> None:
             f"--as-test {path} cannot be written: {exc.strerror}. Give a file in a "
             "folder you may write to."
         ) from exc
-
-
-@cli.command()
-def doctor() -> None:
-    """Say which Postgres and Redis were found, what will be used, what is missing."""
-    console = _console()
-    checks = examine()
-    for one in checks:
-        mark = ("ok  ", "green") if one.ok else ("MISS", "red")
-        console.print(Text.assemble(mark, f"  {one.name:<12}{one.found}"))
-        if one.will_use:
-            console.print(Text(f"      uses        {one.will_use}"))
-        if one.cure:
-            console.print(Text(f"      cure        {one.cure}", "yellow"))
-    if not all(one.ok for one in checks):
-        sys.exit(EXIT_TARGET)
-
-
-def _keep(console: Console, history: History, folder: Path) -> None:
-    """Judge what was recorded before the run broke off, and say where it is."""
-    if not history.of(RunRecord):
-        return
-    judgement = judge(history)
-    written = write_reports(folder, judgement, history)
-    if judgement.findings:
-        print_judgement(console, judgement, history)
-    end = history.of(EndRecord)
-    seconds = judgement.evidence.seconds
-    console.print(
-        Text(
-            f"  {judgement.evidence.requests:,} requests in {seconds:.1f} s were "
-            f"recorded{'' if end else ', without an end'}; they are in "
-            f"{folder / HISTORY_NAME} and judged in {written[0]}."
-        )
-    )
-
-
-def _conclude(
-    console: Console,
-    judgement: Judgement,
-    history: History,
-    folder: Path | None,
-    *,
-    note: str = "",
-) -> None:
-    print_judgement(console, judgement, history)
-    if note and judgement.verdict is not Verdict.VALID:
-        console.print(Text(f"  {note}"))
-    if folder is not None:
-        paths = write_reports(folder, judgement, history)
-        names = ", ".join(str(path) for path in paths)
-        console.print(Text(f"  Reports: {names}", "dim"))
-    sys.exit(judgement.verdict.exit_code)
-
-
-def _complain(problem: object) -> None:
-    """Print one sentence to stderr; what reads it from a pipe gets it in one line."""
-    console = Console(stderr=True, highlight=False)
-    console.print(
-        Text(f"isolation-audit: {problem}"), soft_wrap=not console.is_terminal
-    )
-
-
-def main() -> None:
-    """Run the command line; a user's mistake gets one sentence, no traceback."""
-    try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(EXIT_INTERRUPTED)
-    except click.ClickException as exc:
-        exc.show()
-        sys.exit(EXIT_USAGE)
-    except UsageError as exc:
-        _complain(exc)
-        sys.exit(EXIT_USAGE)
-    except TargetError as exc:
-        _complain(exc)
-        sys.exit(EXIT_TARGET)
-    except InternalError as exc:
-        _complain(exc)
-        sys.exit(EXIT_INTERNAL)
-    except KeyboardInterrupt:
-        _complain("interrupted; nothing was left running.")
-        sys.exit(EXIT_INTERRUPTED)
-    except Exception as exc:  # noqa: BLE001  # whatever it is, it is not a finding: not exit 1
-        frame = traceback.extract_tb(exc.__traceback__)[-1]
-        error = InternalError(
-            f"{type(exc).__name__}: {exc} (in {frame.name}, {frame.filename} line "
-            f"{frame.lineno})."
-        )
-        _complain(error)
-        sys.exit(EXIT_INTERNAL)
-
-
-if __name__ == "__main__":
-    main()
