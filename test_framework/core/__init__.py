@@ -14,12 +14,14 @@ from test_framework.core.finding import Finding
 from test_framework.core.history import FORMAT, History
 from test_framework.core.records import (
     VISITOR,
+    AlarmRecord,
     BurstRecord,
     CanaryRecord,
     Channel,
     ComplaintRecord,
     EndRecord,
     HandlerRecord,
+    Level,
     Observation,
     Operation,
     Outcome,
@@ -31,6 +33,7 @@ from test_framework.core.records import (
     ShapeRecord,
     SurfaceRecord,
     UserRecord,
+    WatchRecord,
 )
 from test_framework.core.seed import fresh_seed, stream
 from test_framework.core.verdict import Verdict, merge
@@ -40,6 +43,7 @@ __all__ = [
     "NS_PER_MS",
     "NS_PER_S",
     "VISITOR",
+    "AlarmRecord",
     "BurstRecord",
     "CanaryRecord",
     "Channel",
@@ -51,6 +55,7 @@ __all__ = [
     "History",
     "InternalError",
     "IsolationError",
+    "Level",
     "MonotonicClock",
     "Observation",
     "Operation",
@@ -66,6 +71,7 @@ __all__ = [
     "UsageError",
     "UserRecord",
     "Verdict",
+    "WatchRecord",
     "fresh_seed",
     "merge",
     "stream",

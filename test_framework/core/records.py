@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 Outcome = Literal["ok", "fail", "info"]
 Channel = Literal["http", "websocket", "postgres", "redis", "pubsub", "log"]
+Level = Literal["error", "warning", "note"]
 
 VISITOR = -1
 """User number of requests that carry no identity at all."""
@@ -250,6 +251,57 @@ class PolicyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmRecord:
+    """What a detector saw inside of a running process: one per cause.
+
+    Attributes:
+        rule: Id of the rule it broke.
+        level: ``error`` (it happened), ``warning`` (it could) or ``note``.
+        claim: One sentence that says what happened to whom.
+        site: The source line that names it, ``path:line``.
+        evidence: Sentences and lines of stacks, in order.
+        fix: What to change, where that is known better than the rule knows it.
+        users: Numbers of the users it happened to.
+        operations: The audit's requests it happened in; the audit fills ``users``
+            from them.
+        count: How many times.
+        worker: Number of the process; None in that of the tests.
+    """
+
+    type: ClassVar[str] = "alarm"
+    rule: str
+    level: Level
+    claim: str
+    site: str
+    evidence: tuple[str, ...] = ()
+    fix: str = ""
+    users: tuple[int, ...] = ()
+    operations: tuple[int, ...] = ()
+    count: int = 1
+    worker: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRecord:
+    """What a detector looked at, and what it could not look at.
+
+    Attributes:
+        detector: Its name.
+        watched: What it looked at: packages, kinds of locks, pools.
+        unwatched: One sentence for each thing that it could not look at, and why.
+        facts: Counts, such as ``accesses``.
+        worker: Number of the process; None in that of the tests.
+    """
+
+    type: ClassVar[str] = "watch"
+    detector: str
+    watched: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
+    facts: dict[str, int] = field(default_factory=dict)
+    worker: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndRecord:
     """The foot of a history: when it ended and whether it was whole."""
 
@@ -273,6 +325,8 @@ Record = (
     | ShapeRecord
     | SurfaceRecord
     | PolicyRecord
+    | AlarmRecord
+    | WatchRecord
     | EndRecord
 )
 
@@ -291,6 +345,8 @@ RECORD_TYPES: dict[str, Any] = {
         ShapeRecord,
         SurfaceRecord,
         PolicyRecord,
+        AlarmRecord,
+        WatchRecord,
         EndRecord,
     )
 }

@@ -1,37 +1,8 @@
-"""The rules a run is judged by: stable ids, what each means, and its cure.
+"""Rules about what users saw over the wire, and what was kept of them."""
 
-A rule names a way in which one user reached what belongs to another, or was made to
-suffer for what another did. Rules have a tier: what a worse rule already explains is
-reported as its consequence and not a second time.
-"""
+from test_framework.check.rules.rule import Rule
 
-from dataclasses import dataclass
-
-from test_framework.core import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule.
-
-    Attributes:
-        id: Stable name, as in ``isolation-audit explain ID``.
-        tier: 0 is worst; findings of a higher tier may be consequences of a lower.
-        title: What happened, in a few words.
-        scenario: Lines that tell it with two users.
-        fix: What to change.
-        cwe: Number in the Common Weakness Enumeration.
-    """
-
-    id: str
-    tier: int
-    title: str
-    scenario: tuple[str, ...]
-    fix: str
-    cwe: int
-
-
-_ALL = (
+TRAFFIC_RULES = (
     Rule(
         "foreign-canary-in-response",
         0,
@@ -275,20 +246,3 @@ _ALL = (
         400,
     ),
 )
-
-RULES: dict[str, Rule] = {rule.id: rule for rule in _ALL}
-
-
-def rule(rule_id: str) -> Rule:
-    """Return the rule of an id.
-
-    Raises:
-        UsageError: There is none; the message lists all.
-    """
-    found = RULES.get(rule_id)
-    if found is None:
-        message = (
-            f"There is no rule {rule_id!r}. The rules are: {', '.join(sorted(RULES))}."
-        )
-        raise UsageError(message)
-    return found
