@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from test_framework.core import UsageError
+from test_framework.detect import DETECTORS
 from test_framework.swarm import SHAPES
 
 TABLE = "isolation-audit"
@@ -38,6 +39,9 @@ class Config:
         env: Variables that the hosted service gets.
         secrets: Names of variables that get a fresh random value each run.
         uvicorn: Options of ``uvicorn.Config`` for the hosted service.
+        detectors: Detectors to run inside of the hosted service, see ``detect``.
+        track: Packages whose accesses the ``access`` detector follows.
+        detector_options: Options of detectors, by the name of the detector.
         logs: Log files of a service that we did not start.
         root: Folder that paths and imports are relative to.
     """
@@ -53,6 +57,9 @@ class Config:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     uvicorn: Mapping[str, Any] = field(default_factory=dict)
+    detectors: tuple[str, ...] = ()
+    track: tuple[str, ...] = ()
+    detector_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     logs: tuple[Path, ...] = ()
     root: Path = field(default_factory=Path.cwd)
 
@@ -66,6 +73,15 @@ class Config:
         """Whether several processes are hosted that have no store in common."""
         return not self.is_url and self.workers > 1 and not self.services
 
+    @property
+    def watching(self) -> dict[str, dict[str, Any]]:
+        """The detectors of the hosted service, each with its options."""
+        names = dict.fromkeys((*(["access"] if self.track else []), *self.detectors))
+        plan = {name: dict(self.detector_options.get(name, {})) for name in names}
+        if self.track:
+            plan["access"]["packages"] = list(self.track)
+        return plan
+
     def repeat(self, seed: int) -> str:
         """Return the command that repeats a run of this configuration."""
         words = ["isolation-audit", "run", "--target", self.target]
@@ -77,6 +93,7 @@ class Config:
         if not self.is_url:
             words += ["--services", ",".join(self.services) or "none"]
             words += ["--workers", str(self.workers)]
+            words += [word for name in self.track for word in ("--track", name)]
         return shlex.join(words)
 
 
@@ -89,7 +106,7 @@ def _shown(path: Path) -> str:
 
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+/?|\[[0-9a-fA-F:]+\]:\d+/?")
-_LISTS = {"shapes", "services", "secrets", "logs"}
+_LISTS = {"shapes", "services", "secrets", "logs", "detectors", "track"}
 
 
 def load_config(
@@ -140,6 +157,7 @@ def load_config(
     for name in _LISTS & values.keys():
         values[name] = _as_tuple(name, values[name])
     values["logs"] = tuple(Path(path) for path in values.get("logs", ()))
+    values["detectors"] = _check_detectors(values.get("detectors", ()))
     config = Config(root=root, **values)
     return replace(config, services=_check_services(config.services))
 
@@ -163,6 +181,18 @@ def _check_services(services: tuple[str, ...]) -> tuple[str, ...]:
             message = (
                 f"{name!r} is not a service that can be started. Choose from "
                 f"{', '.join(SERVICES)}, or none."
+            )
+            raise UsageError(message)
+    return wanted
+
+
+def _check_detectors(names: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = tuple(name for name in names if name != "none")
+    for name in wanted:
+        if name not in DETECTORS and ":" not in name:
+            message = (
+                f"{name!r} is no detector. Choose from {', '.join(sorted(DETECTORS))}, "
+                "none, or name one of your own as module:Class."
             )
             raise UsageError(message)
     return wanted

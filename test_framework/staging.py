@@ -66,6 +66,7 @@ def staged(
                     secrets=config.secrets,
                     uvicorn=config.uvicorn,
                     port=config.port,
+                    detectors=config.watching,
                 ),
                 work_dir=folder,
             )

@@ -32,6 +32,7 @@ from test_framework.core import (
     ShapeRecord,
     SurfaceRecord,
     UserRecord,
+    WatchRecord,
 )
 
 LOGIN = "login"
@@ -234,7 +235,7 @@ def weigh(history: History) -> Evidence:
         bursts=tuple(_bursts(history, intervals)),
         shapes=shapes,
         matrix=matrix,
-        not_exercised=tuple(_not_exercised(shapes, matrix)),
+        not_exercised=(*_not_exercised(shapes, matrix), *_not_watched(history)),
         gaps=tuple(_gaps(history, http, handlers, shapes, end)),
         peak_memory_mb=round(end.peak_memory_bytes / 2**20, 1) if end else 0.0,
     )
@@ -393,6 +394,16 @@ def _not_exercised(
     for cell in matrix:
         if not cell.tested:
             yield f"{cell.channel} {cell.name}: {cell.note}"
+
+
+def _not_watched(history: History) -> Iterable[str]:
+    """Yield what detectors could not look at; processes say the same, once."""
+    lines = (
+        f"{watch.detector}: {sentence}"
+        for watch in history.of(WatchRecord)
+        for sentence in watch.unwatched
+    )
+    return dict.fromkeys(lines)
 
 
 def _gaps(

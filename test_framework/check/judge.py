@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from test_framework.check.alarms import CHANNEL, check_alarms, gather_alarms
 from test_framework.check.conduct import (
     check_bystanders,
     check_expectations,
@@ -31,7 +32,7 @@ from test_framework.check.timing import (
     check_slowed,
     measure_latencies,
 )
-from test_framework.core import Finding, History, Verdict, merge
+from test_framework.core import AlarmRecord, Finding, History, Verdict, merge
 
 Checker = Callable[[History], Iterable[Sighting]]
 
@@ -44,6 +45,7 @@ CHECKERS: tuple[Checker, ...] = (
     check_bystanders,
     check_residue,
     check_slowed,
+    check_alarms,
 )
 
 _MOST_SURFACES = 12
@@ -59,12 +61,14 @@ class Judgement:
         findings: One per root cause, worst first.
         evidence: What was exercised.
         latencies: Latencies per endpoint, slowest first.
+        alarms: What detectors saw inside of the service, errors first.
     """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
     evidence: Evidence
     latencies: tuple[Latency, ...]
+    alarms: tuple[AlarmRecord, ...] = ()
 
 
 def judge(history: History) -> Judgement:
@@ -83,7 +87,9 @@ def judge(history: History) -> Judgement:
             Verdict.UNKNOWN if evidence.gaps else Verdict.VALID,
         ]
     )
-    return Judgement(verdict, findings, evidence, tuple(latencies))
+    return Judgement(
+        verdict, findings, evidence, tuple(latencies), gather_alarms(history)
+    )
 
 
 @dataclass(slots=True)
@@ -113,9 +119,9 @@ class _Cause:
 
 
 def _findings(sightings: list[Sighting], *, repeat: str) -> tuple[Finding, ...]:
-    by_rule: dict[str, list[Sighting]] = defaultdict(list)
+    by_rule: dict[tuple[str, str], list[Sighting]] = defaultdict(list)
     for sighting in sightings:
-        by_rule[sighting.rule].append(sighting)
+        by_rule[sighting.rule, sighting.cause].append(sighting)
     causes = sorted(
         _merge_by_canary([_Cause(group) for group in by_rule.values()]),
         key=lambda cause: (cause.tier, cause.witness.at_ns),
@@ -157,7 +163,8 @@ def _merge_by_canary(causes: list[_Cause]) -> list[_Cause]:
 
 def _explains(root: _Cause, other: _Cause) -> bool:
     """Tell whether ``other`` is what one would expect to follow from ``root``."""
-    if root.tier >= other.tier:
+    if root.tier >= other.tier or other.witness.channel == CHANNEL:
+        # What a detector saw is a line of the program: a cause, no consequence.
         return False
     if {s.rule for s in other.sightings} <= _ABSORBED_BY_ANY:
         return True
@@ -182,7 +189,7 @@ def _finding(cause: _Cause, consequences: list[Sighting], *, repeat: str) -> Fin
         operation=witness.operation,
         planted_by=witness.planted_by,
         evidence=witness.evidence,
-        fix=rule(witness.rule).fix,
+        fix=witness.fix or rule(witness.rule).fix,
         repeat=repeat,
         count=sum(s.count for s in cause.sightings),
         surfaces=tuple(ordered),

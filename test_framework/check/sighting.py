@@ -21,6 +21,8 @@ class Sighting:
         planted_by: The victim's operation that wrote the canary.
         evidence: Sentences of the proof.
         count: How many times, when one sighting stands for several.
+        cause: Tells causes of one rule apart; sightings without one are taken for one.
+        fix: What to change, where that is known better than the rule knows it.
     """
 
     rule: str
@@ -35,3 +37,5 @@ class Sighting:
     planted_by: int | None = None
     evidence: tuple[str, ...] = ()
     count: int = 1
+    cause: str = ""
+    fix: str = ""

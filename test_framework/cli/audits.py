@@ -44,6 +44,16 @@ from test_framework.swarm import SHAPES
 @click.option("--workers", type=int, help="Processes of module:app.  [default: 2]")
 @click.option("--port", type=int, help="Port of module:app.  [default: a free one]")
 @click.option(
+    "--detect",
+    "detectors",
+    help="Detectors inside of module:app, with commas, or none.",
+)
+@click.option(
+    "--track",
+    multiple=True,
+    help="Package of module:app whose shared state to follow; repeatable.",
+)
+@click.option(
     "--log", "logs", multiple=True, help="Log file of a running service; repeatable."
 )
 @click.option(
@@ -52,10 +62,15 @@ from test_framework.swarm import SHAPES
     show_default=True,
     help="Folder for audit.json, junit.xml and the history.",
 )
-def run(report: str, logs: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  # click's own types
+def run(
+    report: str,
+    logs: tuple[str, ...],
+    track: tuple[str, ...],
+    **options: Any,  # noqa: ANN401  # click's own types
+) -> None:
     """Audit a service with concurrent users and judge what they saw."""
     console = make_console()
-    config = load_config(logs=list(logs) or None, **options)
+    config = load_config(logs=list(logs) or None, track=list(track) or None, **options)
     folder = make_folder(Path(report))
     history = History()
 

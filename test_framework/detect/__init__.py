@@ -5,5 +5,14 @@ service's processes and the pytest plugin start those that were asked for.
 """
 
 from test_framework.detect.detector import Detector
+from test_framework.detect.registry import DETECTORS, make_detector, start_detectors
+from test_framework.detect.scope import current_operation, operation_scope
 
-__all__ = ["Detector"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "current_operation",
+    "make_detector",
+    "operation_scope",
+    "start_detectors",
+]

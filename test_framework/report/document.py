@@ -8,7 +8,14 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from test_framework.core import EndRecord, Finding, History, ResidueRecord
+from test_framework.core import (
+    AlarmRecord,
+    EndRecord,
+    Finding,
+    History,
+    ResidueRecord,
+    WatchRecord,
+)
 
 if TYPE_CHECKING:
     from test_framework.check import Evidence, Judgement
@@ -49,6 +56,17 @@ def audit_document(judgement: "Judgement", history: History) -> dict[str, Any]:
             {"kind": record.kind, "place": record.place, "count": record.count}
             for record in history.of(ResidueRecord)
         ],
+        "alarms": [_alarm(alarm) for alarm in judgement.alarms],
+        "watched": [
+            {
+                "detector": watch.detector,
+                "watched": list(watch.watched),
+                "unwatched": list(watch.unwatched),
+                "facts": watch.facts,
+                "worker": watch.worker,
+            }
+            for watch in history.of(WatchRecord)
+        ],
         "findings": [_finding(finding) for finding in judgement.findings],
         "repeat": run.repeat,
     }
@@ -70,6 +88,19 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "count": finding.count,
         "surfaces": list(finding.surfaces),
         "consequences": list(finding.consequences),
+    }
+
+
+def _alarm(alarm: AlarmRecord) -> dict[str, Any]:
+    return {
+        "rule": alarm.rule,
+        "level": alarm.level,
+        "claim": alarm.claim,
+        "site": alarm.site,
+        "evidence": list(alarm.evidence),
+        "fix": alarm.fix,
+        "users": list(alarm.users),
+        "count": alarm.count,
     }
 
 

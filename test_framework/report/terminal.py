@@ -129,6 +129,7 @@ def print_judgement(console: Console, judgement: "Judgement", history: History) 
         console.print(render_finding(finding, number), highlight=False)
         console.print()
     console.print(_proof(judgement, history), highlight=False)
+    _print_warnings(console, judgement)
     _print_not_exercised(console, judgement.evidence)
     for gap in judgement.evidence.gaps:
         console.print(_indented(f"Gap: {gap}", by=2, style="yellow"))
@@ -227,6 +228,23 @@ def _proof(judgement: "Judgement", history: History) -> Table:
         + (f"  ({extra} more users with colliding names)" if extra else ""),
     )
     return table
+
+
+def _print_warnings(console: Console, judgement: "Judgement") -> None:
+    warnings = [alarm for alarm in judgement.alarms if alarm.level == "warning"]
+    notes = sum(alarm.level == "note" for alarm in judgement.alarms)
+    if warnings:
+        console.print(f"  Warnings ({len(warnings)})", style="bold yellow")
+    for alarm in warnings[:_MOST_SHOWN]:
+        console.print(_indented(f"{alarm.rule}  {alarm.claim}", by=4))
+        console.print(_indented(f"at {alarm.site}", by=6, style="dim"))
+    told = []
+    if len(warnings) > _MOST_SHOWN:
+        told.append(f"{len(warnings) - _MOST_SHOWN} more warnings")
+    if notes:
+        told.append(f"{notes} note{'s' if notes != 1 else ''}")
+    if told:
+        console.print(Text(f"    {' and '.join(told)} in audit.json", "dim"))
 
 
 def _print_not_exercised(console: Console, evidence: "Evidence") -> None:

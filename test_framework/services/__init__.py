@@ -6,9 +6,10 @@ from test_framework.services.hosting import Host, hosting
 from test_framework.services.launcher import Services, running_services
 from test_framework.services.plan import HostPlan
 from test_framework.services.probe import Probe, read_records
-from test_framework.services.process import Census
+from test_framework.services.process import AlarmReport, Census
 
 __all__ = [
+    "AlarmReport",
     "Binaries",
     "Census",
     "Check",

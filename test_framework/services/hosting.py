@@ -21,8 +21,10 @@ from test_framework.core import HandlerRecord, TargetError, UsageError
 from test_framework.services.plan import HostPlan
 from test_framework.services.probe import read_records
 from test_framework.services.process import (
+    ALARMS_LIMIT_S,
     CENSUS_LIMIT_S,
     STOP_LIMIT_S,
+    AlarmReport,
     Census,
     WorkerProcess,
 )
@@ -38,10 +40,14 @@ class Host:
     Attributes:
         url: Where it listens.
         log_paths: What each worker printed.
+        is_watched: Whether detectors run in the workers.
     """
 
-    def __init__(self, url: str, workers: Sequence["WorkerProcess"]) -> None:
+    def __init__(
+        self, url: str, workers: Sequence["WorkerProcess"], *, is_watched: bool = False
+    ) -> None:
         self.url = url
+        self.is_watched = is_watched
         self.log_paths = tuple(worker.log for worker in workers)
         self._workers = workers
 
@@ -69,9 +75,28 @@ class Host:
                 blocked.
         """
         for worker in self._workers:
-            worker.ask_census()
+            worker.ask("census")
         deadline = time.monotonic() + limit_s
         return [worker.read_census(deadline) for worker in self._workers]
+
+    def alarms(self, *, limit_s: float = ALARMS_LIMIT_S) -> AlarmReport:
+        """Return what the detectors of all workers say so far.
+
+        Args:
+            limit_s: Seconds that the workers have to answer.
+
+        Raises:
+            TargetError: A worker ended, or does not answer because its loop is
+                blocked.
+        """
+        for worker in self._workers:
+            worker.ask("alarms")
+        deadline = time.monotonic() + limit_s
+        reports = [worker.read_alarms(deadline) for worker in self._workers]
+        return AlarmReport(
+            [alarm for report in reports for alarm in report.alarms],
+            [watch for report in reports for watch in report.watches],
+        )
 
     def require_alive(self) -> None:
         """Do nothing while all workers run.
@@ -115,7 +140,7 @@ def hosting(plan: HostPlan, *, work_dir: Path) -> Iterator[Host]:
         deadline = time.monotonic() + plan.start_limit_s
         for worker in workers:
             worker.await_ready(deadline)
-        yield Host(f"http://{_HOST}:{port}", workers)
+        yield Host(f"http://{_HOST}:{port}", workers, is_watched=bool(plan.detectors))
     finally:
         _end(workers)
 

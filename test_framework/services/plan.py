@@ -18,6 +18,8 @@ class HostPlan:
             the same in all workers; a value given in ``env`` stays.
         uvicorn: More options of ``uvicorn.Config``.
         port: TCP port; 0 takes a free one.
+        detectors: Detectors to run inside of the workers, by name, each with its
+            options; see ``detect.make``.
         start_limit_s: Seconds until every worker must accept connections.
     """
 
@@ -28,4 +30,5 @@ class HostPlan:
     secrets: tuple[str, ...] = ()
     uvicorn: Mapping[str, object] = field(default_factory=dict)
     port: int = 0
+    detectors: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     start_limit_s: float = 30.0

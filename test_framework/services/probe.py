@@ -14,8 +14,9 @@ audit sends and takes both away before the service could see them:
 What it must not do is change what it measures. A request without these headers is
 handed to the service untouched. No task is made for a request and no context
 variable is set, so a server that lets context variables live on from one request to
-the next on a kept-alive connection is seen doing it. Cancellation and exceptions go
-through as they came.
+the next on a kept-alive connection is seen doing it. (Only where detectors run, one
+variable of ours says for which operation a line runs.) Cancellation and exceptions
+go through as they came.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from test_framework.core import HandlerRecord
+from test_framework.detect import operation_scope
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -53,6 +55,7 @@ class Probe:
         record: File descriptor to append records to; the caller closes it.
         quiet_s: A burst is complete when nobody else came for this long.
         longest_wait_s: Nobody is held longer than this.
+        is_scoped: Whether detectors ask for which operation a line runs.
     """
 
     def __init__(
@@ -62,11 +65,13 @@ class Probe:
         record: int,
         quiet_s: float = QUIET_S,
         longest_wait_s: float = LONGEST_WAIT_S,
+        is_scoped: bool = False,
     ) -> None:
         self._app = app
         self._record = record
         self._quiet_s = quiet_s
         self._longest_wait_s = longest_wait_s
+        self._is_scoped = is_scoped
         self._meetings: dict[bytes, _Meeting] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -93,7 +98,11 @@ class Probe:
         try:
             if burst is not None:
                 await self._gathered(burst)
-            await self._app(inner, receive, send)
+            if self._is_scoped and operation is not None and operation.isdigit():
+                with operation_scope(int(operation)):
+                    await self._app(inner, receive, send)
+            else:
+                await self._app(inner, receive, send)
         finally:
             if operation is not None and operation.isdigit():
                 self._note(int(operation), scope["type"], started_ns)

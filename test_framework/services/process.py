@@ -15,16 +15,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from test_framework.core import InternalError, TargetError
+from test_framework.core import (
+    AlarmRecord,
+    InternalError,
+    TargetError,
+    WatchRecord,
+)
+from test_framework.core.lines import decode
 
 if TYPE_CHECKING:
     from test_framework.services.plan import HostPlan
 
 CENSUS_LIMIT_S = 5.0
+ALARMS_LIMIT_S = 15.0
+"""Looking for residue walks through the heap of a service."""
 STOP_LIMIT_S = 5.0
 """A worker that was let go ends within this, gracefully or not."""
 
@@ -61,6 +69,19 @@ class Census:
     open_files: int
     rss_bytes: int
     threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmReport:
+    """What the detectors of the workers say so far.
+
+    Attributes:
+        alarms: What they saw.
+        watches: What they looked at.
+    """
+
+    alarms: list[AlarmRecord]
+    watches: list[WatchRecord]
 
 
 class WorkerProcess:
@@ -108,6 +129,9 @@ class WorkerProcess:
                 "reply": reply,
                 "record": str(self.record.absolute()),
                 "uvicorn": dict(plan.uvicorn),
+                "detectors": {
+                    name: dict(options) for name, options in plan.detectors.items()
+                },
             }
         )
 
@@ -144,13 +168,27 @@ class WorkerProcess:
             )
             raise TargetError(message)
 
-    def ask_census(self) -> None:
-        """Ask for a census; ``read_census`` returns it."""
+    def ask(self, word: str) -> None:
+        """Ask for a ``census`` or for ``alarms``; to be read in the same order."""
         with contextlib.suppress(BrokenPipeError):
-            self._stdin.write(b"census\n")
+            self._stdin.write(word.encode() + b"\n")
 
     def read_census(self, deadline: float) -> Census:
         """Return the census that was asked for."""
+        return Census(self.index, **self._answer(deadline))
+
+    def read_alarms(self, deadline: float) -> AlarmReport:
+        """Return the alarms that were asked for, and what was watched."""
+        alarms, watches = [], []
+        for body in self._answer(deadline)["records"]:
+            record = decode(body)
+            if isinstance(record, AlarmRecord):
+                alarms.append(replace(record, worker=self.index))
+            elif isinstance(record, WatchRecord):
+                watches.append(replace(record, worker=self.index))
+        return AlarmReport(alarms, watches)
+
+    def _answer(self, deadline: float) -> dict[str, Any]:
         answer = self._read(deadline)
         if answer is None:
             if self._status() is not None:
@@ -161,7 +199,7 @@ class WorkerProcess:
                 f"{self._tail()}"
             )
             raise TargetError(message)
-        return Census(self.index, **answer)
+        return answer
 
     def let_go(self) -> None:
         """Close the control pipe: the worker shuts down gracefully."""

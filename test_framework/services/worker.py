@@ -1,7 +1,7 @@
 """One process of the service under test: uvicorn, the probe, and a control pipe.
 
 Started by ``hosting``. Standard input is the control pipe: the first line is the
-plan, each line ``census`` asks for a census, and the end of file means that the
+plan, each line ``census`` or ``alarms`` asks for one, and the end of file means that the
 audit is gone or done, so the worker shuts down gracefully, and after
 ``STOP_LIMIT_S`` it ends anyway. Answers go to a pipe of their own: standard output
 and error belong to the service and are its log.
@@ -17,14 +17,19 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from test_framework.core.lines import encode
+from test_framework.detect import Detector, start_detectors
 from test_framework.services.probe import App, Probe
 from test_framework.services.process import STOP_LIMIT_S
+
+if TYPE_CHECKING:
+    from test_framework.core import Record
 
 _DEFAULTS: dict[str, Any] = {
     # A line per request would be the largest cost of a hosted service.
@@ -41,11 +46,14 @@ def main() -> None:
     sys.path.insert(0, plan["app_dir"])
     listener = socket.socket(fileno=plan["listener"])
     record = os.open(plan["record"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    detectors = start_detectors(plan["detectors"])
     app = load_target(plan["target"])
     config = uvicorn.Config(
-        Probe(app, record=record), interface="asgi3", **_DEFAULTS | plan["uvicorn"]
+        Probe(app, record=record, is_scoped=bool(detectors)),
+        interface="asgi3",
+        **_DEFAULTS | plan["uvicorn"],
     )
-    server = _Server(config, reply=plan["reply"])
+    server = _Server(config, reply=plan["reply"], detectors=detectors)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         controller = threading.Thread(
             target=_obey,
@@ -60,9 +68,12 @@ def main() -> None:
 class _Server(uvicorn.Server):
     """Uvicorn that tells the audit when it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, *, reply: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *, reply: int, detectors: Sequence[Detector]
+    ) -> None:
         super().__init__(config)
         self.reply = reply
+        self.detectors = detectors
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -71,9 +82,16 @@ class _Server(uvicorn.Server):
 
 def _obey(control: Any, server: _Server, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ANN401  # a raw pipe
     """Follow the control pipe, in a thread so that a wedged loop still ends."""
+    answers: dict[bytes, Callable[[], Mapping[str, Any]]] = {
+        b"census": lambda: _take_census(loop),
+        b"alarms": lambda: _tell(server.detectors),
+    }
+
+    def answer(word: bytes) -> None:
+        _say(server.reply, answers[word]())
+
     for line in control:
-        if line.strip() == b"census":
-            loop.call_soon_threadsafe(lambda: _say(server.reply, _take_census(loop)))
+        loop.call_soon_threadsafe(answer, line.strip())
     if not server.started:
         # Nobody has been served, and uvicorn does not listen while it starts.
         os._exit(1)
@@ -102,6 +120,14 @@ def _take_census(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         # Ours does not count.
         "threads": threading.active_count() - 1,
     }
+
+
+def _tell(detectors: Sequence[Detector]) -> dict[str, Any]:
+    records: list[Record] = []
+    for detector in detectors:
+        records += detector.alarms()
+        records.append(detector.coverage())
+    return {"records": [json.loads(encode(record)) for record in records]}
 
 
 def _name(task: asyncio.Task[Any]) -> str:

@@ -30,6 +30,7 @@ from test_framework.core import (
     TargetError,
     UsageError,
 )
+from test_framework.swarm.alarms import Alarms
 from test_framework.swarm.identities import Identities
 from test_framework.swarm.residue import count_tasks, find_residue
 from test_framework.swarm.scene import Scene
@@ -132,6 +133,7 @@ def _recorded_end(
     history: History, target: "Target", now_ns: Callable[[], int]
 ) -> Iterator[None]:
     reason = ""
+    alarms = Alarms(target.host)
     try:
         yield
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -148,6 +150,7 @@ def _recorded_end(
                 # its requests from the start.
                 if handler.started_ns >= started_ns:
                     history.add(handler)
+            alarms.record(history)
         history.add(
             EndRecord(
                 ended_ns=now_ns(),

@@ -93,3 +93,26 @@ def test_wrong_configuration_gets_one_sentence(
         load_config(start=project(tmp_path, text), environ={}, **given)
 
     assert words in str(caught.value)
+
+
+def test_track_starts_the_access_detector(tmp_path: Path) -> None:
+    """Packages to track are options of a detector, beside those of the others."""
+    config = load_config(
+        start=project(tmp_path),
+        environ={},
+        track=["app"],
+        detectors="checks:Mine",
+        detector_options={"checks:Mine": {"limit": 3}},
+    )
+
+    assert config.watching == {
+        "access": {"packages": ["app"]},
+        "checks:Mine": {"limit": 3},
+    }
+    assert "--track app" in config.repeat(1)
+
+
+def test_unknown_detector_is_refused(tmp_path: Path) -> None:
+    """A misspelt detector would leave the service unwatched."""
+    with pytest.raises(UsageError, match="'lokcs' is no detector"):
+        load_config(start=project(tmp_path), environ={}, detectors="lokcs")

@@ -1,6 +1,6 @@
 """Rules about what users saw over the wire, and what was kept of them."""
 
-from test_framework.check.rules.rule import Rule
+from test_framework.check.rules.definition import Rule
 
 TRAFFIC_RULES = (
     Rule(

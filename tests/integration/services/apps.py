@@ -6,9 +6,14 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from test_framework.detect import current_operation
+
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+
+COUNTED: list[int | None] = []
+"""Operations of the requests for /watched."""
 
 LAST_USER: contextvars.ContextVar[str] = contextvars.ContextVar("LAST_USER")
 
@@ -41,7 +46,9 @@ async def sound(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         return
     path = scope["path"]
-    if path == "/leak":
+    if path == "/watched":
+        COUNTED.extend([current_operation()])
+    elif path == "/leak":
         _leaked.append(asyncio.create_task(_leaked_worker()))
     elif path == "/crash":
         print("the cup is full")  # noqa: T201  # its log is looked at

@@ -1,6 +1,7 @@
 """The service under test as real worker processes, watched but not changed."""
 
 import asyncio
+import contextlib
 import http.client
 import os
 import signal
@@ -16,7 +17,7 @@ import psutil
 import pytest
 import websockets
 
-from test_framework.core import HandlerRecord, TargetError
+from test_framework.core import HandlerRecord, TargetError, WatchRecord
 from test_framework.services import Host, HostPlan, hosting
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -346,3 +347,32 @@ def test_port_of_another_audit_is_not_shared(tmp_path: Path) -> None:
             hosted(tmp_path / "two", workers=1, port=port),
         ):
             pass
+
+
+def test_detector_of_a_worker_tells_operations_apart(tmp_path: Path) -> None:
+    """A detector starts before the service, knows the operation, and reports."""
+    detectors = {"watchers:Counter": {"limit": 2}}
+    with hosted(tmp_path, "sound", workers=1, detectors=detectors) as host:
+        with contextlib.closing(connect(host)) as connection:
+            for operation in (4, 4, 9):
+                get(connection, "/watched", x_isolation_op=str(operation))
+            get(connection, "/watched")
+        report = host.alarms()
+
+    (alarm,) = report.alarms
+    assert alarm.operations == (4, 4, 9)
+    assert (alarm.count, alarm.worker) == (3, 0)
+    assert report.watches == [
+        WatchRecord("counter", ("before the service",), (), {"limit": 2}, 0)
+    ]
+
+
+def test_wrong_option_of_a_detector_is_told(tmp_path: Path) -> None:
+    """A worker whose detector cannot be made says so in one sentence."""
+    detectors = {"watchers:Counter": {"limits": 2}}
+
+    with (
+        pytest.raises(TargetError, match="does not take the options"),
+        hosted(tmp_path, detectors=detectors),
+    ):
+        pass

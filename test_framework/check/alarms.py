@@ -1,0 +1,59 @@
+"""What detectors saw inside of the service, as the judge needs it.
+
+Only errors void a run: a warning says what could happen, and a note what may be
+meant. Several processes of one service see the same cause; it is told once.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+from test_framework.check.names import user_name
+from test_framework.check.rules import RULES
+from test_framework.check.rules.own import OWN_DETECTOR
+from test_framework.check.sighting import Sighting
+from test_framework.core import AlarmRecord, History, Level
+
+CHANNEL = "process"
+_ORDER: dict[Level, int] = {"error": 0, "warning": 1, "note": 2}
+
+
+def gather_alarms(history: History) -> tuple[AlarmRecord, ...]:
+    """Return one alarm per cause over all processes, errors first."""
+    merged: dict[tuple[str, str, str], AlarmRecord] = {}
+    for alarm in history.of(AlarmRecord):
+        key = (alarm.rule, alarm.level, alarm.site)
+        first = merged.get(key)
+        merged[key] = (
+            alarm
+            if first is None
+            else dataclasses.replace(first, count=first.count + alarm.count)
+        )
+    return tuple(sorted(merged.values(), key=lambda alarm: _ORDER[alarm.level]))
+
+
+def check_alarms(history: History) -> Iterator[Sighting]:
+    """Yield each error that a detector saw."""
+    for alarm in gather_alarms(history):
+        if alarm.level != "error":
+            continue
+        users = alarm.users
+        yield Sighting(
+            rule=alarm.rule if alarm.rule in RULES else OWN_DETECTOR,
+            claim=alarm.claim,
+            victim=users[0] if users else None,
+            observer=users[1] if len(users) > 1 else None,
+            channel=CHANNEL,
+            surface=alarm.site,
+            at_ns=0,
+            evidence=(
+                *((f"Users  {_named(users)}",) if users else ()),
+                *alarm.evidence,
+            ),
+            count=alarm.count,
+            cause=f"{alarm.rule} {alarm.site}",
+            fix=alarm.fix,
+        )
+
+
+def _named(users: tuple[int, ...]) -> str:
+    return ", ".join(user_name(user) for user in users)

@@ -1,0 +1,64 @@
+"""What the detectors in the service's processes say of one audit.
+
+A service may live through several audits and its detectors with it, so what they had
+seen before an audit began is none of its alarms.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from test_framework.core import (
+    AlarmRecord,
+    History,
+    Operation,
+    TargetError,
+    WatchRecord,
+)
+
+if TYPE_CHECKING:
+    from test_framework.services import Host
+
+_Key = tuple[str, str, str, int | None]
+
+
+class Alarms:
+    """The alarms of one audit.
+
+    Args:
+        host: The service's processes, when this run started them.
+
+    Raises:
+        TargetError: One of them ended or is blocked.
+    """
+
+    def __init__(self, host: "Host | None") -> None:
+        self._host = host
+        self._before: Counter[_Key] = Counter()
+        if host is not None and host.is_watched:
+            for alarm in host.alarms().alarms:
+                self._before[_key(alarm)] += alarm.count
+
+    def record(self, history: History) -> None:
+        """Add what was seen since, with the users that it happened to."""
+        if self._host is None or not self._host.is_watched:
+            return
+        try:
+            report = self._host.alarms()
+        except TargetError as exc:
+            # The run has been broken off, or is about to be, for the same reason.
+            history.add(WatchRecord("detectors", unwatched=(str(exc),)))
+            return
+        users = {op.index: op.user for op in history.of(Operation)}
+        for alarm in report.alarms:
+            count = alarm.count - self._before[_key(alarm)]
+            if count > 0:
+                found = (users[op] for op in alarm.operations if op in users)
+                known = tuple(dict.fromkeys((*alarm.users, *found)))
+                history.add(replace(alarm, count=count, users=known))
+        for watch in report.watches:
+            history.add(watch)
+
+
+def _key(alarm: AlarmRecord) -> _Key:
+    return alarm.rule, alarm.level, alarm.site, alarm.worker
