@@ -24,8 +24,16 @@ help: ## list the targets
 audit: $(READY) ## audit the reference service with 100 users on real Postgres and Redis
 	@$(BIN)/isolation-audit run $(ARGS)
 
-test: $(READY) ## run all tests but the long ones; ARGS=... goes to pytest
+# Whole audits come last and have the machine to themselves: they judge latencies.
+test: $(READY) ## run all tests but the long ones; ARGS=... goes to one pytest instead
+ifeq ($(strip $(ARGS)),)
+	@status=0; \
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --ignore=tests/e2e || status=$$?; \
+	$(BIN)/python -m pytest tests/e2e || status=$$?; \
+	exit $$status
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 check: $(READY) ## format, lint, import contracts, types
 	$(BIN)/ruff format --check
