@@ -21,11 +21,11 @@ from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import error_named
 from test_framework.explore.guards import Guards, guarded
 from test_framework.explore.live import run_live
-from test_framework.explore.loader import reference_of
 from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
 from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove
+from test_framework.explore.reference import reference_of
 from test_framework.explore.report import (
     Conclusion,
     Listener,

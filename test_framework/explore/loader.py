@@ -1,7 +1,6 @@
 """Find scenarios in files: ``PATH::NAME``, the way pytest names tests."""
 
 import ast
-import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from test_framework.core import UsageError
+from test_framework.explore.explorer import explore
 from test_framework.explore.scenario import Scenario
 from test_framework.explore.schedule import TOKEN_PREFIX, Schedule
 
@@ -106,30 +106,6 @@ def needs_pytest(path: Path) -> bool:
     )
 
 
-def reference_of(scenario: Any) -> str:
-    """Return ``PATH::NAME`` of a scenario, empty when it has none that can be imported."""
-    if isinstance(scenario, Scenario):
-        code = getattr(scenario.user, "__code__", None)
-        path = Path(code.co_filename) if code is not None else None
-        module = sys.modules.get(getattr(scenario.user, "__module__", ""))
-        name = (
-            next((key for key, held in vars(module).items() if held is scenario), "")
-            if module is not None
-            else ""
-        )
-    else:
-        code = getattr(inspect.unwrap(scenario), "__code__", None)
-        path = Path(code.co_filename) if code is not None else None
-        name = getattr(scenario, "__qualname__", "")
-        if inspect.signature(scenario).parameters:
-            name = ""
-    if path is None or not name or "<" in name or not path.is_file():
-        return ""
-    with contextlib.suppress(ValueError):
-        path = path.relative_to(Path.cwd())
-    return f"{path}::{name.replace('.', '::')}"
-
-
 def read_schedule(word: str) -> Schedule:
     """Read a schedule from a token or from the file of that name.
 
@@ -167,8 +143,6 @@ def options_of(mark: Any, name: str) -> dict[str, Any]:
     Raises:
         UsageError: They are not given by name, or explore() does not take them.
     """
-    from test_framework.explore.explorer import explore  # noqa: PLC0415  # it imports us
-
     known = inspect.signature(explore).parameters.values()
     names = [one.name for one in known if one.kind is one.KEYWORD_ONLY]
     if mark.args:
