@@ -15,7 +15,7 @@ from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.detect import DETECTORS
-from test_framework.swarm import SHAPES
+from test_framework.swarm import LIMITS, SHAPES
 
 TABLE = "isolation-audit"
 TARGET_VARIABLE = "ISOLATION_TARGET"
@@ -42,6 +42,10 @@ class Config:
         detectors: Detectors to run inside of the hosted service, see ``detect``.
         track: Packages whose accesses the ``access`` detector follows.
         detector_options: Options of detectors, by the name of the detector.
+        p50_gates_s: Largest median per endpoint, in seconds; see ``Plan``.
+        p95_gates_s: Largest P95.
+        p99_gates_s: Largest P99.
+        floors_s: Least time that an endpoint's work takes.
         logs: Log files of a service that we did not start.
         root: Folder that paths and imports are relative to.
     """
@@ -60,6 +64,10 @@ class Config:
     detectors: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
     detector_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    p50_gates_s: Mapping[str, float] = field(default_factory=dict)
+    p95_gates_s: Mapping[str, float] = field(default_factory=dict)
+    p99_gates_s: Mapping[str, float] = field(default_factory=dict)
+    floors_s: Mapping[str, float] = field(default_factory=dict)
     logs: tuple[Path, ...] = ()
     root: Path = field(default_factory=Path.cwd)
 
@@ -67,6 +75,14 @@ class Config:
     def is_url(self) -> bool:
         """Whether the target already runs."""
         return "://" in self.target
+
+    @property
+    def limits_s(self) -> dict[str, Mapping[str, float]]:
+        """Latencies per endpoint that were given here, by name."""
+        limits_s: dict[str, Mapping[str, float]] = {
+            name: getattr(self, name) for name in LIMITS
+        }
+        return {name: given_s for name, given_s in limits_s.items() if given_s}
 
     @property
     def shares_nothing(self) -> bool:
@@ -106,6 +122,7 @@ def _shown(path: Path) -> str:
 
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+/?|\[[0-9a-fA-F:]+\]:\d+/?")
+_TABLES = frozenset(LIMITS)
 _LISTS = {"shapes", "services", "secrets", "logs", "detectors", "track"}
 
 
@@ -156,6 +173,13 @@ def load_config(
         values["workload"] = base / values["workload"]
     for name in _LISTS & values.keys():
         values[name] = _as_tuple(name, values[name])
+    for name in _TABLES & values.keys():
+        if not isinstance(values[name], dict):
+            message = (
+                f"{name} = {values[name]!r} must be a table of seconds by endpoint, "
+                f'such as {name} = {{ "GET /notes" = 1.5, "*" = 5 }}.'
+            )
+            raise UsageError(message)
     values["logs"] = tuple(Path(path) for path in values.get("logs", ()))
     values["detectors"] = _check_detectors(values.get("detectors", ()))
     config = Config(root=root, **values)

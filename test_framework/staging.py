@@ -114,7 +114,12 @@ def perform(
             "workload(user)'; README shows one."
         )
         raise UsageError(message)
-    plan = load_plan(config.workload, users=config.users, shapes=config.shapes)
+    plan = load_plan(
+        config.workload,
+        users=config.users,
+        shapes=config.shapes,
+        limits_s=config.limits_s,
+    )
     seed = fresh_seed() if config.seed is None else config.seed
     with staged(config, environ=environ) as target, interruption() as stop:
         if on_start is not None:

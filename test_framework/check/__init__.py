@@ -11,6 +11,7 @@ from test_framework.check.conduct import (
     check_residue,
 )
 from test_framework.check.contamination import check_contamination
+from test_framework.check.convoys import find_convoys
 from test_framework.check.delivery import check_delivery
 from test_framework.check.evidence import (
     BurstEvidence,
@@ -19,6 +20,7 @@ from test_framework.check.evidence import (
     ShapeEvidence,
     weigh,
 )
+from test_framework.check.floors import check_floors, find_quick
 from test_framework.check.judge import CHECKERS, Judgement, judge
 from test_framework.check.rules import RULES, Rule, rule
 from test_framework.check.sighting import Sighting
@@ -44,11 +46,14 @@ __all__ = [
     "check_contamination",
     "check_delivery",
     "check_expectations",
+    "check_floors",
     "check_gates",
     "check_identifiers",
     "check_once",
     "check_residue",
     "check_slowed",
+    "find_convoys",
+    "find_quick",
     "judge",
     "measure_latencies",
     "rule",

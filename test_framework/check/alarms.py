@@ -1,12 +1,14 @@
-"""What detectors saw inside of the service, as the judge needs it.
+"""What detectors saw inside of the service, and what timing shows, for the judge.
 
 Only errors void a run: a warning says what could happen, and a note what may be
 meant. Several processes of one service see the same cause; it is told once.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from test_framework.check.convoys import find_convoys
+from test_framework.check.floors import find_quick
 from test_framework.check.names import user_name
 from test_framework.check.rules import RULES
 from test_framework.check.rules.own import OWN_DETECTOR
@@ -18,9 +20,17 @@ _ORDER: dict[Level, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 def gather_alarms(history: History) -> tuple[AlarmRecord, ...]:
-    """Return one alarm per cause over all processes, errors first."""
+    """Return one alarm per cause, over all processes and all that timing shows.
+
+    Errors come first.
+    """
+    shown = (*find_convoys(history), *find_quick(history))
+    return _merged((*history.of(AlarmRecord), *shown))
+
+
+def _merged(alarms: Iterable[AlarmRecord]) -> tuple[AlarmRecord, ...]:
     merged: dict[tuple[str, str, str], AlarmRecord] = {}
-    for alarm in history.of(AlarmRecord):
+    for alarm in alarms:
         key = (alarm.rule, alarm.level, alarm.site)
         first = merged.get(key)
         merged[key] = (
@@ -33,7 +43,7 @@ def gather_alarms(history: History) -> tuple[AlarmRecord, ...]:
 
 def check_alarms(history: History) -> Iterator[Sighting]:
     """Yield each error that a detector saw."""
-    for alarm in gather_alarms(history):
+    for alarm in _merged(history.of(AlarmRecord)):
         if alarm.level != "error":
             continue
         users = alarm.users

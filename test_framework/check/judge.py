@@ -22,6 +22,7 @@ from test_framework.check.conduct import (
 from test_framework.check.contamination import check_contamination
 from test_framework.check.delivery import check_delivery
 from test_framework.check.evidence import Evidence, weigh
+from test_framework.check.floors import check_floors
 from test_framework.check.names import user_name
 from test_framework.check.policy import gates_of
 from test_framework.check.rules import RULES, rule
@@ -45,11 +46,14 @@ CHECKERS: tuple[Checker, ...] = (
     check_bystanders,
     check_residue,
     check_slowed,
+    check_floors,
     check_alarms,
 )
 
 _MOST_SURFACES = 12
-_ABSORBED_BY_ANY = frozenset({"left-behind", "bystander-slowed", "p95-gate"})
+_ABSORBED_BY_ANY = frozenset(
+    {"left-behind", "bystander-slowed", "p50-gate", "p95-gate", "p99-gate"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,19 @@ def public_endpoints(history: History) -> set[str]:
     }
 
 
-def gates_of(history: History) -> dict[str, float]:
-    """Return the largest P95 latency per endpoint, in seconds."""
-    gates: dict[str, float] = {}
+def gates_of(history: History) -> dict[int, dict[str, float]]:
+    """Return the largest latencies per endpoint in seconds, by percentile."""
+    gates: dict[int, dict[str, float]] = {50: {}, 95: {}, 99: {}}
     for policy in history.of(PolicyRecord):
-        gates.update(policy.p95_gates_s)
+        gates[50] |= policy.p50_gates_s
+        gates[95] |= policy.p95_gates_s
+        gates[99] |= policy.p99_gates_s
     return gates
+
+
+def floors_of(history: History) -> dict[str, float]:
+    """Return the least latencies per endpoint, in seconds."""
+    floors: dict[str, float] = {}
+    for policy in history.of(PolicyRecord):
+        floors |= policy.floors_s
+    return floors

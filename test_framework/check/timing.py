@@ -1,4 +1,4 @@
-"""How long did answers take, which are out of line, and did innocents wait?
+"""How long did answers take, which are too slow, and did innocents wait?
 
 Latency runs from the last byte sent to the end of the answer, so a burst's own
 holding back does not count. Anomalies are told by two measures: farther than two
@@ -25,11 +25,11 @@ from test_framework.core import (
 )
 
 MAD_LIMIT = 3.5
-_MAD_TO_SIGMA = 0.6745
+MAD_TO_SIGMA = 0.6745
 _SIGMA_LIMIT = 2.0
 _SLOWED_FACTOR = 10
 _SLOWED_FLOOR_NS = 2 * NS_PER_S
-_ENOUGH = 20
+ENOUGH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,10 @@ class Latency:
     anomalies_sigma: int
     anomalies_mad: int
 
+    def percentile_ms(self, rank: int) -> float:
+        """Return the 50th, 95th or 99th percentile."""
+        return {50: self.p50_ms, 95: self.p95_ms, 99: self.p99_ms}[rank]
+
 
 def percentile(ordered: Sequence[float], fraction: float) -> float:
     """Return the nearest-rank percentile of ascending values (count >= 1)."""
@@ -64,14 +68,14 @@ def percentile(ordered: Sequence[float], fraction: float) -> float:
 
 def count_anomalies(values: Sequence[float]) -> tuple[int, int]:
     """Return how many values lie too high by sigma and by MAD."""
-    if len(values) < _ENOUGH:
+    if len(values) < ENOUGH:
         return 0, 0
     mean, deviation = statistics.fmean(values), statistics.pstdev(values)
     median = statistics.median(values)
     mad = statistics.median(abs(value - median) for value in values)
     by_sigma = sum(value > mean + _SIGMA_LIMIT * deviation for value in values)
     by_mad = sum(
-        mad > 0 and _MAD_TO_SIGMA * (value - median) / mad > MAD_LIMIT
+        mad > 0 and MAD_TO_SIGMA * (value - median) / mad > MAD_LIMIT
         for value in values
     )
     return by_sigma, by_mad
@@ -100,7 +104,8 @@ def _latency(endpoint: str, values: list[float]) -> Latency:
     )
 
 
-def _is_measured(operation: Operation) -> bool:
+def is_measured(operation: Operation) -> bool:
+    """Whether an operation's latency is the service's own doing."""
     return (
         operation.channel == "http"
         and operation.user != VISITOR
@@ -115,32 +120,41 @@ def _is_measured(operation: Operation) -> bool:
 def _grouped(history: History) -> dict[str, list[float]]:
     groups: dict[str, list[float]] = defaultdict(list)
     for operation in history.of(Operation):
-        if _is_measured(operation):
+        if is_measured(operation):
             groups[operation.endpoint].append(operation.latency_ns / NS_PER_MS)
     return groups
 
 
 def check_gates(
-    latencies: Sequence[Latency], gates_s: Mapping[str, float]
+    latencies: Sequence[Latency], gates_s: Mapping[int, Mapping[str, float]]
 ) -> Iterator[Sighting]:
-    """Yield each endpoint whose P95 is over its gate (``"*"`` is for all others)."""
+    """Yield each endpoint with a percentile over its gate.
+
+    Args:
+        latencies: What was measured.
+        gates_s: Largest seconds per endpoint (``"*"`` is for all others), by
+            percentile: 50, 95 or 99. Percentiles are nearest ranks, so a P99 of fewer
+            than a hundred answers is the slowest one.
+    """
     for latency in latencies:
-        gate_s = gates_s.get(latency.endpoint, gates_s.get("*"))
-        if gate_s is None or latency.p95_ms <= gate_s * 1000:
-            continue
-        yield Sighting(
-            rule="p95-gate",
-            claim=f"{latency.endpoint} has a P95 of {latency.p95_ms / 1000:.2f} s",
-            victim=None,
-            observer=None,
-            channel="http",
-            surface=latency.endpoint,
-            at_ns=2**62,
-            evidence=(
-                f"Let    P95 of {latency.count} answers = {latency.p95_ms:.0f} ms.",
-                f"Then   it is over the gate of {gate_s * 1000:.0f} ms.",
-            ),
-        )
+        for rank, limits_s in sorted(gates_s.items()):
+            gate_s = limits_s.get(latency.endpoint, limits_s.get("*"))
+            took_ms = latency.percentile_ms(rank)
+            if gate_s is None or took_ms <= gate_s * 1000:
+                continue
+            yield Sighting(
+                rule=f"p{rank}-gate",
+                claim=f"{latency.endpoint} has a P{rank} of {took_ms / 1000:.2f} s",
+                victim=None,
+                observer=None,
+                channel="http",
+                surface=latency.endpoint,
+                at_ns=2**62,
+                evidence=(
+                    f"Let    P{rank} of {latency.count} answers = {took_ms:.0f} ms.",
+                    f"Then   it is over the gate of {gate_s * 1000:.0f} ms.",
+                ),
+            )
 
 
 def check_slowed(history: History) -> Iterator[Sighting]:
@@ -152,11 +166,11 @@ def check_slowed(history: History) -> Iterator[Sighting]:
     calm: dict[str, list[int]] = defaultdict(list)
     disturbed: dict[str, list[int]] = defaultdict(list)
     for operation in history.of(Operation):
-        if _is_measured(operation):
+        if is_measured(operation):
             groups = disturbed if operation.shape == "disconnects" else calm
             groups[operation.endpoint].append(operation.latency_ns)
     for endpoint, values in disturbed.items():
-        if len(values) < _ENOUGH or len(calm[endpoint]) < _ENOUGH:
+        if len(values) < ENOUGH or len(calm[endpoint]) < ENOUGH:
             continue
         now = percentile(sorted(values), 0.95)
         before = percentile(sorted(calm[endpoint]), 0.95)

@@ -243,11 +243,22 @@ class SurfaceRecord:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """What the audit file declares: public endpoints, gates, event fields."""
+    """What the audit file declares: public endpoints, and latencies per endpoint.
+
+    Attributes:
+        public: Endpoints whose answers all users may share.
+        p50_gates_s: Largest median, in seconds; ``"*"`` is for all others.
+        p95_gates_s: Largest 95th percentile.
+        p99_gates_s: Largest 99th percentile.
+        floors_s: Least time that the work behind a successful answer takes.
+    """
 
     type: ClassVar[str] = "policy"
     public: tuple[str, ...] = ()
+    p50_gates_s: dict[str, float] = field(default_factory=dict)
     p95_gates_s: dict[str, float] = field(default_factory=dict)
+    p99_gates_s: dict[str, float] = field(default_factory=dict)
+    floors_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from test_framework.clients.websocket import Events, EventTimeoutError
 from test_framework.swarm.audit import Progress, Silence, run_audit
-from test_framework.swarm.plan import SHAPES, Plan, load_plan
+from test_framework.swarm.plan import LIMITS, SHAPES, Plan, load_plan
 from test_framework.swarm.target import Target
 from test_framework.swarm.user import ExpectationError, User
 
 __all__ = [
+    "LIMITS",
     "SHAPES",
     "EventTimeoutError",
     "Events",

@@ -113,7 +113,15 @@ async def run_audit(  # one argument per fact of the run
             started_ns=clock.now_ns(),
         )
     )
-    history.add(PolicyRecord(public=plan.public, p95_gates_s=dict(plan.p95_gates_s)))
+    history.add(
+        PolicyRecord(
+            public=plan.public,
+            p50_gates_s=dict(plan.p50_gates_s),
+            p95_gates_s=dict(plan.p95_gates_s),
+            p99_gates_s=dict(plan.p99_gates_s),
+            floors_s=dict(plan.floors_s),
+        )
+    )
     with _recorded_end(history, target, clock.now_ns):
         scene = Scene(
             target.base_url,

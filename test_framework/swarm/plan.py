@@ -6,11 +6,12 @@ An audit file is plain Python. It defines ``async def workload(user)`` and usual
 
 import importlib.util
 import inspect
+import math
 import sys
+import types
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from test_framework.core import UsageError
@@ -29,6 +30,9 @@ SHAPES = (
     "disconnects",
 )
 
+
+LIMITS = ("p50_gates_s", "p95_gates_s", "p99_gates_s", "floors_s")
+"""Latencies per endpoint, which pyproject.toml may give as well."""
 
 MOST_USERS = 10_000
 
@@ -55,7 +59,11 @@ class Plan:
         openapi: Path of the OpenAPI document; absent documents are fine.
         event_sequence: Field that numbers WebSocket events; None for none.
         event_type: Field that names a WebSocket event's type.
-        p95_gates_s: Largest P95 latency per endpoint, ``"*"`` for all others.
+        p50_gates_s: Largest median latency per endpoint in seconds, ``"*"`` for all
+            others.
+        p95_gates_s: Largest P95.
+        p99_gates_s: Largest P99.
+        floors_s: Least time that the work behind a successful answer takes.
         redis_prefixes: Keys to sweep start with one of these; empty for all.
     """
 
@@ -72,7 +80,10 @@ class Plan:
     openapi: str = "/openapi.json"
     event_sequence: str | None = None
     event_type: str = "type"
+    p50_gates_s: Mapping[str, float] = field(default_factory=dict)
     p95_gates_s: Mapping[str, float] = field(default_factory=lambda: {"*": 5.0})
+    p99_gates_s: Mapping[str, float] = field(default_factory=dict)
+    floors_s: Mapping[str, float] = field(default_factory=dict)
     redis_prefixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,6 +111,19 @@ class Plan:
                     f"{', '.join(SHAPES)}."
                 )
                 raise UsageError(message)
+        for name in LIMITS:
+            _require_seconds(name, getattr(self, name))
+
+
+def _require_seconds(name: str, limits_s: Mapping[str, float]) -> None:
+    for endpoint, limit_s in limits_s.items():
+        # Written so that nan is refused too; True is no number of seconds.
+        if type(limit_s) not in {int, float} or not 0 < limit_s < math.inf:
+            message = (
+                f"{name}[{endpoint!r}] = {limit_s!r} must be seconds, a number above "
+                "zero. Correct the value."
+            )
+            raise UsageError(message)
 
 
 _HOOKS = ("workload", "login", "logout", "errors", "stream")
@@ -109,13 +133,20 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "OPENAPI": ("openapi", str),
     "EVENT_SEQUENCE": ("event_sequence", str),
     "EVENT_TYPE": ("event_type", str),
+    "P50_GATES_S": ("p50_gates_s", dict),
     "P95_GATES_S": ("p95_gates_s", dict),
+    "P99_GATES_S": ("p99_gates_s", dict),
+    "FLOORS_S": ("floors_s", dict),
     "REDIS_PREFIXES": ("redis_prefixes", tuple),
 }
 
 
 def load_plan(
-    path: Path, *, users: int = 100, shapes: tuple[str, ...] = SHAPES
+    path: Path,
+    *,
+    users: int = 100,
+    shapes: tuple[str, ...] = SHAPES,
+    limits_s: Mapping[str, Mapping[str, float]] = types.MappingProxyType({}),
 ) -> Plan:
     """Read an audit file.
 
@@ -123,6 +154,8 @@ def load_plan(
         path: The Python file.
         users: Concurrent users.
         shapes: Traffic shapes to run.
+        limits_s: Latencies per endpoint, by a name of ``LIMITS``; what the file says
+            of the same endpoint wins.
 
     Returns:
         The plan it describes.
@@ -163,6 +196,8 @@ def load_plan(
             )
             raise UsageError(message)
         values[attribute] = value
+    for name, given_s in limits_s.items():
+        values[name] = {**given_s, **values.get(name, {})}
     return Plan(users=users, shapes=shapes, workload_name=path.name, **values)
 
 
@@ -175,7 +210,7 @@ def _arity(hook: Callable[..., object]) -> int:
     )
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path) -> types.ModuleType:
     if not path.is_file():
         message = (
             f"There is no audit file {str(path)!r}. Pass --workload FILE, a Python "

@@ -61,6 +61,15 @@ def test_command_line_wins_over_everything(tmp_path: Path) -> None:
     assert config.shapes == ("own-connections", "streaming")
 
 
+def test_latency_limits_are_tables_by_endpoint(tmp_path: Path) -> None:
+    """Gates and floors of a repository stand in its pyproject.toml."""
+    table = TABLE + 'p99_gates_s = { "*" = 2 }\nfloors_s = { "GET /x" = 0.1 }\n'
+
+    config = load_config(start=project(tmp_path, table), environ={})
+
+    assert config.limits_s == {"p99_gates_s": {"*": 2}, "floors_s": {"GET /x": 0.1}}
+
+
 def test_repeat_is_the_command_one_would_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +86,7 @@ def test_repeat_is_the_command_one_would_type(
 @pytest.mark.parametrize(
     ("text", "given", "words"),
     [
+        (TABLE + "floors_s = 0.1\n", {}, "must be a table of seconds by endpoint"),
         ("", {}, "no service to audit"),
         ("", {"target": "127.0.0.1:8000"}, "Did you mean http://127.0.0.1:8000"),
         (TABLE + "userz = 3\n", {}, "unknown key 'userz'"),

@@ -236,13 +236,4 @@ TRAFFIC_RULES = (
         "Give abandoned work back at once and bound each user's share of pools.",
         400,
     ),
-    Rule(
-        "p95-gate",
-        6,
-        "an endpoint is slower than its gate allows",
-        ("100 users  GET /notes  P95 6.2 s, gate 5.0 s",),
-        "Look for blocking calls in the loop, for pools smaller than the load, and for "
-        "locks held across awaits; or set P95_GATES_S in the audit file.",
-        400,
-    ),
 )

@@ -58,8 +58,8 @@ class Builder:
     def op(self, user: int, endpoint: str = "GET /notes", **fields: Any) -> Operation:  # noqa: ANN401  # the fields of Operation
         """Add one finished HTTP operation and return it."""
         self._next += 1
-        start = fields.pop("start_ms", self._next * 10) * MS
-        end = fields.pop("end_ms", start // MS + 5) * MS
+        start = round(fields.pop("start_ms", self._next * 10) * MS)
+        end = round(fields.pop("end_ms", start // MS + 5) * MS)
         values: dict[str, Any] = {
             "index": self._next,
             "user": user,

@@ -56,8 +56,40 @@ def test_endpoint_under_its_gate_is_silent() -> None:
 
     latencies = measure_latencies(builder.history)
 
-    assert list(check_gates(latencies, {"GET /slow": 2.0, "*": 0.1})) == []
-    assert [s.rule for s in check_gates(latencies, {"*": 0.1})] == ["p95-gate"]
+    assert list(check_gates(latencies, {95: {"GET /slow": 2.0, "*": 0.1}})) == []
+    assert [s.rule for s in check_gates(latencies, {95: {"*": 0.1}})] == ["p95-gate"]
+
+
+@pytest.mark.power
+@pytest.mark.parametrize(("rank", "slow"), [(50, 60), (95, 10), (99, 2)])
+def test_each_percentile_has_its_own_gate(rank: int, slow: int) -> None:
+    """A share of slow answers breaks the gate of the percentile that it reaches."""
+    builder = Builder()
+    for n in range(100):
+        took_ms = 900 if n < slow else 20
+        builder.op(0, "GET /slow", start_ms=n * 1000, end_ms=n * 1000 + took_ms)
+    gates_s = {gate: {"*": 0.5} for gate in (50, 95, 99)}
+
+    broken = [s.rule for s in check_gates(measure_latencies(builder.history), gates_s)]
+
+    assert broken == [f"p{gate}-gate" for gate in (50, 95, 99) if gate >= rank]
+
+
+def test_gates_of_a_run_join_its_verdict() -> None:
+    """Gates of every percentile are read from the history."""
+    builder = whole_run()
+    builder.history.add(
+        PolicyRecord(
+            p50_gates_s={"GET /slow": 1.0},
+            p95_gates_s={"*": 9.0},
+            p99_gates_s={"GET /slow": 1.0},
+        )
+    )
+    builder.op(0, "GET /slow", start_ms=100, end_ms=1200)
+
+    found = {finding.rule for finding in judge(builder.end()).findings}
+
+    assert found == {"p50-gate", "p99-gate"}
 
 
 def _calm_and_disturbed(disturbed_ms: int) -> Builder:

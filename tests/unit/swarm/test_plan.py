@@ -47,6 +47,7 @@ def test_audit_file_becomes_a_plan(tmp_path: Path) -> None:
         ("async def workload(): ...\n", "must be 'async def workload"),
         ("async def workload(user): ...\nHEALTH = 3\n", "HEALTH = 3"),
         ("async def workload(user): ...\nPUBLIC = 'GET /x'\n", "PUBLIC = 'GET /x'"),
+        ("async def workload(user): ...\nFLOORS_S = 0.5\n", "FLOORS_S = 0.5"),
     ],
 )
 def test_malformed_audit_file_gets_one_sentence(
@@ -78,3 +79,24 @@ def test_unknown_shape_is_refused_with_the_list() -> None:
     """A misspelt shape gets the names that exist."""
     with pytest.raises(UsageError, match="'burst' is not a traffic shape"):
         Plan(workload=_nothing, shapes=("burst",))
+
+
+@pytest.mark.parametrize("seconds", [0, -1.5, "2", True, float("nan"), float("inf")])
+def test_limit_that_is_no_time_is_refused(seconds: object) -> None:
+    """A gate or floor is a number of seconds above zero."""
+
+    async def workload(_: User) -> None: ...
+
+    with pytest.raises(UsageError, match=r"floors_s\['GET /x'\] = .* above zero"):
+        Plan(workload, floors_s={"GET /x": seconds})  # type: ignore[dict-item]  # on purpose
+
+
+def test_audit_file_wins_over_limits_of_the_repository(tmp_path: Path) -> None:
+    """Limits of pyproject.toml stand where the audit file says nothing else."""
+    limits_s = {"p95_gates_s": {"*": 9.0, "GET /x": 2.0}, "floors_s": {"GET /x": 0.1}}
+
+    plan = load_plan(write(tmp_path, GOOD), limits_s=limits_s)
+
+    assert plan.p95_gates_s == {"*": 1.0, "GET /x": 2.0}
+    assert plan.floors_s == {"GET /x": 0.1}
+    assert plan.p50_gates_s == {}
