@@ -16,6 +16,7 @@ from test_framework.explore.loader import (
     marked_options,
     read_schedule,
 )
+from test_framework.explore.pools import watch_pool
 from test_framework.explore.reduction import access, shared
 from test_framework.explore.report import (
     Conclusion,
@@ -70,4 +71,5 @@ __all__ = [
     "read_schedule",
     "replay",
     "shared",
+    "watch_pool",
 ]

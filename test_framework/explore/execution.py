@@ -2,14 +2,16 @@
 
 What counts as a failure: an exception or failed assertion of the scenario, a broken
 invariant, a deadlock, an exception that a task raised and nobody retrieved, an error
-told to the loop's handler, and a task left over that the first run did not leave.
+told to the loop's handler, and a task or dirty connection left over that the first run
+did not leave.
 A cancellation that a fault caused is no failure.
 """
 
 import asyncio
 import linecache
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from test_framework.core import InternalError, TargetError, UsageError
 from test_framework.explore.endings import (
@@ -28,6 +30,7 @@ from test_framework.explore.faults import (
     interposing,
 )
 from test_framework.explore.loop import ExplorationLoop, Hook
+from test_framework.explore.pools import Leftover
 from test_framework.explore.scenario import CoroutineFunction, is_broken
 from test_framework.explore.schedule import (
     Cancel,
@@ -48,7 +51,8 @@ class Failure:
 
     Attributes:
         kind: ``assertion``, ``exception``, ``invariant``, ``deadlock``, ``endless``,
-            ``lost-exception``, ``loop-error``, ``task-left`` or ``foreign-canary``.
+            ``lost-exception``, ``loop-error``, ``task-left``, ``dirty-pool``,
+            ``dirty-connection`` or ``foreign-canary``.
         message: One sentence.
         where: ``file:line`` in the program; empty when there is none.
         details: Further lines, such as the wait-for graph.
@@ -92,9 +96,10 @@ class Runner:
     Attributes:
         main: As given; another one may take its place.
         runs: How many runs were made.
-        usual_left: Names of the tasks that the first run left over.
+        usual_left: Names of the tasks and connections that the first run left over.
         watches: Whether invariants are looked for after each step.
         struck: The faults of the last run that found their task waiting.
+        strokes: Those in words: what was done to whom at which line.
         points: Collects where faults can strike; None when none are asked for.
         faulty: Runs with a fault (count).
         excused: Those among them that ended with what their fault caused.
@@ -107,6 +112,7 @@ class Runner:
         self.usual_left: frozenset[str] = frozenset()
         self.watches = True
         self.struck: list[Fault] = []
+        self.strokes: list[str] = []
         self.points: FaultPoints | None = None
         self.faulty = self.excused = 0
 
@@ -134,13 +140,14 @@ class Runner:
         """
         loop = self.loop
         self.runs += 1
+        self.strokes = []
         before: Hook | None = None
         hooks: list[Hook] = [] if after is None else [after]
         loop.set_task_factory(None)
         if faults:
             self.faulty += 1
             plan = FaultPlan(loop, faults)
-            self.struck = plan.struck
+            self.struck, self.strokes = plan.struck, plan.strokes
             before = _together([plan.before])
             hooks.append(plan.after)
             if any(isinstance(fault, Raise) for fault in faults):
@@ -159,13 +166,20 @@ class Runner:
             )
         except BaseException as exc:  # noqa: BLE001  # judged, and raised again if not of the scenario
             if not _is_consequence(exc, faults, is_real=loop.io != "sim"):
-                return self._judge(exc)
+                return self._explained(self._judge(exc))
             # The scenario was ended by the fault, so what it left is no wonder.
             self.excused += 1
-            return self._judge_errors(only_own=True)
+            return self._judge_errors(only_own=True) or self._judge_leftovers()
+        failure = None
         if loop.errors or loop.left or any(task._log_traceback for task in loop.tasks):
-            return self._judge_errors() or self._judge_rest()
-        return None
+            failure = self._judge_errors() or self._judge_rest()
+        return failure or self._judge_leftovers()
+
+    def left_over(self) -> frozenset[str]:
+        """Return what the last run left over: names of tasks and connections."""
+        loop = self.loop
+        names = [loop.name(number) for number in loop.left]
+        return frozenset([*names, *(leftover.name for leftover in loop.leftovers)])
 
     def schedule(self, faults: tuple[Fault, ...] = ()) -> Schedule:
         """Return the last run as a schedule."""
@@ -259,6 +273,31 @@ class Runner:
                     "of plain asyncio it is not.",
                 )
         return None
+
+    def _judge_leftovers(self) -> Failure | None:
+        """Judge what the next user of a pool would find."""
+        if not self.loop.left:
+            # In a plain test nobody has looked; who goes on holds things by right.
+            self.loop.look_for_leftovers()
+        for leftover in self._unusual_leftovers():
+            return Failure(
+                leftover.kind,
+                leftover.message,
+                leftover.where,
+                (*leftover.details, *self.strokes),
+            )
+        return None
+
+    def _explained(self, failure: Failure) -> Failure:
+        """Add to what failed the connections that were left dirty before."""
+        told = [leftover.message for leftover in self._unusual_leftovers()]
+        return replace(failure, details=(*failure.details, *told))
+
+    def _unusual_leftovers(self) -> Iterator[Leftover]:
+        for leftover in self.loop.leftovers:
+            # Of a pool it was said when it is clean, so it is in no run usual.
+            if leftover.kind == "dirty-pool" or leftover.name not in self.usual_left:
+                yield leftover
 
 
 def _is_consequence(

@@ -226,7 +226,8 @@ def _notes(search: Search, *, has_check: bool) -> Iterator[str]:
         )
     yield from search.loop.notes
     excused, struck = search.runner.excused, search.runner.faulty
-    if excused and not search.runner.watches and not has_check:
+    is_asked = search.runner.watches or has_check or search.loop.pools
+    if excused and not is_asked:
         yield (
             f"In {excused:,} of {struck:,} runs with a fault the test ended with its "
             "fault, and nothing was asked after that: it has no invariant. A Scenario "
@@ -331,7 +332,7 @@ def replay(
     with prepared(loop) as guards:
         try:
             traced(runner, Stock())
-            runner.usual_left = frozenset(loop.name(number) for number in loop.left)
+            runner.usual_left = runner.left_over()
             failure, steps = traced(runner, way, schedule.faults)
         except MisuseError as exc:
             raise UsageError(str(exc)) from None

@@ -27,7 +27,13 @@ from test_framework.explore.schedule import (
     Interrupt,
     Raise,
 )
-from test_framework.explore.waits import frames_of, is_foreign
+from test_framework.explore.waits import (
+    frames_of,
+    is_foreign,
+    own_frame,
+    place,
+    source,
+)
 
 INJECTED = "_isolation_audit_injected"
 """Attribute of the exceptions that faults raise."""
@@ -133,6 +139,7 @@ class FaultPlan:
 
     Attributes:
         struck: The faults that found their task waiting, in order.
+        strokes: Those in words: what was done to whom at which line.
     """
 
     def __init__(self, loop: ExplorationLoop, faults: tuple[Fault, ...]) -> None:
@@ -145,6 +152,7 @@ class FaultPlan:
         self._late: dict[int, Fault] = {}
         self._interrupts: dict[int, int] = {}
         self.struck: list[Fault] = []
+        self.strokes: list[str] = []
 
     def before(self, number: int) -> None:
         """Strike late faults: the task is about to go on."""
@@ -155,8 +163,7 @@ class FaultPlan:
         if fault is not None:
             task = self._loop.tasks[number]
             if not task.done():
-                strike(self._loop, task, fault)
-                self.struck.append(fault)
+                self._strike(task, fault)
 
     def after(self, number: int) -> None:
         """Strike the faults of the suspension that the task just reached."""
@@ -171,14 +178,35 @@ class FaultPlan:
             elif isinstance(fault, Interrupt):
                 come = functools.partial(self._interrupt, number, fault)
                 self._interrupts[number] = loop.interrupt(number, come)
-            elif strike(loop, task, fault):
-                self.struck.append(fault)
+            else:
+                self._strike(task, fault)
 
     def _interrupt(self, number: int, fault: Fault) -> None:
         # It may have gone on in this very turn.
         if self._interrupts.pop(number, None) is not None:
-            strike(self._loop, self._loop.tasks[number], fault)
+            self._strike(self._loop.tasks[number], fault)
+
+    def _strike(self, task: asyncio.Task[Any], fault: Fault) -> None:
+        stroke = _stroke(task, fault)
+        if strike(self._loop, task, fault):
             self.struck.append(fault)
+            self.strokes.append(stroke)
+
+
+_DONE = {
+    Cancel: "was cancelled",
+    Interrupt: "was cancelled",
+    Expire: "ran into its timeout",
+    Disconnect: "lost its client",
+}
+
+
+def _stroke(task: asyncio.Task[Any], fault: Fault) -> str:
+    """Say what a fault does to a waiting task, and at which line of the program."""
+    done = f"met {fault.error}" if isinstance(fault, Raise) else _DONE[type(fault)]
+    frame = own_frame(task.get_coro())
+    where = f"{place(frame)}  {source(frame)}" if frame is not None else "its arrival"
+    return f"{fault.task} {done} at {where}"
 
 
 def strike(loop: ExplorationLoop, task: asyncio.Task[Any], fault: Fault) -> bool:

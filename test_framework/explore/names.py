@@ -9,8 +9,12 @@ schedule. The path of creators does not: ``user[3]/send[0]`` is the first ``send
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from test_framework.explore.pools import Leftover
 
 _NAMES = [f"Task-{number}" for number in range(256)]
 
@@ -45,6 +49,9 @@ class NamedTasks:
         io: What input and output the loop has: ``sim`` (none), ``gate`` or ``live``.
         is_waiting: The loop waits for a server, so that nothing moves is no hang.
         notes: What a reader of the report must know, in the order of its discovery.
+        pools: What asks each watched pool whether it is clean.
+        leftovers: What users of the run have left for the next one.
+        has_looked: It was looked for leftovers in this run.
     """
 
     io: str = "sim"
@@ -53,6 +60,9 @@ class NamedTasks:
     tasks: list[asyncio.Task[Any]]
     parents: list[int]
     current: int
+    pools: list[Callable[[], "Leftover | None"]]
+    leftovers: list["Leftover"]
+    has_looked: bool
     _numbers: dict[Any, int]
     _names: list[str]
     _siblings: dict[tuple[int, str], int]
@@ -63,10 +73,19 @@ class NamedTasks:
         self.tasks = []
         self.parents = []
         self.current = -1
+        self.pools = []
+        self.leftovers = []
+        self.has_looked = False
         self._numbers = {}
         self._names = []
         self._siblings = {}
         self._events = []
+
+    def look_for_leftovers(self) -> None:
+        """Ask once, when users are done, what they have left in pools."""
+        if not self.has_looked:
+            self.has_looked = True
+            self.leftovers += filter(None, (ask() for ask in self.pools))
 
     def _register(self, task: asyncio.Task[Any]) -> int:
         number = self._numbers[task] = len(self.tasks)

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from test_framework.core import UsageError
 from test_framework.explore.endings import MisuseError
 from test_framework.explore.faults import follows
+from test_framework.explore.pools import look_for_leftovers
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.service import Service
 from test_framework.explore.waits import calling_frame, place, source
@@ -152,6 +153,7 @@ async def conclude(
             raise error
     for service in getattr(asyncio.get_running_loop(), "services", ()):
         await service.settle()
+    await look_for_leftovers()
     # What a fault may have caused does not excuse a wrong state.
     if scenario.check is not None:
         result = scenario.check(state)

@@ -227,9 +227,7 @@ class Search:
             first_failure, first = traced(self.runner, Stock())
         _require_setup(self.loop, first_failure)
         self._refuse_misuse(first_failure)
-        self.runner.usual_left = frozenset(
-            self.loop.name(number) for number in self.loop.left
-        )
+        self.runner.usual_left = self.runner.left_over()
         second_failure, second = traced(self.runner, Stock())
         _require_same(first, second, (first_failure, second_failure))
         _require_same_end(first_failure, second_failure)

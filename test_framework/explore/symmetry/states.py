@@ -134,8 +134,7 @@ class StateSearch:
         """Make a run in the order of plain asyncio, which says what may be left over."""
         self.runner.usual_left = EVERYTHING
         failure = self.run(Stock())
-        loop = self.loop
-        self.runner.usual_left = frozenset(loop.name(number) for number in loop.left)
+        self.runner.usual_left = self.runner.left_over()
         return failure
 
     def advance(self) -> tuple[bool, Failure | None]:
