@@ -38,6 +38,11 @@ class Answers(Protocol):
         """Whether an answer is still to come, or the rest of one."""
         ...
 
+    @property
+    def unfinished(self) -> str:
+        """What was begun and must be ended, such as a transaction; empty for nothing."""
+        ...
+
     def label(self, data: bytes) -> str:
         """Return what is asked for, in words that are the same in every run."""
         ...
@@ -70,6 +75,7 @@ class Opaque:
     has_end = False
     may_push = True
     session: int | None = None
+    unfinished = ""
 
     def __init__(self) -> None:
         self.is_due = False

@@ -27,6 +27,7 @@ class HttpAnswers:
 
     kind = "http"
     session: int | None = None
+    unfinished = ""
 
     def __init__(self) -> None:
         self.has_end = True

@@ -25,6 +25,11 @@ from typing import Any
 from test_framework.core import TargetError
 from test_framework.explore.endings import StalledError
 from test_framework.explore.faults import follows
+from test_framework.explore.gate.hygiene import (
+    is_understood,
+    leftover_on,
+    note_asker,
+)
 from test_framework.explore.gate.network import (
     NO_ANSWER_S,
     QUIET_S,
@@ -121,17 +126,47 @@ class GateLoop(NetworkLoop):
         """
         owner = max(self.current, 0)
         last = transport.held[-1] if transport.held else None
-        if last is None or last.owner != owner:
-            label = transport.name_request(data)
-            last = Held(self._register_event(label), owner, label, transport)
-            transport.held.append(last)
-            self._held.append(last)
-        last.data += data
+        if last is not None and last.owner == owner:
+            last.data += data
+            return
+        label = transport.name_request(data)
+        number = self._register_event(label)
+        request = Held(number, owner, label, transport, bytearray(data))
+        note_asker(self, request)
+        if transport.last is not None and not transport.is_blamed:
+            self._blame(transport, request)
+        transport.last = request
+        transport.held.append(request)
+        self._held.append(request)
 
     def drop(self, transport: GatedTransport) -> None:
         """Forget what a connection holds: it is cut."""
         transport.held.clear()
         self._held = [held for held in self._held if held.transport is not transport]
+
+    # -- what users leave ---------------------------------------------------------------
+
+    def look_for_leftovers(self) -> None:
+        """Look at connections and ask pools, once, when users are done."""
+        if not self.has_looked:
+            self._look_at_connections()
+        super().look_for_leftovers()
+
+    def _look_at_connections(self) -> None:
+        for transport in self.connections:
+            if not transport.is_blamed:
+                self._blame(transport)
+            if transport.peer is None and not is_understood(transport):
+                self.notes[
+                    f"Whether users left a connection to {_spelled(transport.peer_address)} "
+                    "clean cannot be seen: it is encrypted or of an unknown protocol."
+                ] = None
+
+    def _blame(self, transport: GatedTransport, taker: Held | None = None) -> None:
+        leftover = leftover_on(self, transport, taker)
+        if leftover is not None:
+            transport.is_blamed = True
+            self.leftovers.append(leftover)
 
     # -- faults ---------------------------------------------------------------------------
 
@@ -202,7 +237,8 @@ class GateLoop(NetworkLoop):
             held = next(held for held in heads if held.number == number)
             self._held.remove(held)
             self._let_server_look(held.transport)
-            self.requests[number] = held.transport.describe(bytes(held.data))
+            held.described = held.transport.describe(bytes(held.data))
+            self.requests[number] = held.described
             held.transport.leave(held)
             self._is_settled = False
 
@@ -258,6 +294,8 @@ class GateLoop(NetworkLoop):
         self._before = self._after = None
         self.is_gated = False
         events._set_running_loop(self)
+        if not self.has_looked:
+            self._look_at_connections()
         self._drain(0.0)
         for number, task in enumerate(self.tasks):
             if not task.done():

@@ -17,6 +17,8 @@ _AUTHENTICATED = {0, 12}  # AuthenticationOk, AuthenticationSASLFinal
 _READY = b"Z"
 # Messages of the client, and the types of which one must answer each.
 _ANSWERED_BY = {b"P": b"1", b"B": b"2", b"C": b"3", b"E": b"CsI"}
+# By what ReadyForQuery says; idle is nothing.
+_TRANSACTIONS = {b"T": "transaction", b"E": "failed transaction"}
 _WORD = re.compile(rb"\s*(\w+)")
 _TABLE = re.compile(
     rb"\b(?:from|into|update|table)\s+(?:if\s+(?:not\s+)?exists\s+)?\"?([\w.]+)",
@@ -42,6 +44,7 @@ class PostgresAnswers:
         self.has_end = True
         self.may_push = False
         self.session: int | None = None
+        self.unfinished = ""
         self._is_starting = True
         self._awaits_choice = False
         self._until_eof = False
@@ -175,6 +178,7 @@ class PostgresAnswers:
     def _received(self, kind: bytes, body: bytes) -> None:
         due = self._due
         if kind == _READY:
+            self.unfinished = _TRANSACTIONS.get(body[:1], "")
             while due and due.popleft() != _READY:
                 pass
         elif kind == b"R":

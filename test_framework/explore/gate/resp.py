@@ -19,6 +19,8 @@ _CONFIRMATIONS = {
     b"sunsubscribe",
 }
 _MESSAGES = {b"message", b"pmessage", b"smessage"}
+_BEGINS = {"MULTI", "WATCH"}
+_ENDS = {"EXEC", "DISCARD", "RESET"}
 _SECRET = {"AUTH", "HELLO"}
 _WIDTH = 60
 """Characters of what one request asks for, in a story."""
@@ -38,6 +40,7 @@ class RespAnswers:
 
     def __init__(self) -> None:
         self.may_push = False
+        self.unfinished = ""
         self._due = 0
         self._out = bytearray()
         self._in = bytearray()
@@ -83,6 +86,10 @@ class RespAnswers:
     def _replies_to(self, command: bytes) -> int:
         match = _COMMAND.match(command)
         word = match[1].decode("ascii", "replace").upper() if match else ""
+        if word in _BEGINS:
+            self.unfinished = word
+        elif word in _ENDS or (word, self.unfinished) == ("UNWATCH", "WATCH"):
+            self.unfinished = ""
         if word == "MONITOR":
             self.may_push = True
         if word in _SUBSCRIBES:

@@ -30,6 +30,10 @@ class Held:
         label: What it asks for, in words.
         transport: Where it goes.
         data: What it says.
+        asker: Number of the task of the program that makes it.
+        file: Where that task asks; empty for no line of the program.
+        line: Line in ``file``.
+        described: What it asks for, as a story tells it; empty until it has left.
     """
 
     number: int
@@ -37,6 +41,10 @@ class Held:
     label: str
     transport: "GatedTransport"
     data: bytearray = field(default_factory=bytearray)
+    asker: int = 0
+    file: str = ""
+    line: int = 0
+    described: str = ""
 
 
 # The transport of asyncio has no type for its inside.
@@ -86,6 +94,9 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
         held: Requests that wait, oldest first.
         owner: Number of the task whose request left last.
         asked: What that request asked for, in words.
+        last: The request that was written last; None for none.
+        began: The request that began what is unfinished on it; None for nothing.
+        is_blamed: It was found dirty, so what follows on it is no news.
         peer: The other end, when it is in this loop as well.
         address: Its own address, as the server sees it; None for none.
         peer_address: Where it goes; None for none.
@@ -103,6 +114,10 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
         self.held: deque[Held] = deque()
         self.owner = max(loop.current, 0)
         self.asked = ""
+        self.last: Held | None = None
+        self.began: Held | None = None
+        self.is_blamed = False
+        self._left: Held | None = None
         self.peer: GatedTransport | None = None
         self.sent_bytes = self.received_bytes = 0
         self.has_left = self.saw_eof = False
@@ -132,6 +147,12 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
     def is_open(self) -> bool:
         """Whether the socket is open."""
         return self._sock is not None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether somebody could still ask something on it."""
+        is_ending = self._closing or self._eof or self.has_left or self.saw_eof
+        return self.is_open and not is_ending and self._broken is None
 
     @property
     def is_due(self) -> bool:
@@ -205,6 +226,7 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
         """Send a held request."""
         self.held.remove(request)
         self.owner, self.asked = request.owner, request.label
+        self._left = request
         self._count(self.answers.sent, bytes(request.data))
         self.sent_bytes += len(request.data)
         was_ended, self._eof = self._eof, False
@@ -285,6 +307,10 @@ class GatedTransport(_Base):  # type: ignore[misc]  # see _Base
                 "ended its answers."
             ] = None
             self.answers = Opaque()
+        if not self.answers.unfinished:
+            self.began = None
+        elif self.began is None:
+            self.began = self._left
 
     def hand_over(self) -> None:
         """Give the program what has come."""

@@ -1,0 +1,431 @@
+"""Connections that a struck user gives back: whether the next user may have them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import redis.asyncio
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from test_framework.explore import (
+    Conclusion,
+    Failure,
+    Report,
+    Scenario,
+    explore,
+    external,
+    replay,
+    watch_pool,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+# Each cancellation that a user or a task of it can meet, and some orders besides.
+RUNS = 60
+# More than two reruns of the first order: the sweep was made.
+SWEPT = 10
+
+
+def swept(scenario: Scenario[Any]) -> Report:
+    """Explore with cancellations."""
+    return explore(
+        scenario, io="gate", cancel="user*", schedules=RUNS, budget="30s", seed=1
+    )
+
+
+def assert_clean(report: Report) -> None:
+    """Require that cancellations were tried and nothing was found."""
+    assert report.conclusion is Conclusion.SAMPLED, report.text()
+    assert report.distinct > SWEPT
+
+
+def dirt_of(report: Report) -> Failure:
+    """Return the failure that was found, which must be a dirty connection."""
+    assert report.conclusion is Conclusion.FOUND, report.text()
+    assert report.witness is not None
+    assert report.witness.failure.kind == "dirty-connection", report.text()
+    return report.witness.failure
+
+
+# -- a client of Redis by hand --------------------------------------------------------
+
+
+class Wire:
+    """A connection to Redis without any care for cancellation."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def say(self, *words: str) -> None:
+        """Send a command and leave its reply for another time."""
+        parts = [f"${len(word)}\r\n{word}\r\n" for word in words]
+        command = f"*{len(words)}\r\n{''.join(parts)}"
+        self.writer.write(command.encode())
+
+    async def ask(self, *words: str) -> str:
+        """Send a command and return its one line of reply."""
+        self.say(*words)
+        return (await self._reader.readline()).decode().strip()
+
+
+class WirePool:
+    """One connection for all.
+
+    Args:
+        url: Of the Redis.
+        cuts: Whether a connection is closed whose user did not come to a good end.
+    """
+
+    def __init__(self, url: str, *, cuts: bool) -> None:
+        self._url = urlsplit(url)
+        self._cuts = cuts
+        self._free: asyncio.Queue[Wire | None] = asyncio.Queue()
+        self._free.put_nowait(None)
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Wire]:
+        """Lend the connection, and open it if there is none."""
+        wire = await self._free.get()
+        try:
+            if wire is None:
+                wire = await self._open()
+            yield wire
+        except BaseException:
+            if self._cuts and wire is not None:
+                wire.writer.close()
+                wire = None
+            raise
+        finally:
+            self._free.put_nowait(wire)
+
+    async def _open(self) -> Wire:
+        wire = Wire(*await asyncio.open_connection(self._url.hostname, self._url.port))
+        try:
+            await wire.ask("AUTH", self._url.password or "")
+        except BaseException:
+            wire.writer.close()
+            raise
+        return wire
+
+    async def close(self) -> None:
+        """Close what is free."""
+        wire = await self._free.get()
+        if wire is not None:
+            wire.writer.close()
+
+
+def wires(
+    url: str, *, cuts: bool
+) -> Callable[[], contextlib.AbstractAsyncContextManager[WirePool]]:
+    """Return a setup that makes such a pool."""
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[WirePool]:
+        pool = WirePool(url, cuts=cuts)
+        async with pool.borrow():
+            "It is open from now on."
+        yield pool
+        await pool.close()
+
+    return setup
+
+
+async def ask_twice(pool: WirePool, user: int) -> None:
+    """Use the connection without a look at what it says."""
+    async with pool.borrow() as wire:
+        await wire.ask("ECHO", f"u{user}")
+        await wire.ask("PING")
+
+
+async def queue_commands(pool: WirePool, user: int) -> None:
+    """Queue commands, and wait for something else meanwhile."""
+    async with pool.borrow() as wire:
+        await wire.ask("MULTI")
+        await external("think")
+        await wire.ask("SET", "gate:pool", str(user))
+        await wire.ask("EXEC")
+
+
+@pytest.mark.power
+def test_reply_that_a_cancelled_user_leaves_unread_is_found(redis_url: str) -> None:
+    """The failure says what was asked by whom at which line, and where the fault was."""
+    scenario = Scenario(wires(redis_url, cuts=False), ask_twice, users=2)
+
+    report = swept(scenario)
+
+    failure = dirt_of(report)
+    assert failure.message == (
+        "user[0] is done and nobody reads the reply to its ECHO u0, on a redis "
+        "connection that is still open: whoever uses it next takes that reply for its "
+        "own."
+    )
+    asked, stroke = failure.details
+    assert asked.startswith("user[0] asked at tests")
+    assert asked.endswith("self.writer.write(command.encode())")
+    assert failure.where in asked
+    assert stroke.startswith("user[0] was cancelled at tests")
+    assert "await self._reader.readline()" in stroke
+
+
+@pytest.mark.power
+def test_dirty_connection_is_replayed_with_its_story(redis_url: str) -> None:
+    """The token repeats it, and the story shows the cancelled wait."""
+    scenario = Scenario(wires(redis_url, cuts=False), ask_twice, users=2)
+    witness = swept(scenario).witness
+    assert witness is not None
+
+    outcome = replay(scenario, witness.schedule.token())
+
+    assert outcome.failure == witness.failure
+    assert [line.task for line in witness.story if line.fault] == ["user[0]"]
+
+
+@pytest.mark.parametrize(
+    ("suspension", "claim"),
+    [
+        (2, "nobody reads the reply to its MULTI"),
+        (3, "nobody ends the MULTI that it began"),
+        (4, "nobody reads the reply to its SET gate:pool"),
+    ],
+)
+def test_each_wait_inside_of_multi_leaves_its_own_dirt(
+    redis_url: str, suspension: int, claim: str
+) -> None:
+    """A reply that nobody reads, or commands that are queued for nobody."""
+    scenario = Scenario(wires(redis_url, cuts=False), queue_commands, users=2)
+    # The first suspension is the arrival.
+    lines = (
+        f"fidelity = fifo\nio = gate\nusers = 2\ncancel in user[0] at {suspension}\n"
+    )
+
+    failure = replay(scenario, lines).failure
+
+    assert failure is not None
+    assert claim in "\n".join([failure.message, *failure.details])
+
+
+@pytest.mark.parametrize("user", [ask_twice, queue_commands])
+def test_connection_that_is_cut_after_a_cancellation_is_clean(
+    redis_url: str, user: Callable[[WirePool, int], Coroutine[Any, Any, None]]
+) -> None:
+    """The safe sibling of the same pool."""
+    assert_clean(swept(Scenario(wires(redis_url, cuts=True), user, users=2)))
+
+
+def test_reply_that_the_program_never_reads_is_its_usual_way(redis_url: str) -> None:
+    """What the run without faults leaves as well is no finding."""
+
+    async def tell(pool: WirePool, user: int) -> None:
+        async with pool.borrow() as wire:
+            wire.say("ECHO", f"u{user}")
+        await external("think")
+
+    assert_clean(swept(Scenario(wires(redis_url, cuts=True), tell, users=2)))
+
+
+# -- a pool of asyncpg's connections by hand -------------------------------------------
+
+
+class SessionPool:
+    """One session of Postgres for all.
+
+    Args:
+        url: Of the Postgres.
+        cuts: Whether a session is closed whose user did not come to a good end.
+    """
+
+    def __init__(self, url: str, *, cuts: bool) -> None:
+        self._url = url
+        self._cuts = cuts
+        self._free: asyncio.Queue[asyncpg.Connection | None] = asyncio.Queue()
+        self._free.put_nowait(None)
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend the session, and open it if there is none."""
+        session = await self._free.get()
+        try:
+            if session is None:
+                session = await asyncpg.connect(self._url)
+            yield session
+        except BaseException:
+            if self._cuts and session is not None:
+                session.terminate()
+                session = None
+            raise
+        finally:
+            self._free.put_nowait(session)
+
+    async def close(self) -> None:
+        """Close what is free."""
+        session = await self._free.get()
+        if session is not None:
+            session.terminate()
+
+
+def sessions(
+    url: str, *, cuts: bool
+) -> Callable[[], contextlib.AbstractAsyncContextManager[SessionPool]]:
+    """Return a setup that makes such a pool."""
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[SessionPool]:
+        pool = SessionPool(url, cuts=cuts)
+        async with pool.borrow():
+            "It is open from now on."
+        yield pool
+        await pool.close()
+
+    return setup
+
+
+async def work_in_a_transaction(pool: SessionPool, user: int) -> None:
+    """Begin and commit by hand."""
+    async with pool.borrow() as session:
+        await session.execute("BEGIN")
+        await session.execute(f"SELECT {user}")
+        await session.execute("COMMIT")
+
+
+@pytest.mark.power
+def test_transaction_that_a_cancelled_user_leaves_open_is_found(
+    database_url: str,
+) -> None:
+    """The line is that of the one who began it, and the next user works inside."""
+    scenario = Scenario(
+        sessions(database_url, cuts=False), work_in_a_transaction, users=2
+    )
+
+    failure = dirt_of(swept(scenario))
+
+    assert "user[0] is done and nobody ends the transaction" in failure.message
+    asked, taken, stroke = failure.details
+    assert asked.endswith('await session.execute("BEGIN")')
+    assert taken.startswith("user[1] then sent BEGIN on it, at tests")
+    assert stroke.startswith("user[0] was cancelled at tests")
+
+
+def test_session_that_is_cut_after_a_cancellation_is_clean(database_url: str) -> None:
+    """The safe sibling of the same pool."""
+    scenario = Scenario(
+        sessions(database_url, cuts=True), work_in_a_transaction, users=2
+    )
+
+    assert_clean(swept(scenario))
+
+
+# -- pools of real libraries -----------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def pool_of_asyncpg(url: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool of one session."""
+    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
+        watch_pool(pool)
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def engine_of_sqlalchemy(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine with a pool of one session."""
+    engine = create_async_engine(
+        url.replace("postgresql://", "postgresql+asyncpg://"),
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=None,
+    )
+    watch_pool(engine)
+    async with engine.connect():
+        "It has a session from now on."
+    yield engine
+    await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def client_of_redis(url: str) -> AsyncIterator[Redis]:
+    """A client with a pool of one connection."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=1)
+    client = Redis.from_pool(pool)
+    watch_pool(client)
+    await client.ping()
+    yield client
+    await client.aclose()
+
+
+def test_pool_of_asyncpg_is_clean(database_url: str) -> None:
+    """It waits for what it has cancelled and resets what it takes back."""
+
+    async def work(pool: asyncpg.Pool, user: int) -> None:
+        async with pool.acquire() as session, session.transaction():
+            await session.fetchval("SELECT $1::int", user)
+
+    assert_clean(swept(Scenario(partial(pool_of_asyncpg, database_url), work)))
+
+
+def test_pool_of_sqlalchemy_is_clean(database_url: str) -> None:
+    """It rolls back, or drops, what it takes back."""
+
+    async def work(engine: AsyncEngine, user: int) -> None:  # noqa: ARG001  # the face of a user
+        async with engine.begin() as session:
+            await session.execute(text("SELECT 1"))
+
+    assert_clean(swept(Scenario(partial(engine_of_sqlalchemy, database_url), work)))
+
+
+# A connection that is cancelled while it opens is left to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed Connection:ResourceWarning")
+def test_pool_of_redis_is_clean(redis_url: str) -> None:
+    """It closes a connection whose reply was not read."""
+
+    async def work(client: Redis, user: int) -> None:
+        await client.get("gate:pool")
+        async with client.pipeline(transaction=True) as pipe:
+            await pipe.watch("gate:pool")
+            pipe.multi()  # type: ignore[no-untyped-call]  # redis-py has few types
+            pipe.set("gate:pool", user)
+            await pipe.execute()
+
+    assert_clean(swept(Scenario(partial(client_of_redis, redis_url), work)))
+
+
+def test_subscriber_that_has_not_read_its_messages_is_clean(redis_url: str) -> None:
+    """Nobody asked for a message, so nobody takes it for a reply."""
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[list[PubSub]]:
+        async with Redis.from_url(redis_url) as client:
+            channels = [client.pubsub() for _ in range(2)]
+            yield channels
+            for channel in channels:
+                await channel.aclose()  # type: ignore[no-untyped-call]  # redis-py has few types
+
+    async def subscribe(channels: list[PubSub], user: int) -> None:
+        await channels[user].subscribe("gate:pool")
+        async with Redis.from_url(redis_url) as client:
+            await client.publish("gate:pool", "news")
+
+    assert_clean(swept(Scenario(setup, subscribe)))
+
+
+def test_session_of_asyncpg_that_is_never_returned_is_found(database_url: str) -> None:
+    """The pool knows how many are out."""
+    kept: list[object] = []
+
+    async def work(pool: asyncpg.Pool, user: int) -> None:  # noqa: ARG001  # the face of a user
+        kept.append(await pool.acquire())
+
+    scenario = Scenario(partial(pool_of_asyncpg, database_url), work, users=1)
+    report = explore(scenario, io="gate", seed=1)
+
+    assert "1 borrowed and not given back" in report.text()
