@@ -14,6 +14,7 @@ from test_framework.canary.mint import (
     Mint,
 )
 from test_framework.canary.recogniser import Recogniser, Sighting
+from test_framework.canary.unverified import users_named
 
 __all__ = [
     "LENGTH",
@@ -24,4 +25,5 @@ __all__ = [
     "Mint",
     "Recogniser",
     "Sighting",
+    "users_named",
 ]

@@ -7,7 +7,9 @@ from typing import Any
 from test_framework.core import UsageError
 from test_framework.detect.detector import Detector
 
-DETECTORS: dict[str, str] = {}
+DETECTORS: dict[str, str] = {
+    "leaks": "test_framework.services.leaks:watch_leaks",
+}
 """Where each is: imported when it is asked for, since most processes need none."""
 
 

@@ -25,6 +25,7 @@ import uvicorn
 
 from test_framework.core.lines import encode
 from test_framework.detect import Detector, start_detectors
+from test_framework.detect.roots import declare_root
 from test_framework.services.probe import App, Probe
 from test_framework.services.process import STOP_LIMIT_S
 
@@ -48,6 +49,7 @@ def main() -> None:
     record = os.open(plan["record"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     detectors = start_detectors(plan["detectors"])
     app = load_target(plan["target"])
+    declare_root("app", app)
     config = uvicorn.Config(
         Probe(app, record=record, is_scoped=bool(detectors)),
         interface="asgi3",

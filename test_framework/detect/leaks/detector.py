@@ -1,0 +1,226 @@
+"""The leak watchers as a detector of a hosted service.
+
+Nothing is patched and nothing is done while the service works: each call of ``alarms``
+looks at the tasks and walks through the memory, some tens of milliseconds on the loop.
+The audit asks before the first user came and after the last has left.
+"""
+
+import asyncio
+import sys
+from collections.abc import Collection, Iterable, Iterator
+
+from test_framework.core import AlarmRecord, Level, UsageError, WatchRecord
+from test_framework.detect.leaks.modules import own_modules
+from test_framework.detect.leaks.residue import CLOSED, Holding, Recognise, survey
+from test_framework.detect.leaks.tasks import LeakedTask, describe_task
+from test_framework.detect.roots import declared_roots
+
+SPARE_TASKS = 3
+"""Tasks of one kind that may outlive requests: pools start theirs when first used."""
+
+
+class Leaks:
+    """Finds what outlives its user: data, contexts, tasks.
+
+    Args:
+        recognise: Who is named by a text.
+        packages: Packages to look at; none means all that lies in the current folder.
+        allowed_residue: Paths below which data of departed users may stay, such as
+            ``notes.CACHE``: for caches that are keyed by user and bounded.
+        classes: ``module:Class`` whose instances must not outlive their request.
+        spare_tasks: Tasks of one coroutine that may outlive requests (count, >= 0);
+            they are told as a warning, more are an error.
+
+    Raises:
+        UsageError: An option is malformed.
+    """
+
+    name = "leaks"
+
+    def __init__(
+        self,
+        *,
+        recognise: Recognise,
+        packages: Collection[str] = (),
+        allowed_residue: Collection[str] = (),
+        classes: Collection[str] = (),
+        spare_tasks: int = SPARE_TASKS,
+    ) -> None:
+        for option, value in {
+            "packages": packages,
+            "allowed_residue": allowed_residue,
+            "classes": classes,
+        }.items():
+            _require_names(option, value)
+        for name in classes:
+            if name.count(":") != 1:
+                message = (
+                    f"classes: {name!r} is not module:Class. Write the module, a colon "
+                    "and the class, such as 'app.context:UserExecutionContext'."
+                )
+                raise UsageError(message)
+        if spare_tasks < 0:
+            message = (
+                f"spare_tasks={spare_tasks}: it cannot be negative. Pass 0 when no "
+                "task may outlive a request."
+            )
+            raise UsageError(message)
+        self._recognise = recognise
+        self._packages = packages
+        self._allowed = allowed_residue
+        self._classes = classes
+        self._spare_tasks = spare_tasks
+        self._coverage = WatchRecord(
+            self.name, unwatched=("nothing was looked at: nobody asked",)
+        )
+
+    def start(self) -> None:
+        """Do nothing: what there is to see is seen when somebody asks."""
+
+    def stop(self) -> None:
+        """Do nothing: nothing was patched."""
+
+    def coverage(self) -> WatchRecord:
+        """Return what the last look looked at."""
+        return self._coverage
+
+    def alarms(self) -> list[AlarmRecord]:
+        """Look now, and return what is held for users at this moment."""
+        modules = own_modules(self._packages)
+        found = survey(
+            {**modules, **declared_roots()},
+            recognise=self._recognise,
+            allowed=self._allowed,
+            classes=self._classes,
+        )
+        alarms = [_residue(holding) for holding in found.residue]
+        for name, holdings in found.survivors.items():
+            alarms += (_survivor(name, holding) for holding in holdings)
+        alarms += (_loose(name, count) for name, count in found.loose.items())
+        tasks = _tasks()
+        alarms += _leaked(tasks, spare=self._spare_tasks)
+        self._coverage = WatchRecord(
+            self.name,
+            watched=(
+                f"modules: {', '.join(sorted(_packages(modules))) or 'none'}",
+                *(f"class {name}" for name in self._classes),
+                *(f"allowed: {path}" for path in self._allowed),
+                "tasks",
+            ),
+            unwatched=(
+                (
+                    "buffers and caches of drivers were not entered "
+                    f"({', '.join(sorted(CLOSED & _imported()))})"
+                ),
+                *found.unwatched,
+            ),
+            facts={
+                "objects": found.objects,
+                "modules": len(modules),
+                "tasks": len(tasks),
+            },
+        )
+        return alarms
+
+
+def _residue(holding: Holding) -> AlarmRecord:
+    return AlarmRecord(
+        rule="residue-of-departed",
+        level="error",
+        claim=f"{holding.path} still holds data of {_users(len(holding.users))}",
+        site=holding.site,
+        evidence=(f"Holder  {holding.path}",),
+        fix=(
+            "Remove the entry when its user or request ends. If it is a cache that is "
+            "keyed by user and bounded, declare it: allowed_residue = "
+            f"[{_trunk(holding.path)!r}]."
+        ),
+        users=holding.users,
+        count=holding.count,
+    )
+
+
+def _survivor(name: str, holding: Holding) -> AlarmRecord:
+    return AlarmRecord(
+        rule="context-kept-alive",
+        level="error",
+        claim=f"{holding.path} keeps {holding.count} instance(s) of {name} alive",
+        site=holding.site,
+        evidence=(f"Holder  {holding.path}",),
+        users=holding.users,
+        count=holding.count,
+    )
+
+
+def _loose(name: str, count: int) -> AlarmRecord:
+    return AlarmRecord(
+        rule="context-kept-alive",
+        level="warning",
+        claim=f"{count} instance(s) of {name} are alive and no module holds them",
+        site=name,
+        evidence=("Holder  a task, a thread or the code of a library",),
+        count=count,
+    )
+
+
+def _tasks() -> list[LeakedTask]:
+    try:
+        current = asyncio.current_task()
+        running = asyncio.all_tasks()
+    except RuntimeError:
+        return []  # asked outside of a loop: there are none to speak of
+    return [describe_task(task) for task in running if task is not current]
+
+
+def _leaked(tasks: Iterable[LeakedTask], *, spare: int) -> Iterator[AlarmRecord]:
+    kinds: dict[tuple[str, str], list[LeakedTask]] = {}
+    for task in tasks:
+        if task.operation is not None:
+            kinds.setdefault((task.coroutine, task.site), []).append(task)
+    for (coroutine, site), several in sorted(kinds.items()):
+        level: Level = "error" if len(several) > spare else "warning"
+        yield AlarmRecord(
+            rule="leaked-task",
+            level=level,
+            claim=(
+                f"{len(several)} task(s) of {coroutine} outlived the request that "
+                "started them"
+            ),
+            site=site or coroutine,
+            evidence=several[0].stack,
+            operations=tuple(
+                sorted(
+                    {task.operation for task in several if task.operation is not None}
+                )
+            ),
+            count=len(several),
+        )
+
+
+def _users(count: int) -> str:
+    return "1 departed user" if count == 1 else f"{count} departed users"
+
+
+def _trunk(path: str) -> str:
+    return path.partition("[")[0].partition(".<")[0]
+
+
+def _packages(modules: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+def _imported() -> set[str]:
+    return _packages(list(sys.modules))
+
+
+def _require_names(option: str, value: object) -> None:
+    if isinstance(value, str) or not isinstance(value, Collection):
+        message = (
+            f"{option}={value!r} is no list of names. Write it in brackets, such as "
+            f"{option} = ['app']."
+        )
+        raise UsageError(message)
+    for name in value:
+        if not isinstance(name, str) or not name:
+            message = f"{option}: {name!r} is no name. Write text, such as 'app'."
+            raise UsageError(message)

@@ -1,0 +1,290 @@
+"""What outlives its user is found where it is held; what does not is left alone."""
+
+import asyncio
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from test_framework.canary import Mint, users_named
+from test_framework.core import AlarmRecord, UsageError
+from test_framework.detect import make_detector, operation_scope
+from test_framework.detect.leaks import Leaks
+from test_framework.detect.roots import declare_root, declared_roots
+from tests.unit.detect import leaking_program as program
+
+NAME = program.__name__
+ALICE, BOB = (Mint(8842).mint(user, 3) for user in (7, 31))
+
+
+@pytest.fixture(autouse=True)
+def _clean_program() -> Iterator[None]:
+    program.reset()
+    yield
+    program.reset()
+
+
+def look(**options: Any) -> list[AlarmRecord]:  # noqa: ANN401  # those of Leaks
+    """Return the alarms of the program."""
+    options.setdefault("packages", [NAME])
+    return Leaks(recognise=users_named, **options).alarms()
+
+
+def line_of(text: str) -> str:
+    """Return the site of the first line of the program that begins with a text."""
+    with open(program.__file__, encoding="utf-8") as file:  # noqa: PTH123  # read once
+        for number, line in enumerate(file, 1):
+            if line.strip().startswith(text):
+                return f"tests/unit/detect/leaking_program.py:{number}"
+    raise AssertionError(text)
+
+
+VULNERABLE: list[tuple[Callable[[str], object], str, str]] = [
+    (
+        lambda v: program.MODULE_TABLE.update(note=v),
+        ".MODULE_TABLE['note']",
+        "MODULE_T",
+    ),
+    (
+        lambda v: program.MODULE_TABLE.update({v: ""}),
+        ".MODULE_TABLE[key]",
+        "MODULE_TABL",
+    ),
+    (program.MODULE_LIST.append, ".MODULE_LIST[...]", "MODULE_LIST"),
+    (program.keep_last, ".LAST_VALUE", "LAST_VALUE"),
+    (lambda v: program.keep_last(v.encode()), ".LAST_VALUE", "LAST_VALUE"),
+    (program.write_log, ".LOG.getvalue()", "LOG"),
+    (program.enqueue, ".QUEUE._queue[...]", "QUEUE"),
+    (program.fail, ".FAILED.<inside>[...]", "FAILED"),
+    (program.bind, ".BOUND.__self__.text", "self.text"),
+    (lambda v: setattr(program.SLOTTED, "kept", v), ".SLOTTED.kept", "kept:"),
+    (lambda v: setattr(program.SERVICE, "last", v), ".SERVICE.last", "self.last"),
+    (program.Service.shared.append, ".Service.shared[...]", "shared:"),
+    (program.greet, ".greet.<lru_cache>", "def greet"),
+    (program.collect, ".collect.__defaults__[...][...]", "def collect"),
+    (program.count_callers, ".count_callers.<closure seen>[...]", "def count"),
+]
+
+
+@pytest.mark.power
+@pytest.mark.parametrize(("leave", "path", "line"), VULNERABLE)
+def test_data_of_a_departed_user_is_found_with_its_holder(
+    leave: Callable[[str], object], path: str, line: str
+) -> None:
+    """Each place that keeps a value is named, as a path and as a line."""
+    leave(ALICE)
+
+    alarms = look()
+
+    assert [alarm.rule for alarm in alarms] == ["residue-of-departed"]
+    assert alarms[0].claim.startswith(f"{NAME}{path} still holds")
+    assert alarms[0].users == (7,)
+    assert alarms[0].level == "error"
+    assert alarms[0].site == line_of(line)
+
+
+def test_what_is_forgotten_raises_no_alarm() -> None:
+    """Locals, weak references and values that were replaced are no residue."""
+    program.tidy(ALICE)
+    program.keep_last(ALICE)
+    program.keep_last("")
+
+    assert look() == []
+
+
+def test_one_container_is_one_alarm_with_all_users() -> None:
+    """Thirty entries of two users in one list have one cause."""
+    program.MODULE_LIST.extend(
+        f"{value} {n}" for n in range(15) for value in (ALICE, BOB)
+    )
+
+    alarms = look()
+
+    assert [(alarm.users, alarm.count) for alarm in alarms] == [((7, 31), 30)]
+
+
+def test_two_containers_are_two_alarms() -> None:
+    """What two places hold has two causes."""
+    program.MODULE_LIST.append(ALICE)
+    program.SERVICE.last = BOB
+
+    assert [alarm.users for alarm in look()] == [(7,), (31,)]
+
+
+def test_declared_caches_stay_quiet() -> None:
+    """What is declared is left alone, and only that; an alarm's path can be pasted."""
+    program.MODULE_TABLE["note"] = ALICE
+    program.MODULE_LIST.append(BOB)
+
+    alarms = look(allowed_residue=[f"{NAME}.MODULE_TABLE['note']"])
+
+    assert [alarm.users for alarm in alarms] == [(31,)]
+
+
+def test_a_declared_path_that_names_nothing_is_told() -> None:
+    """A declaration that went out of date says so instead of hiding nothing."""
+    detector = Leaks(
+        recognise=users_named, packages=[NAME], allowed_residue=[f"{NAME}.GONE"]
+    )
+
+    detector.alarms()
+
+    assert any(".GONE' names nothing" in one for one in detector.coverage().unwatched)
+
+
+def test_no_path_shows_a_key_that_may_be_a_secret() -> None:
+    """Keys that are no words of a program are left out, and so is the value."""
+    program.MODULE_TABLE["tok3n"] = f"password of {ALICE}"
+
+    (alarm,) = look()
+
+    assert ALICE not in repr(alarm)
+    assert "tok3n" not in repr(alarm)
+
+
+def test_the_application_is_a_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only an application made by a factory holds is found below ``app``."""
+    monkeypatch.setattr("test_framework.detect.roots._ROOTS", {})
+    app = types.SimpleNamespace(state=types.SimpleNamespace(seen=[ALICE]))
+    declare_root("app", app)
+
+    (alarm,) = look()
+
+    assert alarm.claim.startswith("app.state.seen[...] still holds")
+    assert declared_roots() == {"app": app}
+
+
+def test_a_module_that_was_not_asked_for_is_not_entered() -> None:
+    """Another package's variables are none of the service's."""
+    program.MODULE_LIST.append(ALICE)
+
+    assert look(packages=["asyncio.queues"]) == []
+
+
+def test_all_modules_of_the_folder_are_looked_at_by_default(
+    tmp_path: Any,  # noqa: ANN401  # pytest's own
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without names, what lies in the current folder is the service."""
+    (tmp_path / "found_by_folder.py").write_text(f"KEPT = {ALICE!r}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("found_by_folder")
+    program.MODULE_LIST.append(BOB)
+
+    alarms = look(packages=[])
+
+    del sys.modules["found_by_folder"]
+    assert [(alarm.site, alarm.users) for alarm in alarms] == [
+        ("found_by_folder.py:1", (7,))
+    ]
+
+
+@pytest.mark.power
+def test_a_context_that_is_kept_is_found_with_its_holder() -> None:
+    """A class that must not outlive its request is named with who holds it."""
+    program.SERVICE.contexts.append(program.Context("nobody's text"))
+
+    (alarm,) = look(classes=[f"{NAME}:Context"])
+
+    assert alarm.rule == "context-kept-alive"
+    assert alarm.claim.startswith(f"{NAME}.SERVICE.contexts[...] keeps 1 instance(s)")
+    assert alarm.site == line_of("self.contexts")
+
+
+def test_a_context_that_ended_raises_no_alarm() -> None:
+    """Instances that are merely in a cycle, or held weakly, are gone."""
+    context: Any = program.Context("text")
+    context.itself = context
+    program.SERVICE.living.add(context)
+    del context
+
+    assert look(classes=[f"{NAME}:Context"]) == []
+
+
+def test_a_context_that_a_frame_holds_is_a_warning() -> None:
+    """Where no module holds it, that it lives is all that can be said."""
+    context = program.Context("text")
+
+    (alarm,) = look(classes=[f"{NAME}:Context"])
+
+    del context
+    assert (alarm.level, alarm.count) == ("warning", 1)
+
+
+async def wait_for_ever() -> None:
+    """Wait for what never comes."""
+    await asyncio.Event().wait()
+
+
+@pytest.mark.power
+@pytest.mark.parametrize(("count", "level"), [(1, "warning"), (3, "error")])
+async def test_a_task_that_outlives_its_request_is_found(
+    count: int, level: str
+) -> None:
+    """It is told where it waits and for which operations; many are an error."""
+    with operation_scope(412):
+        tasks = [asyncio.create_task(wait_for_ever()) for _ in range(count)]
+    await asyncio.sleep(0)
+
+    (alarm,) = look(spare_tasks=2)
+
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert (alarm.rule, alarm.level, alarm.count) == ("leaked-task", level, count)
+    assert alarm.operations == (412,)
+    assert alarm.site.startswith("tests/unit/detect/test_leaks.py:")
+    assert "in wait_for_ever" in alarm.evidence[0]
+
+
+async def test_tasks_of_the_service_itself_raise_no_alarm() -> None:
+    """A task that was started outside of any request serves everybody."""
+    task = asyncio.create_task(wait_for_ever())
+    await asyncio.sleep(0)
+
+    assert look() == []
+
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_task_that_ended_raises_no_alarm() -> None:
+    """A task of a request that is done is no leak."""
+    with operation_scope(412):
+        await asyncio.create_task(asyncio.sleep(0))
+
+    assert look() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["Context"]}, "is not module:Class"),
+        ({"spare_tasks": -1}, "cannot be negative"),
+        ({"packages": "app"}, "is no list of names"),
+        ({"allowed_residue": [7]}, "7 is no name"),
+        ({"spare": 1}, "does not take the options"),
+    ],
+)
+def test_a_wrong_option_is_explained(options: dict[str, Any], message: str) -> None:
+    """Options come from a configuration file; each mistake has one sentence."""
+    with pytest.raises(UsageError, match=message):
+        make_detector("leaks", options)
+
+
+def test_coverage_tells_what_was_looked_at_and_what_not() -> None:
+    """Modules and objects are counted; closed packages are named."""
+    detector = Leaks(recognise=users_named, packages=[NAME])
+    assert "nobody asked" in detector.coverage().unwatched[0]
+
+    detector.start()
+    detector.alarms()
+    watch = detector.coverage()
+    detector.stop()
+
+    assert watch.facts["modules"] == 1
+    assert watch.facts["objects"] > 20
+    assert "test_framework" in watch.unwatched[0]
