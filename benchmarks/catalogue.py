@@ -66,9 +66,8 @@ def main() -> None:
         "| safe proven | alarms |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    by_theme = groupby(load_patterns(), lambda one: one.vulnerable.user.__module__)
-    for module, patterns in by_theme:
-        theme = module.rpartition(".")[2]
+    by_theme = groupby(load_patterns(), lambda one: one.theme)
+    for theme, patterns in by_theme:
         print(row(theme, tuple(patterns), seeds, safe_runs), flush=True)
 
 

@@ -1,53 +1,38 @@
-"""All patterns, and one of them by its id."""
+"""All patterns, and one of them by its id; found by walking the package."""
 
 import difflib
+import functools
+import importlib
+import pkgutil
+from pathlib import Path
 
-from test_framework.catalogue import (
-    agents,
-    atomicity,
-    caches,
-    cancellation,
-    context,
-    control_plane,
-    disconnects,
-    events,
-    locks,
-    pools,
-    queues,
-    request_state,
-    sessions,
-    sockets,
-    staleness,
-    tokens,
-    transactions,
-)
 from test_framework.catalogue.pattern import Pattern
 from test_framework.core import UsageError
 
-_MODULES = (
-    request_state,
-    context,
-    atomicity,
-    staleness,
-    caches,
-    locks,
-    cancellation,
-    disconnects,
-    pools,
-    sessions,
-    transactions,
-    tokens,
-    sockets,
-    events,
-    queues,
-    control_plane,
-    agents,
-)
+_HERE = Path(__file__).parent
+_PACKAGE = __name__.rpartition(".")[0]
 
 
+@functools.cache
+def load_themes() -> dict[str, str]:
+    """Return each theme and the first line of its package, in alphabetical order."""
+    themes = {}
+    for module in pkgutil.iter_modules([str(_HERE)]):
+        if module.ispkg:
+            package = importlib.import_module(f"{_PACKAGE}.{module.name}")
+            themes[module.name] = (package.__doc__ or "").partition("\n")[0]
+    return themes
+
+
+@functools.cache
 def load_patterns() -> tuple[Pattern, ...]:
-    """Return all patterns, by theme as the modules have them."""
-    return tuple(pattern for module in _MODULES for pattern in module.PATTERNS)
+    """Return all patterns, by theme and by the names of their files."""
+    patterns = []
+    for theme in load_themes():
+        for module in pkgutil.iter_modules([str(_HERE / theme)]):
+            loaded = importlib.import_module(f"{_PACKAGE}.{theme}.{module.name}")
+            patterns.append(loaded.PATTERN)
+    return tuple(patterns)
 
 
 def find_pattern(id: str) -> Pattern:  # the word of the catalogue
@@ -65,7 +50,9 @@ def find_pattern(id: str) -> Pattern:  # the word of the catalogue
         titles[title] for title in difflib.get_close_matches(id.lower(), titles)
     ]
     meant = ", ".join(f"{one} ({patterns[one].title})" for one in near)
-    hint = f"Did you mean {meant}?" if near else "docs/catalogue.md lists them all."
+    hint = (
+        f"Did you mean {meant}?" if near else "'isolation-audit patterns' lists them."
+    )
     raise UsageError(
         f"There is no pattern {id!r}: expected a letter and a number, such as P03. {hint}"
     )

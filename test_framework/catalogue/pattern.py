@@ -5,25 +5,46 @@ mend. Both are scenarios for the explorer and are explored with the same options
 that a verdict about one says something about the other.
 """
 
+import enum
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from test_framework.explore import Fidelity, Report, Scenario, explore
 
 Twin = Literal["vulnerable", "safe"]
 
+Means = Literal[
+    "explorer", "access", "locks", "leaks", "swarm", "checkers", "timing", "static"
+]
+"""By which means a bug shows: the explorer, a detector by its name, or an audit."""
+
+MEANS: tuple[Means, ...] = get_args(Means)
+
+
+class Area(enum.StrEnum):
+    """What users of a service must never share."""
+
+    AGENT_STATE = "agent execution state"
+    USER_CONTEXT = "user context"
+    WEBSOCKET = "WebSocket connection state"
+    DATABASE_SESSION = "database session allocation"
+    ENGINE_REGISTRY = "execution engine registry"
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the explorer must do, besides choosing orders, for the bug to show.
+    """What must happen for the bug to show.
 
     Attributes:
+        order: It takes another order than that of users who come one after the other;
+            False where the second user is wronged in any.
         cancel: Pattern of the names of tasks that are cancelled; empty for none.
         errors: Names of exceptions with which the world outside may answer.
     """
 
+    order: bool = True
     cancel: str = ""
     errors: tuple[str, ...] = ()
 
@@ -31,27 +52,36 @@ class Needs:
         parts = [f"cancel={self.cancel}"] if self.cancel else []
         if self.errors:
             parts.append(f"errors={','.join(self.errors)}")
-        return " ".join(parts) or "orders"
+        return " ".join(parts) or ("orders" if self.order else "nothing")
 
 
 CANCELLED_USERS = Needs(cancel="user*")
 """Every user, and every task that a user has started, is cancelled wherever it waits."""
+
+ANY_ORDER = Needs(order=False)
+"""Two users, one after the other, are enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """One way in which users of an asyncio service get into each other's way.
 
-    In the order of plain asyncio, with nobody disturbed, the vulnerable twin is right;
-    it takes another order, a cancellation or an error to break it.
+    In the order of plain asyncio, with nobody disturbed, the vulnerable twin is right
+    unless its needs say otherwise; it takes another order, a cancellation or an error
+    to break it.
 
     Attributes:
-        id: Letter of the theme and number, such as ``P03``; never given twice.
+        id: Letter of the kind and number, such as ``P03``; never given twice.
         title: A few words.
-        summary: How it comes about and what the mend is.
+        mechanism: How it comes about, in a sentence or two.
+        fix: What the mend is, in a sentence or two.
+        areas: What it leaks or corrupts in a multi-user agent service.
+        detectors: The means that ought to find it; what they do find is measured.
         source: Where it was seen or described: a URL, or the number of a CVE or CWE.
         vulnerable: The program with the bug.
         safe: The same program, mended.
+        module: The module that holds it as ``PATTERN``; give ``__name__``. Its
+            docstring draws the interleaving.
         needs: What must happen besides an order.
         fidelity: The orders that are explored; ``fifo`` where stock asyncio can fail.
         kind: What kind of failure it is; see ``Failure``.
@@ -59,13 +89,33 @@ class Pattern:
 
     id: str
     title: str
-    summary: str
+    mechanism: str
+    fix: str
+    areas: tuple[Area, ...]
+    detectors: tuple[Means, ...]
     source: str
     vulnerable: Scenario[Any]
     safe: Scenario[Any]
+    module: str
     needs: Needs = Needs()
     fidelity: Fidelity = Fidelity.FIFO
     kind: str = "assertion"
+
+    @property
+    def theme(self) -> str:
+        """The package that its module is in, such as ``atomicity``."""
+        return self.module.split(".")[-2]
+
+    @property
+    def file(self) -> Path:
+        """The file that holds it."""
+        return Path(str(sys.modules[self.module].__file__))
+
+    @property
+    def interleaving(self) -> str:
+        """What each user does when, a column for each, as the docstring draws it."""
+        _, _, drawing = (sys.modules[self.module].__doc__ or "").partition("\n\n")
+        return drawing.rstrip()
 
     def explore(
         self,
@@ -99,13 +149,10 @@ class Pattern:
         )
 
     def _reference(self, twin: Twin) -> str:
-        """Return ``PATH::NAME::TWIN``, by which replays and written tests find it."""
-        module = sys.modules.get(self.vulnerable.user.__module__)
-        file = getattr(module, "__file__", None)
-        if file is None:
+        """Return ``PATH::PATTERN::TWIN``, by which replays and written tests find it."""
+        if getattr(sys.modules.get(self.module), "PATTERN", None) is not self:
             return ""
-        name = next((name for name, held in vars(module).items() if held is self), "")
-        path = Path(file)
+        path = self.file
         if path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())
-        return f"{path}::{name}::{twin}" if name else ""
+        return f"{path}::PATTERN::{twin}"

@@ -9,13 +9,13 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "catalogue.md"
 
 
 def test_document_lists_exactly_the_patterns() -> None:
-    """One line per pattern, in their order, with title and needs as the code has them."""
+    """One line per pattern, with title and needs as the code has them."""
     rows = re.findall(
         r"^\| ([A-Z]\d\d) \| (.+) \| (.+) \|$",
         DOCUMENT.read_text(encoding="utf-8"),
         re.MULTILINE,
     )
 
-    assert rows == [
+    assert sorted(rows) == sorted(
         (pattern.id, pattern.title, str(pattern.needs)) for pattern in load_patterns()
-    ]
+    )

@@ -1,16 +1,24 @@
 """Every pattern is what it says: its bug is found, its mend holds, in peace it is right."""
 
 import dataclasses
-import importlib
-import pkgutil
 import re
+import sys
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 
 from test_framework import catalogue
-from test_framework.catalogue import Needs, Pattern, Twin, find_pattern, load_patterns
+from test_framework.catalogue import (
+    Area,
+    Needs,
+    Pattern,
+    Twin,
+    find_pattern,
+    load_patterns,
+    load_themes,
+)
 from test_framework.core import UsageError
 from test_framework.explore import (
     Conclusion,
@@ -26,8 +34,8 @@ RUNS = 400
 PATTERNS = load_patterns()
 SOURCE = re.compile(r"https://[a-z0-9.-]+\.[a-z]+/[\w./#?=%:()-]*|(CVE|GHSA)-[\w-]+")
 THEMES = {
-    name.rpartition(".")[2]: tuple(patterns)
-    for name, patterns in groupby(PATTERNS, lambda one: one.vulnerable.user.__module__)
+    theme: tuple(patterns)
+    for theme, patterns in groupby(PATTERNS, lambda one: one.theme)
 }
 # Not for each pattern: every test that explores ends with a collection of all garbage.
 each_theme = pytest.mark.parametrize("theme", THEMES)
@@ -152,13 +160,13 @@ def test_every_source_can_be_looked_up() -> None:
     assert odd == []
 
 
-def test_every_summary_is_one_or_two_sentences() -> None:
-    """The bug and its mend are told in at most two sentences."""
+def test_every_mechanism_and_fix_is_one_or_two_sentences() -> None:
+    """Bug and mend are told in at most two sentences each."""
     odd = [
         one.id
         for one in PATTERNS
-        if not one.summary.endswith(".")
-        or len(re.findall(r"[.?](?= [A-Z]|$)", one.summary)) > 2
+        for text in (one.mechanism, one.fix)
+        if not text.endswith(".") or len(re.findall(r"[.?](?= [A-Z]|$)", text)) > 2
     ]
 
     assert odd == []
@@ -180,7 +188,7 @@ def test_pattern_that_no_module_holds_has_no_reference() -> None:
         (Needs(), "orders"),
         (Needs(cancel="user*"), "cancel=user*"),
         (Needs(errors=("OSError", "ValueError")), "errors=OSError,ValueError"),
-        (Needs("main", ("OSError",)), "cancel=main errors=OSError"),
+        (Needs(cancel="main", errors=("OSError",)), "cancel=main errors=OSError"),
     ],
 )
 def test_needs_read_like_the_options_of_explore(needs: Needs, told: str) -> None:
@@ -188,20 +196,35 @@ def test_needs_read_like_the_options_of_explore(needs: Needs, told: str) -> None
     assert str(needs) == told
 
 
-def test_every_pattern_of_every_module_is_loaded() -> None:
-    """A pattern that stands in a module of the package is not forgotten in a list."""
-    modules = [
-        importlib.import_module(f"{catalogue.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(catalogue.__path__)
-    ]
+def test_file_of_a_pattern_is_found_by_its_id() -> None:
+    """The names of all files of the themes begin with the ids of their patterns."""
     there = {
-        value.id
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, Pattern)
+        path.name.partition("_")[0].upper()
+        for theme in load_themes()
+        for path in (Path(catalogue.__path__[0]) / theme).glob("[a-z]*.py")
     }
 
     assert there == {pattern.id for pattern in PATTERNS}
+    assert all(one.file.name.startswith(f"{one.id.lower()}_") for one in PATTERNS)
+
+
+def test_docstring_of_a_file_begins_with_id_and_title() -> None:
+    """Who opens a file sees which pattern it is."""
+    odd = [
+        one.id
+        for one in PATTERNS
+        if not str(sys.modules[one.module].__doc__).startswith(
+            f"{one.id}: {one.title}."
+        )
+    ]
+
+    assert odd == []
+
+
+@pytest.mark.parametrize("area", Area)
+def test_every_area_is_covered(area: Area) -> None:
+    """Each of the five things that users must not share has at least ten patterns."""
+    assert sum(area in pattern.areas for pattern in PATTERNS) >= 10
 
 
 def test_ids_are_unique_and_well_formed() -> None:
@@ -223,7 +246,7 @@ def test_pattern_is_found_by_id() -> None:
     [
         ("P3", "P03 (lost update)"),
         ("lost updates", "P03 (lost update)"),
-        ("nonsense", "docs/catalogue.md lists them all"),
+        ("nonsense", "'isolation-audit patterns' lists them"),
     ],
 )
 def test_unknown_id_is_told_what_is_near(word: str, hint: str) -> None:

@@ -1,0 +1,1 @@
+"""Pipelines around a language model: breakers, batchers, streams, budgets, late results."""

@@ -1,0 +1,47 @@
+"""L10: tool results matched by their order."""
+
+import asyncio
+
+from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.world import visits
+from test_framework.explore import external
+
+
+class _Tools:
+    """Runs the tool calls of an answer in parallel and gives their results back."""
+
+    async def call(self, number: int, account: str) -> tuple[int, str]:
+        await external("run the tool")
+        return number, f"balance of {account}"
+
+    async def run(self, accounts: list[str]) -> list[str]:
+        calls = [self.call(number, account) for number, account in enumerate(accounts)]
+        return [(await done)[1] for done in asyncio.as_completed(calls)]
+
+
+class _NumberedTools(_Tools):
+    async def run(self, accounts: list[str]) -> list[str]:
+        calls = [self.call(number, account) for number, account in enumerate(accounts)]
+        results = [await done for done in asyncio.as_completed(calls)]
+        return [result for _, result in sorted(results)]
+
+
+async def _run_tools(tools: _Tools, user: int) -> None:  # noqa: ARG001  # one user
+    balances = await tools.run(["alice", "bob"])
+    assert balances == ["balance of alice", "balance of bob"], "swapped"
+
+
+PATTERN = Pattern(
+    id="L10",
+    title="tool results matched by their order",
+    mechanism=(
+        "Parallel tool calls end in any order and are taken for the calls in theirs."
+    ),
+    fix="Match results by the id of the call.",
+    areas=(Area.AGENT_STATE,),
+    detectors=("explorer", "swarm"),
+    source="https://platform.openai.com/docs/guides/function-calling",
+    vulnerable=visits(_Tools, _run_tools, users=1),
+    safe=visits(_NumberedTools, _run_tools, users=1),
+    module=__name__,
+)

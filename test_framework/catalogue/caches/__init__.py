@@ -1,0 +1,1 @@
+"""Caches, singletons and tokens: made once, read by all, replaced while in use."""

@@ -1,0 +1,1 @@
+"""Policies, tenants, watches and audit trails: changed while they are being used."""

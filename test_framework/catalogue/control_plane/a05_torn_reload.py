@@ -1,0 +1,52 @@
+"""A05: policy reload torn."""
+
+from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.world import visits
+from test_framework.explore import external
+
+
+class _Policy:
+    """Who is barred from what; reloaded when an operator changes it."""
+
+    def __init__(self) -> None:
+        self.barred = {("bob", "salaries")}
+
+    async def reload(self) -> None:
+        self.barred.clear()
+        for rule in (("bob", "salaries"), ("carol", "salaries")):
+            await external("next rule")
+            self.barred.add(rule)
+
+
+class _SwappingPolicy(_Policy):
+    async def reload(self) -> None:
+        barred = set()
+        for rule in (("bob", "salaries"), ("carol", "salaries")):
+            await external("next rule")
+            barred.add(rule)
+        self.barred = barred
+
+
+async def _reload_or_ask(policy: _Policy, user: int) -> None:
+    if user:
+        await external("GET /salaries")
+        assert ("bob", "salaries") in policy.barred, "bob reads salaries"
+    else:
+        await policy.reload()
+
+
+PATTERN = Pattern(
+    id="A05",
+    title="policy reload torn",
+    mechanism=(
+        "Rules are cleared and read again one by one, and a request in between finds "
+        "them missing."
+    ),
+    fix="Build the new rules aside and swap one reference.",
+    areas=(Area.USER_CONTEXT,),
+    detectors=("explorer", "checkers"),
+    source="https://cwe.mitre.org/data/definitions/362.html",
+    vulnerable=visits(_Policy, _reload_or_ask),
+    safe=visits(_SwappingPolicy, _reload_or_ask),
+    module=__name__,
+)

@@ -1,0 +1,1 @@
+"""Clients that leave: what a handler had begun and does not end."""

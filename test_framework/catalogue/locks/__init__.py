@@ -1,0 +1,1 @@
+"""Locks, flags and semaphores that are not given back, or given to the wrong one."""

@@ -1,0 +1,48 @@
+"""D01: one AsyncSession in concurrent tasks."""
+
+import asyncio
+
+from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.sessions import Database, Wire
+from test_framework.catalogue.world import NAMES, visits
+from test_framework.explore import external
+
+
+class _Dashboard(Database):
+    """Loads its parts at the same time, over one session."""
+
+    async def load(self, user: str) -> list[str]:
+        orders = asyncio.create_task(self.later(f"orders of {user}"))
+        profile = await self.query(f"profile of {user}")
+        return [profile, await orders]
+
+    async def later(self, statement: str) -> str:
+        await external("read the first page from the cache")
+        return await self.query(statement)
+
+
+class _SessionPerTaskDashboard(_Dashboard):
+    async def query(self, statement: str) -> str:
+        return await Wire().call(statement)
+
+
+async def _load_dashboard(dashboard: _Dashboard, user: int) -> None:
+    assert len(await dashboard.load(NAMES[user])) == 2, "a part is missing"
+
+
+PATTERN = Pattern(
+    id="D01",
+    title="one AsyncSession in concurrent tasks",
+    mechanism=(
+        "A handler gathers queries over its session, which works while they happen not "
+        "to overlap."
+    ),
+    fix="Give each task its own session.",
+    areas=(Area.DATABASE_SESSION,),
+    detectors=("explorer",),
+    source="https://github.com/sqlalchemy/sqlalchemy/issues/5967",
+    vulnerable=visits(_Dashboard, _load_dashboard, users=1),
+    safe=visits(_SessionPerTaskDashboard, _load_dashboard, users=1),
+    kind="exception",
+    module=__name__,
+)

@@ -1,0 +1,69 @@
+"""A01: parallel refresh-token rotation."""
+
+from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.world import Store, visits
+from test_framework.explore import external
+
+
+class _Family:
+    """Refresh tokens: each is good for one use; a second one looks like theft."""
+
+    def __init__(self) -> None:
+        self.current = Store(token=0)
+        self.successor: dict[int, int] = {}
+
+    async def rotate(self, token: int) -> int | None:
+        current = await self.current.get("token")
+        if token != current:
+            return None
+        await self.current.set("token", token + 1)
+        return token + 1
+
+
+class _GracefulFamily(_Family):
+    async def rotate(self, token: int) -> int | None:
+        if await self.current.swap("token", token, token + 1):
+            self.successor[token] = token + 1
+            return token + 1
+        return self.successor.get(token)  # the same browser, within the grace time
+
+
+class _Browser:
+    """Two tabs that share one refresh token."""
+
+    def __init__(self, family: _Family) -> None:
+        self.family = family
+        self.token = 0
+
+
+def _browser() -> _Browser:
+    return _Browser(_Family())
+
+
+def _graceful_browser() -> _Browser:
+    return _Browser(_GracefulFamily())
+
+
+async def _refresh_tab(browser: _Browser, user: int) -> None:  # noqa: ARG001  # any tab
+    token = browser.token
+    await external("decide that the access token is too old")
+    rotated = await browser.family.rotate(token)
+    assert rotated is not None, "an honest tab is taken for a thief"
+    browser.token = rotated
+
+
+PATTERN = Pattern(
+    id="A01",
+    title="parallel refresh-token rotation",
+    mechanism=(
+        "Two tabs refresh with the same token, the second looks like theft, and the "
+        "user is logged out."
+    ),
+    fix="Rotate atomically, with a time of grace.",
+    areas=(Area.USER_CONTEXT,),
+    detectors=("explorer", "swarm", "checkers"),
+    source="https://github.com/nightscout/nocturne/pull/326",
+    vulnerable=visits(_browser, _refresh_tab),
+    safe=visits(_graceful_browser, _refresh_tab),
+    module=__name__,
+)
