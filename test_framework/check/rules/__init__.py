@@ -7,6 +7,7 @@ reported as its consequence and not a second time. One module per kind of judge.
 
 from test_framework.check.rules.definition import Rule
 from test_framework.check.rules.leaks import LEAK_RULES
+from test_framework.check.rules.locks import LOCK_RULES
 from test_framework.check.rules.own import OWN_RULES
 from test_framework.check.rules.timing import TIMING_RULES
 from test_framework.check.rules.traffic import TRAFFIC_RULES
@@ -14,9 +15,15 @@ from test_framework.core import UsageError
 
 __all__ = ["RULES", "Rule", "rule"]
 
-RULES: dict[str, Rule] = {
-    rule.id: rule for rule in (*TRAFFIC_RULES, *TIMING_RULES, *LEAK_RULES, *OWN_RULES)
-}
+_ALL = (
+    *TRAFFIC_RULES,
+    *LEAK_RULES,
+    *LOCK_RULES,
+    *TIMING_RULES,
+    *OWN_RULES,
+)
+
+RULES: dict[str, Rule] = {rule.id: rule for rule in _ALL}
 
 
 def rule(rule_id: str) -> Rule:

@@ -1,0 +1,239 @@
+"""Who holds what and who waits for what: the state that every patch writes into.
+
+A ``Resource`` is anything that a task can have and another must wait for: a lock, the
+permits of a semaphore, the connections of a pool. A ``Hold`` is one unit of it in the
+hands of one task. Each is dropped with the object it stands for: the record of a lock
+lives in the lock's own ``__dict__``, and a record never refers to its lock.
+"""
+
+import asyncio
+import itertools
+import time
+import weakref
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+from test_framework.detect.locks.stacks import Place
+
+ATTRIBUTE = "_watched_resource"
+"""Where a lock keeps its record."""
+
+_serials = itertools.count(1)
+
+
+class LockClass:
+    """All locks that one line of the program makes, as in Linux's lockdep.
+
+    Attributes:
+        kind: Name of their type.
+        place: The line that makes them; None for what was made before the watch.
+        after: Classes that were acquired while one of this class was held.
+        is_sorted: Its locks are declared to be taken in one order, so several of
+            them may be held at once.
+    """
+
+    __slots__ = ("after", "is_sorted", "kind", "place")
+
+    def __init__(self, kind: str, place: Place | None) -> None:
+        self.kind = kind
+        self.place = place
+        self.after: dict[LockClass, Edge] = {}
+        self.is_sorted = False
+
+    def __str__(self) -> str:
+        if self.place is None:
+            return f"{self.kind} made before the watch began"
+        return f"{self.kind} made at {self.place}"
+
+
+class Resource:
+    """One lock, semaphore or pool.
+
+    Attributes:
+        lock_class: What it has in common with others of its line.
+        serial: Tells it from others of its class.
+        capacity: How many may hold it; None when it is not known.
+        holders: Who holds it now.
+        after: Resources that were acquired while this one was held.
+        is_signal: It is released by whoever comes, so holders say nothing: a semaphore
+            that one task waits on and another one opens.
+        is_pool: Its units are given back by anybody.
+        is_keyed: Its class says nothing, since the function that acquires it makes it.
+        key: Its rank among those it is sorted with; None if none was declared.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "after",
+        "capacity",
+        "holders",
+        "is_keyed",
+        "is_pool",
+        "is_signal",
+        "key",
+        "lock_class",
+        "serial",
+    )
+
+    def __init__(
+        self, lock_class: LockClass, capacity: int | None, *, is_pool: bool = False
+    ) -> None:
+        self.lock_class = lock_class
+        self.serial = next(_serials)
+        self.capacity = capacity
+        self.holders: list[Hold] = []
+        # An order between locks that are gone says nothing about those to come.
+        self.after: weakref.WeakKeyDictionary[Resource, Edge] = (
+            weakref.WeakKeyDictionary()
+        )
+        self.is_signal = False
+        self.is_pool = is_pool
+        self.is_keyed = False
+        self.key: Any = None
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether at most one task holds it."""
+        return self.capacity == 1
+
+    def __str__(self) -> str:
+        where = self.lock_class.place or "made before the watch began"
+        return f"{self.lock_class.kind} #{self.serial} ({where})"
+
+
+class Hold:
+    """One unit of a resource in the hands of a task.
+
+    Attributes:
+        resource: What is held.
+        task: Who holds it.
+        code: The function that acquired it.
+        offset: The instruction of it.
+        since_s: When, on the monotonic clock.
+        token: What tells this unit of a pool from others.
+        is_carried: A task that did nothing else acquired it for somebody unknown.
+    """
+
+    __slots__ = (
+        "code",
+        "is_carried",
+        "offset",
+        "resource",
+        "since_s",
+        "task",
+        "token",
+    )
+
+    def __init__(
+        self,
+        resource: Resource,
+        task: asyncio.Task[Any],
+        code: CodeType,
+        offset: int,
+        since_s: float,
+    ) -> None:
+        self.resource = resource
+        self.task = task
+        self.code = code
+        self.offset = offset
+        self.since_s = since_s
+        self.token: Any = None
+        self.is_carried = False
+
+    @property
+    def place(self) -> Place:
+        """Where it was acquired."""
+        return Place(self.code, self.offset)
+
+
+class Wait:
+    """A task that waits for a unit of a resource.
+
+    Attributes:
+        resource: What it waits for.
+        place: The line of its acquire.
+        since_s: When it began, on the monotonic clock.
+        seen: Line at which each holder stood when the wait began.
+    """
+
+    __slots__ = ("place", "resource", "seen", "since_s", "task")
+
+    def __init__(
+        self, resource: Resource, task: asyncio.Task[Any], place: Place
+    ) -> None:
+        self.resource = resource
+        self.task = task
+        self.place = place
+        self.since_s = time.monotonic()
+        self.seen: list[tuple[Hold, Place | None]] = []
+
+
+class Edge:
+    """Somebody acquired one thing while holding another: the first who did.
+
+    Attributes:
+        task: Name of the task.
+        held_at: Where it had acquired the first.
+        asked_at: Where it asked for the second.
+        guards: Serials of exclusive locks that were always held around both; two
+            orders under one guard cannot deadlock (the gate locks of Goodlock).
+    """
+
+    __slots__ = ("asked_at", "guards", "held_at", "task")
+
+    def __init__(
+        self, task: str, held_at: Place, asked_at: Place, guards: frozenset[int]
+    ) -> None:
+        self.task = task
+        self.held_at = held_at
+        self.asked_at = asked_at
+        self.guards = guards
+
+
+class Ledger:
+    """The books of one watch.
+
+    Attributes:
+        is_open: The watch is on; patched objects outlive it and must be quiet then.
+        held_by: What each task holds, oldest first; tasks without any are left out.
+        waits: What each blocked task waits for.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.held_by: dict[asyncio.Task[Any], list[Hold]] = {}
+        self.waits: dict[asyncio.Task[Any], Wait] = {}
+        self._classes: dict[tuple[str, Place | None], LockClass] = {}
+
+    def lock_class(self, kind: str, place: Place | None) -> LockClass:
+        """Return the class of what is made at a place."""
+        found = self._classes.get((kind, place))
+        if found is None:
+            found = self._classes[kind, place] = LockClass(kind, place)
+        return found
+
+    def classes(self) -> Iterator[LockClass]:
+        """Yield every class that was met."""
+        yield from list(self._classes.values())
+
+    def give(self, hold: Hold) -> None:
+        """Enter a hold."""
+        hold.resource.holders.append(hold)
+        self.held_by.setdefault(hold.task, []).append(hold)
+
+    def take(self, hold: Hold) -> None:
+        """Strike a hold; nothing happens when it was struck before."""
+        if hold in hold.resource.holders:
+            hold.resource.holders.remove(hold)
+        held = self.held_by.get(hold.task)
+        if held and hold in held:
+            held.remove(hold)
+            if not held:
+                del self.held_by[hold.task]
+
+    def forget(self) -> None:
+        """Drop all books."""
+        self.held_by.clear()
+        self.waits.clear()
+        self._classes.clear()

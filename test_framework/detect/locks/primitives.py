@@ -1,0 +1,215 @@
+"""The patches of asyncio's own primitives: ``Lock``, ``Semaphore`` and ``Queue``.
+
+``Condition`` acquires through a ``Lock`` and ``Barrier`` through a ``Condition``; what a
+task waits for in them, in an ``Event`` or a ``Queue`` is read from its frames when
+somebody asks. Each patch calls the original and then keeps the books, so fairness,
+cancellation and errors are those of asyncio. Subclasses are watched as far as they
+call the methods of their base.
+
+A patched method that outlives its watch, bound in a ``Condition`` say, only calls the
+original.
+"""
+
+import asyncio
+import sys
+import time
+from asyncio import current_task
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from test_framework.detect.locks.ledger import ATTRIBUTE, Hold
+from test_framework.detect.locks.stacks import (
+    Place,
+    awaiter_of,
+    is_plumbing,
+    program_frame,
+)
+from test_framework.detect.locks.stalls import GETTERS, PUTTERS
+from test_framework.detect.locks.watch import Watch
+
+_LOCKS = asyncio.Lock.acquire.__code__.co_filename
+_STEPS = 0x80 | 0x100 | 0x200 | 0x20
+"""Flags of code that can await: coroutine, its kin, and plain generator."""
+_monotonic = time.monotonic
+_getframe = sys._getframe  # the documented way to a caller's line
+
+Saved = tuple[type, str, Any]
+
+
+class Primitives:
+    """The patches; installed at most once."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._saved: list[Saved] = []
+
+    def install(self) -> None:
+        """Patch the classes of asyncio."""
+        for kind in (asyncio.Lock, asyncio.Semaphore):
+            self._patch(kind, "__init__", _init(self._watch, kind.__init__))
+            self._patch(kind, "acquire", _acquire(self._watch, kind.acquire))
+            self._patch(kind, "release", _release(self._watch, kind.release))
+        queue = asyncio.Queue
+        self._patch(queue, "put_nowait", _put_nowait(self._watch, queue.put_nowait))
+        self._patch(queue, "get_nowait", _get_nowait(self._watch, queue.get_nowait))
+
+    def remove(self) -> None:
+        """Put the originals back."""
+        while self._saved:
+            owner, name, original = self._saved.pop()
+            setattr(owner, name, original)
+
+    def _patch(self, owner: type, name: str, patch: Callable[..., Any]) -> None:
+        original = owner.__dict__[name]
+        patch.__name__, patch.__doc__ = original.__name__, original.__doc__
+        patch.__qualname__ = original.__qualname__
+        patch.__wrapped__ = original  # type: ignore[attr-defined]  # as functools.wraps does
+        self._saved.append((owner, name, original))
+        setattr(owner, name, patch)
+
+
+def _init(watch: Watch, original: Any) -> Callable[..., None]:
+    ledger = watch.ledger
+
+    def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if not ledger.is_open:
+            return
+        # Of a Condition the line that made it, not that which made its lock.
+        frame = program_frame(_getframe(1))
+        place = None if frame is None else Place(frame.f_code, frame.f_lasti)
+        watch.enrol(self, place)
+
+    return initialise
+
+
+def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
+    ledger = watch.ledger
+    held_by = ledger.held_by
+
+    async def acquire(self: Any) -> Any:
+        if not ledger.is_open:
+            return await original(self)
+        frame = _getframe(1)
+        code = frame.f_code
+        try:
+            task = current_task()
+        except RuntimeError:  # somebody drives the coroutine by hand
+            task = None
+        if task is None:
+            return await original(self)
+        is_carried = False
+        if not code.co_flags & _STEPS:
+            owner = awaiter_of(task)
+            is_carried = owner is None
+            task = owner or task
+            frame, code = _lines_of(task, frame)
+        elif code.co_filename is _LOCKS:  # from __aenter__ or Condition.wait
+            frame = program_frame(frame) or frame
+            code = frame.f_code
+        offset = frame.f_lasti
+        del frame  # it would keep what the caller's names refer to
+        try:
+            resource = self._watched_resource
+        except AttributeError:
+            resource = watch.enrol(self, None)
+        held = held_by.get(task)
+        if held:
+            watch.nested(held, resource, task, code, offset)
+        if self.locked():
+            wait = watch.block(resource, task, Place(code, offset))
+            try:
+                result = await original(self)
+            except BaseException:
+                watch.give_up(wait)
+                raise
+            watch.unblock(wait)
+        else:
+            result = await original(self)
+        hold = Hold(resource, task, code, offset, _monotonic())
+        hold.is_carried = is_carried
+        resource.holders.append(hold)
+        held = held_by.get(task)
+        if held is None:
+            held_by[task] = [hold]
+        else:
+            held.append(hold)
+        return result
+
+    return acquire
+
+
+def _lines_of(task: asyncio.Task[Any], frame: FrameType) -> tuple[FrameType, CodeType]:
+    """Return where the task stands for whom a task of its own acquires."""
+    code = frame.f_code
+    coroutine: Any = task.get_coro()
+    own = getattr(coroutine, "cr_frame", None)
+    while coroutine is not None:
+        step = getattr(coroutine, "cr_frame", None)
+        if step is None or is_plumbing(step.f_code):
+            break
+        own = step
+        coroutine = coroutine.cr_await
+    return (frame, code) if own is None else (own, own.f_code)
+
+
+def _release(watch: Watch, original: Any) -> Callable[..., None]:
+    ledger = watch.ledger
+    held_by = ledger.held_by
+    slow_s = watch.limits.slow_hold_s
+
+    def release(self: Any) -> None:
+        original(self)
+        if not ledger.is_open:
+            return
+        try:
+            task = current_task()
+        except RuntimeError:
+            task = None
+        resource = getattr(self, ATTRIBUTE, None)
+        if resource is None:  # taken and made before the watch began
+            return
+        held = held_by.get(task)  # type: ignore[arg-type]  # nobody is None
+        if held is None:
+            watch.released_by_stranger(resource, task)
+            return
+        hold = held[-1]
+        if hold.resource is not resource:  # not the latest: rare
+            mine = next((one for one in held if one.resource is resource), None)
+            if mine is None:
+                watch.released_by_stranger(resource, task)
+                return
+            hold = mine
+        held.remove(hold)
+        if not held:
+            del held_by[task]  # type: ignore[arg-type]  # it was found there
+        resource.holders.remove(hold)
+        if _monotonic() - hold.since_s >= slow_s:
+            watch.held_long(hold)
+
+    return release
+
+
+def _put_nowait(watch: Watch, original: Any) -> Callable[..., None]:
+    return _noting(watch, original, PUTTERS)
+
+
+def _get_nowait(watch: Watch, original: Any) -> Callable[..., Any]:
+    return _noting(watch, original, GETTERS)
+
+
+def _noting(watch: Watch, original: Any, attribute: str) -> Callable[..., Any]:
+    """Return a patch that notes which tasks ever did this to a queue.
+
+    A task that waits at the queue can only be helped by one that does the opposite.
+    """
+    ledger = watch.ledger
+
+    def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        if ledger.is_open:
+            watch.note_partner(self, attribute)
+        return result
+
+    return noting

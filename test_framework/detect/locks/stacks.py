@@ -1,0 +1,170 @@
+"""Where a task stands: lines of code, told late and only when somebody asks.
+
+On the fast path a place is a code object and the offset of an instruction, which cost
+a few nanoseconds; its line is looked up when an alarm is written. ``f_lineno`` would
+walk the line table of the function at every acquire.
+"""
+
+import asyncio
+import functools
+import gc
+import linecache
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+ASYNCIO = str(Path(asyncio.__file__).parent)
+_OURS = str(Path(__file__).parent)
+_PACKAGES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+NOWHERE = "an unknown line"
+MAX_FRAMES = 40
+"""Frames of a stack that are told; deeper ones are recursion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An instruction of the program.
+
+    Attributes:
+        code: Of which function.
+        offset: Of the instruction, bytes from the start of the code.
+    """
+
+    code: CodeType
+    offset: int
+
+    @property
+    def line(self) -> int:
+        """Number of the source line; the function's first where it has no table."""
+        for start, end, line in self.code.co_lines():
+            if start <= self.offset < end and line is not None:
+                return line
+        return self.code.co_firstlineno
+
+    def __str__(self) -> str:
+        return f"{short_path(self.code.co_filename)}:{self.line}"
+
+
+def short_path(filename: str) -> str:
+    """Return a path relative to here, or to the installed packages."""
+    return _short_path(filename, str(Path.cwd()))
+
+
+@functools.lru_cache(maxsize=4096)
+def _short_path(filename: str, here: str) -> str:
+    path = Path(filename)
+    # The longest first: an environment may stand in the folder of the program.
+    for folder in (*_PACKAGES, here):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return str(path)
+
+
+def is_plumbing(code: CodeType) -> bool:
+    """Tell whether code belongs to asyncio or to this watcher."""
+    return code.co_filename.startswith((ASYNCIO, _OURS))
+
+
+def program_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the nearest caller that is neither asyncio nor ours."""
+    while frame is not None and is_plumbing(frame.f_code):
+        frame = frame.f_back
+    return frame
+
+
+_AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
+_FRAMES = ("cr_frame", "gi_frame", "ag_frame")
+_OPAQUE = frozenset(
+    {
+        "anext_awaitable",
+        "async_generator_asend",
+        "async_generator_athrow",
+        "coroutine_wrapper",
+    }
+)
+"""Awaitables of C that do not say what they await; the collector knows."""
+
+
+def frames_of(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+    """Yield the suspended frames of a task, outermost first."""
+    step: Any = task.get_coro()
+    while step is not None:
+        if type(step).__name__ in _OPAQUE:
+            step = next((it for it in gc.get_referents(step) if _is_step(it)), None)
+            continue
+        frame = _first(step, _FRAMES)
+        if frame is not None:
+            yield frame
+        step = _first(step, _AWAITED)
+
+
+def _first(step: Any, names: tuple[str, ...]) -> Any:
+    return next((it for name in names if (it := getattr(step, name, None))), None)
+
+
+def _is_step(thing: Any) -> bool:
+    return type(thing).__name__ in _OPAQUE or any(hasattr(thing, n) for n in _AWAITED)
+
+
+def awaiter_of(task: asyncio.Task[Any]) -> asyncio.Task[Any] | None:
+    """Return the task that waits for ``task``, if that is plain to see.
+
+    ``asyncio.wait_for`` of CPython 3.11 runs what it is given in a task of its own,
+    which ends before the caller goes on. Its callbacks lead to the caller: directly,
+    or through the future that ``wait_for`` waits for.
+    """
+    for callback in _callbacks(task):
+        for waiter in getattr(callback, "args", ()):
+            if isinstance(waiter, asyncio.Future):
+                for wakeup in _callbacks(waiter):
+                    owner = getattr(wakeup, "__self__", None)
+                    if isinstance(owner, asyncio.Task):
+                        return owner
+        owner = getattr(callback, "__self__", None)
+        if isinstance(owner, asyncio.Task):
+            return owner
+    return None
+
+
+def _callbacks(future: asyncio.Future[Any]) -> list[Any]:
+    return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
+
+
+def calling_place() -> Place | None:
+    """Return the line of the program that called into asyncio."""
+    frame = program_frame(sys._getframe(1))  # the documented way
+    return None if frame is None else Place(frame.f_code, frame.f_lasti)
+
+
+def stand_of(task: asyncio.Task[Any]) -> Place | None:
+    """Return where a task is suspended; None when it is not, or only in asyncio."""
+    found = None
+    for frame in frames_of(task):
+        if not is_plumbing(frame.f_code):
+            found = frame
+    return None if found is None else Place(found.f_code, found.f_lasti)
+
+
+def standing(task: asyncio.Task[Any]) -> str:
+    """Return the innermost line of the program at which a task is suspended."""
+    lines = stack(task)
+    return lines[-1] if lines else NOWHERE
+
+
+def stack(task: asyncio.Task[Any]) -> list[str]:
+    """Return the lines at which a task is suspended, outermost first.
+
+    Frames of asyncio are left out; of a task that runs there is none but its own.
+    """
+    lines = []
+    for frame in frames_of(task):
+        if not is_plumbing(frame.f_code) and frame.f_lineno is not None:
+            code = frame.f_code
+            text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            where = f"{short_path(code.co_filename)}:{frame.f_lineno}"
+            lines.append(f"{where} in {code.co_qualname}: {text}")
+    return lines[-MAX_FRAMES:]

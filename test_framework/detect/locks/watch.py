@@ -1,0 +1,311 @@
+"""What happens beside the fast path: waits, strangers, long holds.
+
+Patches call in here when a task has to wait, already holds something, or releases what
+it does not hold; everything costs microseconds then, not nanoseconds.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from test_framework.core import UsageError
+from test_framework.detect.locks.alarms import Alarms, Cause
+from test_framework.detect.locks.ledger import (
+    ATTRIBUTE,
+    Hold,
+    Ledger,
+    Resource,
+    Wait,
+)
+from test_framework.detect.locks.order import observe
+from test_framework.detect.locks.ranks import rank_of
+from test_framework.detect.locks.stacks import Place, calling_place, stand_of
+from test_framework.detect.locks.stalls import (
+    Outside,
+    circles,
+    is_waiting,
+    stuck_tasks,
+    tell_deadlock,
+    tell_stall,
+)
+
+MAX_PARTNERS = 64
+"""Tasks that are remembered for each end of a queue before the ended ones are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From when on something is worth an alarm.
+
+    Attributes:
+        slow_hold_s: A lock was held as long without anybody waiting: a note; seconds.
+        slow_wait_s: A task waited as long for a lock whose holder awaited something
+            else: a warning; seconds.
+        stall_s: A task waits as long for space in a queue before it counts as stuck;
+            seconds.
+        sorted_classes: Lines that make locks of which several may be held at once,
+            since the program takes them in one order: ``app/rooms.py:41``.
+
+    Raises:
+        UsageError: A duration is negative, or a class is not ``path:line``.
+    """
+
+    slow_hold_s: float = 1.0
+    slow_wait_s: float = 1.0
+    stall_s: float = 1.0
+    sorted_classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("slow_hold_s", "slow_wait_s", "stall_s"):
+            if getattr(self, name) < 0:
+                raise UsageError(
+                    f"{name}={getattr(self, name)!r}: expected seconds, 0 or more. "
+                    "Leave it out for the default of 1 second."
+                )
+        for line in self.sorted_classes:
+            path, _, number = line.rpartition(":")
+            if not path or not number.isdecimal():
+                raise UsageError(
+                    f"sorted_classes: {line!r} is not the line that makes the locks; "
+                    "expected path:line, as in app/rooms.py:41. Copy it from the note "
+                    "lock-order-undeclared."
+                )
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was watched, for the coverage."""
+
+    locks: int = 0
+    waits: int = 0
+
+
+class Watch:
+    """The books, the alarms and the rules between them.
+
+    Args:
+        limits: From when on something is worth an alarm.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.ledger = Ledger()
+        self.alarms = Alarms()
+        self.counts = Counts()
+        self._standing: dict[asyncio.Task[Any], Cause] = {}
+
+    def enrol(self, lock: Any, place: Place | None) -> Resource:
+        """Give a lock or semaphore its record.
+
+        Args:
+            lock: It.
+            place: The line that makes it; None for one made before the watch began.
+        """
+        self.counts.locks += 1
+        lock_class = self.ledger.lock_class(type(lock).__name__, place)
+        if str(place) in self.limits.sorted_classes:
+            lock_class.is_sorted = True
+        resource = Resource(lock_class, self._capacity(lock, place))
+        resource.key = rank_of(lock)
+        resource.is_keyed = place is None
+        setattr(lock, ATTRIBUTE, resource)
+        return resource
+
+    @staticmethod
+    def _capacity(lock: Any, place: Place | None) -> int | None:
+        if isinstance(lock, asyncio.Lock):
+            return 1
+        # How many permits of an older semaphore were out is not known.
+        return None if place is None else int(lock._value)  # says nowhere else
+
+    def nested(
+        self,
+        held: list[Hold],
+        resource: Resource,
+        task: asyncio.Task[Any],
+        code: CodeType,
+        offset: int,
+    ) -> None:
+        """A task that holds something asks for something."""
+        made = resource.lock_class.place
+        if made is not None and made.code is code:
+            resource.is_keyed = True
+        observe(self.alarms, held, resource, task, code, offset)
+
+    def block(
+        self, resource: Resource, task: asyncio.Task[Any], place: Place
+    ) -> Wait | None:
+        """A task is about to wait; None when it already waits for more than this."""
+        ledger = self.ledger
+        if task in ledger.waits:
+            return None
+        self.counts.waits += 1
+        wait = ledger.waits[task] = Wait(resource, task, place)
+        for hold in resource.holders[:4]:
+            if hold.task is not task and hold.task not in ledger.waits:
+                wait.seen.append((hold, stand_of(hold.task)))
+        stuck = stuck_tasks(ledger, [task], {}, blocking=task)
+        for circle in circles(stuck):
+            cause = tell_deadlock(self.alarms, ledger, circle, stuck)
+            for party in circle:
+                self._standing[party] = cause
+        return wait
+
+    def unblock(self, wait: Wait | None) -> None:
+        """A task has what it waited for."""
+        if wait is None:
+            return
+        self.ledger.waits.pop(wait.task, None)
+        waited_s = time.monotonic() - wait.since_s
+        if waited_s >= self.limits.slow_wait_s:
+            self._tell_slow_wait(wait, waited_s)
+
+    def give_up(self, wait: Wait | None) -> None:
+        """A task was cancelled while it waited."""
+        if wait is None:
+            return
+        self.unblock(wait)
+        cause = self._standing.pop(wait.task, None)
+        if cause is not None and cause.broken_by is None:
+            cause.broken_by = wait.task
+            cause.broken_after_s = time.monotonic() - wait.since_s
+            cause.patience_s = self.limits.slow_wait_s
+
+    def released_by_stranger(
+        self, resource: Resource, task: asyncio.Task[Any] | None
+    ) -> None:
+        """Somebody released what he does not hold."""
+        if not resource.is_exclusive or resource.lock_class.kind != "Lock":
+            # A semaphore may be meant so: one task waits on it, another one opens it.
+            resource.is_signal = True
+            for hold in list(resource.holders):
+                self.ledger.take(hold)
+            return
+        if not resource.holders:
+            return
+        hold = resource.holders[0]
+        self.ledger.take(hold)
+        if hold.is_carried:
+            return
+        who = "a callback" if task is None else f"task {task.get_name()!r}"
+        where = calling_place()
+        state = "had ended" if hold.task.done() else "still believes to hold it"
+        self.alarms.tell(
+            Cause(
+                "lock-released-by-stranger",
+                "warning",
+                f"{who} released {resource}, which task {hold.task.get_name()!r} holds",
+                str(where),
+                (
+                    f"task {hold.task.get_name()!r} acquired it at {hold.place} and {state}",
+                    f"{who} released it at {where}",
+                ),
+                "Release a lock in the task that acquired it, with 'async with'.",
+                (resource,),
+            ),
+            str(hold.place),
+            str(where),
+        )
+
+    def held_long(self, hold: Hold) -> None:
+        """A lock was held for long."""
+        held_s = time.monotonic() - hold.since_s
+        self.alarms.tell(
+            Cause(
+                "lock-held-across-await",
+                "note",
+                f"task {hold.task.get_name()!r} held {hold.resource} for {held_s:.1f} s",
+                str(hold.place),
+                (f"acquired at {hold.place}", f"released at {calling_place()}"),
+                resources=(hold.resource,),
+            ),
+            str(hold.place),
+        )
+
+    def _tell_slow_wait(self, wait: Wait, waited_s: float) -> None:
+        for hold, stand in wait.seen:
+            if stand is None:
+                continue
+            self.alarms.tell(
+                Cause(
+                    "lock-held-across-await",
+                    "warning",
+                    f"task {wait.task.get_name()!r} waited {waited_s:.1f} s for "
+                    f"{wait.resource}, while its holder {hold.task.get_name()!r} "
+                    "awaited something else",
+                    str(hold.place),
+                    (
+                        f"task {hold.task.get_name()!r} acquired it at {hold.place}",
+                        f"and stood at {stand}",
+                        f"task {wait.task.get_name()!r} waited at {wait.place}",
+                    ),
+                    resources=(wait.resource,),
+                ),
+                str(hold.place),
+                "slow wait",
+            )
+
+    def note_partner(self, queue: Any, attribute: str) -> None:
+        """The running task, or a callback, put into a queue or took from it."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        partners = getattr(queue, attribute, None)
+        if partners is None:
+            setattr(queue, attribute, {task: None})
+        elif task not in partners:
+            if len(partners) >= MAX_PARTNERS:
+                for one in [it for it in partners if it is not None and it.done()]:
+                    del partners[one]
+            partners[task] = None
+
+    def look(self, tasks: Iterable[asyncio.Task[Any]], outside: Outside) -> None:
+        """Tell of the circles among tasks, and of locks whose holder has ended."""
+        stuck = stuck_tasks(self.ledger, tasks, outside)
+        for circle in circles(stuck):
+            known = {id(self._standing.get(task)) for task in circle}
+            if len(known) == 1 and self._standing.get(circle[0]) is not None:
+                continue
+            cause = tell_deadlock(self.alarms, self.ledger, circle, stuck)
+            for party in circle:
+                self._standing[party] = cause
+        for task, held in list(self.ledger.held_by.items()):
+            if task.done():
+                for hold in list(held):
+                    self._tell_held_at_end(hold)
+
+    def tell_stall(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Tell where tasks wait that have not ended."""
+        waiting = [task for task in tasks if is_waiting(task)]
+        if waiting:
+            tell_stall(self.alarms, self.ledger, waiting)
+
+    def _tell_held_at_end(self, hold: Hold) -> None:
+        resource = hold.resource
+        if resource.is_pool or hold.is_carried:
+            return
+        waiting = [
+            one for one in self.ledger.waits.values() if one.resource is resource
+        ]
+        self.alarms.tell(
+            Cause(
+                "lock-held-at-end",
+                "error" if waiting else "warning",
+                f"task {hold.task.get_name()!r} ended and still holds {resource}",
+                str(hold.place),
+                (
+                    f"it acquired it at {hold.place}",
+                    *(
+                        f"task {one.task.get_name()!r} waits for it at {one.place}"
+                        for one in waiting
+                    ),
+                ),
+                resources=(resource,),
+            ),
+            str(hold.place),
+        )
+        self.ledger.take(hold)

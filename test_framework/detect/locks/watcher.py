@@ -1,0 +1,102 @@
+"""The detector: starts the patches, answers for what was seen."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from test_framework.core import AlarmRecord, InternalError, WatchRecord
+from test_framework.detect.locks.primitives import Primitives
+from test_framework.detect.locks.stalls import Outside
+from test_framework.detect.locks.watch import Limits, Watch
+
+Task = asyncio.Task[Any]
+Ask = Callable[[Iterable[Task]], Outside]
+"""Asks a server which of these tasks wait there, and for which others."""
+
+
+class DeadlockWatcher:
+    """Sees deadlocks of asyncio's locks, of pools and of tasks, and predicts them.
+
+    A ``Detector``. In tests: ``start`` before the test, ``alarms`` after it, and
+    ``stalled`` when it runs out of time and before anything is cancelled.
+
+    Args:
+        limits: From when on something is worth an alarm.
+        ask: What servers know about waiting tasks; asked whenever alarms are.
+    """
+
+    name = "locks"
+
+    def __init__(self, limits: Limits | None = None, *, ask: Ask | None = None) -> None:
+        self._limits = limits or Limits()
+        self._ask = ask
+        self._watch = Watch(self._limits)
+        self._primitives: Primitives | None = None
+
+    def start(self) -> None:
+        """Patch asyncio; locks made from now on are known by their line.
+
+        Raises:
+            InternalError: It was started before.
+        """
+        if self._primitives is not None:
+            raise InternalError(
+                "the deadlock watcher was started twice; stop it before"
+            )
+        self._watch = Watch(self._limits)
+        self._primitives = Primitives(self._watch)
+        self._watch.ledger.is_open = True
+        self._primitives.install()
+
+    def alarms(self) -> list[AlarmRecord]:
+        """Return what it saw so far, one alarm per cause; looks at all tasks once."""
+        tasks = self._tasks()
+        outside = self._ask(tasks) if self._ask is not None and tasks else {}
+        self._watch.look(tasks, outside)
+        return self._watch.alarms.records()
+
+    def stalled(self) -> list[AlarmRecord]:
+        """Return the alarms of a test that runs out of time.
+
+        Also tells where every task waits when no circle explains it. Call it before
+        anything is cancelled, from a callback of the loop or from another thread.
+        """
+        found = self.alarms()
+        if all(alarm.rule != "deadlock" for alarm in found):
+            self._watch.tell_stall(self._tasks())
+            found = self._watch.alarms.records()
+        return found
+
+    def coverage(self) -> WatchRecord:
+        """Return what it looked at, and what it could not look at."""
+        return WatchRecord(
+            self.name,
+            ("asyncio.Lock", "asyncio.Semaphore", "asyncio.Condition", "asyncio.Queue"),
+            (
+                (
+                    "anyio's Lock, Semaphore and CapacityLimiter keep books of their own "
+                    "and are not watched."
+                ),
+            ),
+            {
+                "locks": self._watch.counts.locks,
+                "waits": self._watch.counts.waits,
+            },
+        )
+
+    def stop(self) -> None:
+        """Take every patch back; alarms can still be asked for."""
+        if self._primitives is not None:
+            self._primitives.remove()
+            self._primitives = None
+        self._watch.ledger.is_open = False
+
+    def _tasks(self) -> list[Task]:
+        ledger = self._watch.ledger
+        known = [*ledger.held_by, *ledger.waits]
+        loops = {task.get_loop() for task in known if not task.done()}
+        # Asked after the loop has ended, or from a thread, there is none.
+        with contextlib.suppress(RuntimeError):
+            loops.add(asyncio.get_running_loop())
+        return [task for loop in loops for task in asyncio.all_tasks(loop)]
