@@ -9,6 +9,7 @@ from test_framework.detect.detector import Detector
 
 DETECTORS: dict[str, str] = {
     "leaks": "test_framework.services.leaks:watch_leaks",
+    "locks": "test_framework.detect.locks:DeadlockWatcher",
 }
 """Where each is: imported when it is asked for, since most processes need none."""
 

@@ -11,7 +11,6 @@ It patches asyncio by name and imports nothing else, so it is of use in any proc
 """
 
 from test_framework.detect.locks.ranks import ordered
-from test_framework.detect.locks.watch import Limits
 from test_framework.detect.locks.watcher import DeadlockWatcher
 
-__all__ = ["DeadlockWatcher", "Limits", "ordered"]
+__all__ = ["DeadlockWatcher", "ordered"]

@@ -12,6 +12,9 @@ from test_framework.core import AlarmRecord
 from test_framework.core.records import Level
 from test_framework.detect.locks.ledger import Resource
 
+MAX_OPERATIONS = 100
+"""Requests that are kept for one cause."""
+
 
 @dataclass(slots=True)
 class Cause:
@@ -25,6 +28,7 @@ class Cause:
         evidence: Sentences and stack lines.
         fix: What to change.
         resources: What it is about; it is void when one turns out to be a signal.
+        operations: The audit's requests it happened in, of all sightings.
         count: Sightings.
         broken_by: The task that was cancelled out of a deadlock.
         broken_after_s: How long it had waited by then, seconds.
@@ -38,6 +42,7 @@ class Cause:
     evidence: tuple[str, ...]
     fix: str = ""
     resources: tuple[Resource, ...] = ()
+    operations: tuple[int, ...] = ()
     count: int = 1
     broken_by: asyncio.Task[Any] | None = None
     broken_after_s: float = 0.0
@@ -68,6 +73,7 @@ class Cause:
             site=self.site,
             evidence=evidence,
             fix=self.fix,
+            operations=self.operations,
             count=self.count,
         )
 
@@ -91,6 +97,9 @@ class Alarms:
             self._causes[key] = cause
             return cause
         known.count += 1
+        known.operations = tuple(dict.fromkeys((*known.operations, *cause.operations)))[
+            :MAX_OPERATIONS
+        ]
         return known
 
     def records(self) -> list[AlarmRecord]:

@@ -15,6 +15,7 @@ from types import CodeType
 from typing import Any
 
 from test_framework.detect.locks.stacks import Place
+from test_framework.detect.scope import current_operation
 
 ATTRIBUTE = "_watched_resource"
 """Where a lock keeps its record."""
@@ -154,10 +155,11 @@ class Wait:
         resource: What it waits for.
         place: The line of its acquire.
         since_s: When it began, on the monotonic clock.
+        operation: The audit's request that waits; None outside of any.
         seen: Line at which each holder stood when the wait began.
     """
 
-    __slots__ = ("place", "resource", "seen", "since_s", "task")
+    __slots__ = ("operation", "place", "resource", "seen", "since_s", "task")
 
     def __init__(
         self, resource: Resource, task: asyncio.Task[Any], place: Place
@@ -166,6 +168,7 @@ class Wait:
         self.task = task
         self.place = place
         self.since_s = time.monotonic()
+        self.operation = current_operation()
         self.seen: list[tuple[Hold, Place | None]] = []
 
 

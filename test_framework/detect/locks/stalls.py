@@ -58,7 +58,12 @@ class Need:
 
 
 def need_of(
-    ledger: Ledger, task: Task, outside: Outside, *, blocking: Task | None = None
+    ledger: Ledger,
+    task: Task,
+    outside: Outside,
+    *,
+    blocking: Task | None = None,
+    at_timeout: bool = False,
 ) -> Need | None:
     """Return what a task needs; None when it runs, or nobody knows.
 
@@ -67,6 +72,7 @@ def need_of(
         task: The one in question.
         outside: What is known from servers.
         blocking: The running task that is about to wait.
+        at_timeout: Who waits for an item should have had it by now.
     """
     waiter: Any = getattr(task, "_fut_waiter", None)
     if task.done() or (task is not blocking and (waiter is None or waiter.done())):
@@ -82,7 +88,7 @@ def need_of(
     children = getattr(waiter, "_children", None)
     if children:
         return _need_of_children("awaits what it gathered", children)
-    return _need_of_frames(task)
+    return _need_of_frames(task, at_timeout=at_timeout)
 
 
 def _need_of_unit(resource: Resource, place: str) -> Need | None:
@@ -107,7 +113,7 @@ def _need_of_children(what: str, children: Iterable[Any]) -> Need | None:
     return Need(what, tasks, takes_all=False) if tasks else None
 
 
-def _need_of_frames(task: Task) -> Need | None:
+def _need_of_frames(task: Task, *, at_timeout: bool) -> Need | None:
     for frame in frames_of(task):
         name = frame.f_code.co_qualname
         if name not in _KNOWN:
@@ -124,8 +130,11 @@ def _need_of_frames(task: Task) -> Need | None:
             if need is not None and names.get("return_when") == "FIRST_COMPLETED":
                 return Need(need.what, need.tasks, takes_all=True)
             return need
-        if name in {"Queue.put", "Queue.get"}:
-            return _need_of_queue(task, names.get("self"), putting=name == "Queue.put")
+        if name == "Queue.put":
+            return _need_of_queue(task, names.get("self"), putting=True)
+        # A worker that waits for an item is idle, as workers are.
+        if name == "Queue.get" and at_timeout:
+            return _need_of_queue(task, names.get("self"), putting=False)
     return None
 
 
@@ -160,6 +169,7 @@ def stuck_tasks(
     outside: Outside,
     *,
     blocking: Task | None = None,
+    at_timeout: bool = False,
 ) -> dict[Task, Need]:
     """Return the tasks among those reachable from ``starts`` that never go on.
 
@@ -168,6 +178,7 @@ def stuck_tasks(
         starts: Where to begin.
         outside: What is known from servers.
         blocking: The running task that is about to wait.
+        at_timeout: Who waits for an item should have had it by now.
     """
     stuck: dict[Task, Need] = {}
     waiting = list(starts)
@@ -177,7 +188,7 @@ def stuck_tasks(
         if task in met:
             continue
         met.add(task)
-        need = need_of(ledger, task, outside, blocking=blocking)
+        need = need_of(ledger, task, outside, blocking=blocking, at_timeout=at_timeout)
         if need is not None:
             stuck[task] = need
             waiting += need.tasks
@@ -243,7 +254,19 @@ def tell_deadlock(
     resources = tuple(
         need.resource for task in circle if (need := stuck[task]).resource is not None
     )
-    cause = Cause("deadlock", "error", claim, sites[0], tuple(evidence), "", resources)
+    cause = Cause(
+        "deadlock",
+        "error",
+        claim,
+        sites[0],
+        tuple(evidence),
+        resources=resources,
+        operations=tuple(
+            wait.operation
+            for task in circle
+            if (wait := ledger.waits.get(task)) and wait.operation is not None
+        ),
+    )
     return alarms.tell(cause, *sites)
 
 

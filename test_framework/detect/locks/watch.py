@@ -44,8 +44,6 @@ class Limits:
         slow_hold_s: A lock was held as long without anybody waiting: a note; seconds.
         slow_wait_s: A task waited as long for a lock whose holder awaited something
             else: a warning; seconds.
-        stall_s: A task waits as long for space in a queue before it counts as stuck;
-            seconds.
         sorted_classes: Lines that make locks of which several may be held at once,
             since the program takes them in one order: ``app/rooms.py:41``.
 
@@ -55,11 +53,10 @@ class Limits:
 
     slow_hold_s: float = 1.0
     slow_wait_s: float = 1.0
-    stall_s: float = 1.0
     sorted_classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("slow_hold_s", "slow_wait_s", "stall_s"):
+        for name in ("slow_hold_s", "slow_wait_s"):
             if getattr(self, name) < 0:
                 raise UsageError(
                     f"{name}={getattr(self, name)!r}: expected seconds, 0 or more. "
@@ -243,6 +240,7 @@ class Watch:
                         f"task {wait.task.get_name()!r} waited at {wait.place}",
                     ),
                     resources=(wait.resource,),
+                    operations=() if wait.operation is None else (wait.operation,),
                 ),
                 str(hold.place),
                 "slow wait",
@@ -263,9 +261,21 @@ class Watch:
                     del partners[one]
             partners[task] = None
 
-    def look(self, tasks: Iterable[asyncio.Task[Any]], outside: Outside) -> None:
-        """Tell of the circles among tasks, and of locks whose holder has ended."""
-        stuck = stuck_tasks(self.ledger, tasks, outside)
+    def look(
+        self,
+        tasks: Iterable[asyncio.Task[Any]],
+        outside: Outside,
+        *,
+        at_timeout: bool = False,
+    ) -> None:
+        """Tell of the circles among tasks, and of locks whose holder has ended.
+
+        Args:
+            tasks: Where to look.
+            outside: What servers know.
+            at_timeout: Who waits for an item of a queue should have had it by now.
+        """
+        stuck = stuck_tasks(self.ledger, tasks, outside, at_timeout=at_timeout)
         for circle in circles(stuck):
             known = {id(self._standing.get(task)) for task in circle}
             if len(known) == 1 and self._standing.get(circle[0]) is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from test_framework.core import AlarmRecord, InternalError, WatchRecord
@@ -22,14 +22,28 @@ class DeadlockWatcher:
     ``stalled`` when it runs out of time and before anything is cancelled.
 
     Args:
-        limits: From when on something is worth an alarm.
+        slow_hold_s: A lock that was held as long is a note; seconds.
+        slow_wait_s: A wait as long for a lock whose holder awaited something else is
+            a warning; seconds.
+        sorted_classes: Lines that make locks of which several may be held at once,
+            since the program takes them in one order: ``app/rooms.py:41``.
         ask: What servers know about waiting tasks; asked whenever alarms are.
+
+    Raises:
+        UsageError: A duration is negative, or a class is not ``path:line``.
     """
 
     name = "locks"
 
-    def __init__(self, limits: Limits | None = None, *, ask: Ask | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(
+        self,
+        *,
+        slow_hold_s: float = 1.0,
+        slow_wait_s: float = 1.0,
+        sorted_classes: Sequence[str] = (),
+        ask: Ask | None = None,
+    ) -> None:
+        self._limits = Limits(slow_hold_s, slow_wait_s, tuple(sorted_classes))
         self._ask = ask
         self._watch = Watch(self._limits)
         self._primitives: Primitives | None = None
@@ -51,10 +65,13 @@ class DeadlockWatcher:
 
     def alarms(self) -> list[AlarmRecord]:
         """Return what it saw so far, one alarm per cause; looks at all tasks once."""
+        self._look(at_timeout=False)
+        return self._watch.alarms.records()
+
+    def _look(self, *, at_timeout: bool) -> None:
         tasks = self._tasks()
         outside = self._ask(tasks) if self._ask is not None and tasks else {}
-        self._watch.look(tasks, outside)
-        return self._watch.alarms.records()
+        self._watch.look(tasks, outside, at_timeout=at_timeout)
 
     def stalled(self) -> list[AlarmRecord]:
         """Return the alarms of a test that runs out of time.
@@ -62,7 +79,8 @@ class DeadlockWatcher:
         Also tells where every task waits when no circle explains it. Call it before
         anything is cancelled, from a callback of the loop or from another thread.
         """
-        found = self.alarms()
+        self._look(at_timeout=True)
+        found = self._watch.alarms.records()
         if all(alarm.rule != "deadlock" for alarm in found):
             self._watch.tell_stall(self._tasks())
             found = self._watch.alarms.records()

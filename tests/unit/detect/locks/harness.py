@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from test_framework.core import AlarmRecord
-from test_framework.detect.locks import DeadlockWatcher, Limits
+from test_framework.detect.locks import DeadlockWatcher
 
 Program = Callable[[], Awaitable[Any]]
 
@@ -27,16 +27,19 @@ async def put_away(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 async def alarms_of(
-    program: Program, *, limits: Limits | None = None, at_timeout: bool = False
+    program: Program,
+    watcher: DeadlockWatcher | None = None,
+    *,
+    at_timeout: bool = False,
 ) -> list[AlarmRecord]:
     """Return what the watcher tells of a program.
 
     Args:
         program: It; whatever it leaves behind is cancelled afterwards.
-        limits: Of the watcher.
+        watcher: Who watches; one without options when it is left out.
         at_timeout: Ask as at the timeout of a test, not as at its end.
     """
-    watcher = DeadlockWatcher(limits)
+    watcher = watcher or DeadlockWatcher()
     watcher.start()
     before = asyncio.all_tasks()
     try:

@@ -1,0 +1,96 @@
+"""The deadlock suite: every program that hangs, or could, and its safe sibling."""
+
+import pytest
+
+from tests.unit.detect.locks import programs
+from tests.unit.detect.locks.harness import Program, alarms_of
+
+DEADLOCKS = (
+    programs.crosswise_at_once,
+    programs.crosswise_with_a_timeout,
+    programs.take_again,
+    programs.last_permit_twice,
+    programs.child_awaited_under_lock,
+    programs.child_gathered_under_lock,
+    programs.child_grouped_under_lock,
+    programs.child_waited_for_under_lock,
+    programs.child_in_a_set_under_lock,
+    programs.child_blocked_before_it_is_awaited,
+    programs.grandchild_under_lock,
+    programs.queue_fills_itself,
+    programs.queues_fill_each_other,
+)
+PREDICTED = {
+    programs.crosswise_in_turn: "lock-order-inversion",
+    programs.crosswise_under_two_gates: "lock-order-inversion",
+    programs.three_in_a_ring: "lock-order-inversion",
+    programs.permit_then_lock_crosswise: "lock-order-inversion",
+    programs.locks_of_a_table_unsorted: "lock-order-inversion",
+    programs.rooms_and_users_crosswise: "lock-order-inversion",
+    programs.permits_nested_alone: "permit-nested",
+    programs.released_by_a_stranger: "lock-released-by-stranger",
+    programs.ends_with_its_lock: "lock-held-at-end",
+}
+STALLS = (
+    programs.reader_becomes_writer,
+    programs.barrier_behind_a_lock,
+    programs.event_never_set,
+    programs.readers_and_writers_crosswise,
+)
+SAFE = (
+    programs.same_way_at_once,
+    programs.same_way_in_turn,
+    programs.crosswise_under_a_gate,
+    programs.three_in_a_row,
+    programs.take_in_turn,
+    programs.permits_in_turn,
+    programs.permit_then_lock,
+    programs.semaphore_as_a_signal,
+    programs.permit_handed_to_a_callback,
+    programs.child_awaited_after_lock,
+    programs.first_child_suffices,
+    programs.queue_drained_by_another,
+    programs.worker_with_nothing_to_do,
+    programs.readers_and_writers,
+    programs.barrier_before_a_lock,
+    programs.event_set_in_time,
+    programs.locks_of_a_table_sorted,
+    programs.acquired_with_a_timeout,
+    programs.cancelled_while_waiting,
+)
+
+
+@pytest.mark.power
+@pytest.mark.parametrize("program", DEADLOCKS)
+async def test_deadlock_is_an_error(program: Program) -> None:
+    """Tasks that wait for each other, or for themselves, are told as one error."""
+    alarms = await alarms_of(program)
+
+    errors = [alarm.rule for alarm in alarms if alarm.level == "error"]
+    assert errors == ["deadlock"]
+
+
+@pytest.mark.power
+@pytest.mark.parametrize(("program", "rule"), PREDICTED.items())
+async def test_hazard_is_a_warning(program: Program, rule: str) -> None:
+    """What did not hang in this run and could in another is told as a warning."""
+    alarms = await alarms_of(program)
+
+    assert [(alarm.rule, alarm.level) for alarm in alarms] == [(rule, "warning")]
+
+
+@pytest.mark.power
+@pytest.mark.parametrize("program", STALLS)
+async def test_stall_is_told_at_the_timeout(program: Program) -> None:
+    """Where nobody is known to be waited for, the timeout tells where each task is."""
+    alarms = await alarms_of(program, at_timeout=True)
+
+    stalls = [alarm for alarm in alarms if alarm.rule == "task-stall"]
+    assert len(stalls) == 1
+    assert "programs.py" in "".join(stalls[0].evidence)
+
+
+@pytest.mark.parametrize("program", SAFE)
+async def test_safe_sibling_is_quiet(program: Program) -> None:
+    """A program that cannot hang raises no alarm, not even a note."""
+    assert await alarms_of(program) == []
