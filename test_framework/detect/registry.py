@@ -8,6 +8,7 @@ from test_framework.core import UsageError
 from test_framework.detect.detector import Detector
 
 DETECTORS: dict[str, str] = {
+    "access": "test_framework.detect.access:AccessTracker",
     "leaks": "test_framework.services.leaks:watch_leaks",
     "locks": "test_framework.detect.locks:DeadlockWatcher",
 }

@@ -5,6 +5,7 @@ suffer for what another did. Rules have a tier: what a worse rule already explai
 reported as its consequence and not a second time. One module per kind of judge.
 """
 
+from test_framework.check.rules.access import ACCESS_RULES
 from test_framework.check.rules.definition import Rule
 from test_framework.check.rules.leaks import LEAK_RULES
 from test_framework.check.rules.locks import LOCK_RULES
@@ -17,6 +18,7 @@ __all__ = ["RULES", "Rule", "rule"]
 
 _ALL = (
     *TRAFFIC_RULES,
+    *ACCESS_RULES,
     *LEAK_RULES,
     *LOCK_RULES,
     *TIMING_RULES,

@@ -1,0 +1,328 @@
+"""The functions that stand in rewritten modules, by the names that are put there.
+
+Each hands on what it was given, whatever happens; none raises and none calls code of
+the service, so that the service cannot tell that they are there.
+"""
+
+import asyncio
+import gc
+import inspect
+import operator
+import types
+from collections.abc import Callable
+from typing import Any
+
+from test_framework.detect.access.ledger import Ledger
+from test_framework.detect.access.methods import (
+    KEYED,
+    ON_BUFFER,
+    ON_CONTAINER,
+    SIGNALS,
+    STRUCTURE,
+    Category,
+    Kind,
+    category_of,
+)
+
+_PLAIN = frozenset({str, int, bytes, bool, float, type(None)})
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_METHODS = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.ClassMethodDescriptorType,
+    classmethod,
+    staticmethod,
+    property,
+)
+
+
+class Cell:
+    """Stands for a variable that an inner function assigns."""
+
+    __slots__ = ("__weakref__",)
+
+
+def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
+    """Return the probes that report to a ledger."""
+    made = Probes(ledger)
+    return {
+        f"@{name}": getattr(made, name)
+        for name in (
+            "applied",
+            "attribute",
+            "awaiting",
+            "contains",
+            "held",
+            "hold",
+            "holds",
+            "item",
+            "iterated",
+            "key",
+            "method",
+            "resumed",
+            "stored",
+            "variable",
+            "whole",
+        )
+    } | {"@call": operator.call, "@cell": Cell, "@second": _second}
+
+
+def _second(_: object, value: Any) -> Any:
+    return value
+
+
+class Probes:
+    """The probes; see ``rewrite`` for where each stands."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._note = ledger.note
+        self.resume = ledger.resume
+        self._categories: dict[type, Category | None] = {}
+        self._attributes: dict[type, dict[str, Any]] = {}
+
+    def attribute(self, thing: Any, name: str, kind: Kind, site: int) -> Any:
+        """Stand at the receiver of an attribute."""
+        known = self._attributes.get(type(thing))
+        if known is None:
+            known = self._attributes[type(thing)] = {}
+        owner = known.get(name, known)
+        if owner is known:
+            owner = known[name] = _owner(type(thing), name)
+        if owner is None:
+            return thing
+        if owner is not True:
+            # A class attribute, until an instance has one of its own.
+            is_own = kind != "read" and kind != "show"
+            if not is_own and name not in getattr(thing, "__dict__", ()):
+                self._note(owner, name, kind, site)
+                return thing
+        elif isinstance(thing, type):
+            found = _in_class(thing, name)
+            if found is None:
+                return thing
+            self._note(found, name, kind, site)
+            return thing
+        self._note(thing, name, kind, site)
+        if kind == "load":
+            self._load(thing, name, site)
+        return thing
+
+    def variable(self, value: Any, owner: Any, name: str, kind: Kind, site: int) -> Any:
+        """Stand at the value that is read from or put into a shared variable."""
+        self._note(owner, name, kind, site)
+        if kind == "load":
+            self._load(owner, name, site)
+        return value
+
+    def item(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
+        """Stand at the receiver of a subscript."""
+        self._use(thing, key, kind, site)
+        return thing
+
+    def contains(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
+        """Stand right of ``in``."""
+        category = self._category(type(thing))
+        if category == "sequence":
+            self._note(thing, ("in", _key(key)), kind, site)
+        elif category is not None:
+            self._use(thing, key, kind, site)
+        return thing
+
+    def key(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
+        """Stand at the key of a subscript whose receiver is a bare name."""
+        self._use(thing, key, kind, site)
+        return key
+
+    def hold(self, thing: Any, site: int) -> Any:
+        """Keep something for the second probe of the same expression."""
+        state = self._ledger.state()
+        if state is not None:
+            state.receivers[site] = thing
+        return thing
+
+    def held(self, key: Any, kind: Kind, site: int) -> Any:
+        """Stand at the key of a subscript whose receiver was kept."""
+        state = self._ledger.state()
+        if state is not None and site in state.receivers:
+            self._use(state.receivers.pop(site), key, kind, site)
+        return key
+
+    def holds(self, thing: Any, kind: Kind, site: int) -> Any:
+        """Stand right of ``in`` when what is left of it was kept."""
+        state = self._ledger.state()
+        if state is not None and site in state.receivers:
+            self.contains(thing, state.receivers.pop(site), kind, site)
+        return thing
+
+    def whole(self, thing: Any, kind: Kind, site: int) -> Any:
+        """Stand at a container of which all is used."""
+        if isinstance(thing, _VIEWS):
+            return thing
+        if self._category(type(thing)) is not None:
+            self._note(thing, STRUCTURE, kind, site)
+        return thing
+
+    def method(self, thing: Any, name: str, key: Any, site: int) -> Any:
+        """Stand at the receiver of a method whose arguments are bare."""
+        self._call(thing, name, key, site)
+        return thing
+
+    def applied(self, method: Any, site: int, *arguments: Any) -> tuple[Any, ...]:
+        """Stand at a method and its arguments."""
+        if isinstance(method, types.BuiltinMethodType | types.MethodType):
+            key = arguments[0] if arguments else None
+            self._call(method.__self__, method.__name__, key, site)
+        return (method, *arguments)
+
+    def iterated(self, thing: Any, site: int) -> Any:
+        """Stand at what a loop goes through that awaits in its body."""
+        container: Any = thing
+        if isinstance(thing, _VIEWS):
+            container = thing.mapping  # type: ignore[attr-defined]  # views have it
+        if isinstance(container, types.MappingProxyType):
+            # A view shows its mapping through a proxy, which hides who it is.
+            container = _behind(container)
+        if self._category(type(container)) is None:
+            return thing
+        note = self._note
+
+        def look() -> None:
+            note(container, STRUCTURE, "iterate", site)
+
+        # Written in C throughout: when the container objects to a change, no frame of
+        # ours is in the traceback. ``map`` asks the first iterator first.
+        return map(_second, iter(look, look), thing)
+
+    def awaiting(self, awaitable: Any, site: int) -> Any:
+        """Stand at what is awaited."""
+        if isinstance(awaitable, asyncio.Future):
+            state = self._ledger.state()
+            if state is not None:
+                state.waits_for[site] = awaitable
+        return awaitable
+
+    def resumed(self, value: Any, site: int) -> Any:
+        """Stand at the value of an await."""
+        self.resume(site)
+        return value
+
+    def stored(self, value: Any, site: int) -> Any:
+        """Stand at an awaited value that is put into a place loaded before."""
+        state = self._ledger.state()
+        if state is not None and site in state.loads:
+            thing, key = state.loads.pop(site)
+            self._note(thing, key, "write", site)
+        return value
+
+    def _load(self, thing: Any, key: Any, site: int) -> None:
+        state = self._ledger.state()
+        if state is not None:
+            state.loads[site] = (thing, key)
+
+    def _category(self, cls: type) -> Category | None:
+        found = self._categories.get(cls, self)
+        if found is self:
+            found = self._categories[cls] = category_of(cls)
+        return found  # type: ignore[return-value]  # self is no category
+
+    def _use(self, thing: Any, key: Any, kind: Kind, site: int) -> None:
+        category = self._category(type(thing))
+        if category is None or category == "buffer":
+            return
+        note = self._note
+        known = _key(key)
+        if category == "mapping" and (
+            kind == "remove" or (kind in _PUTS and not _has(thing, key))
+        ):
+            note(thing, STRUCTURE, "update", site)
+        note(thing, known, "write" if kind == "remove" else kind, site)
+        if kind == "load":
+            self._load(thing, known, site)
+
+    def _call(self, thing: Any, name: str, key: Any, site: int) -> None:
+        category = self._category(type(thing))
+        if category is None:
+            if name in SIGNALS and isinstance(thing, asyncio.Future):
+                self._ledger.signal(thing)
+        elif category == "buffer":
+            if name in ON_BUFFER:
+                self._note(thing, STRUCTURE, ON_BUFFER[name], site)
+        elif category == "mapping" and name in KEYED and name != "add":
+            self._call_mapping(thing, name, key, site)
+        elif name in ON_CONTAINER or name in KEYED:
+            self._call_whole(thing, name, key, site)
+            if category == "mapping" and isinstance(key, dict) and len(key) <= _FEW:
+                for part in key:
+                    self._note(thing, _key(part), "write", site)
+
+    def _call_mapping(self, thing: Any, name: str, key: Any, site: int) -> None:
+        note, known = self._note, _key(key)
+        is_there = _has(thing, key)
+        note(thing, known, "read", site)
+        if is_there if name == "pop" else name == "setdefault" and not is_there:
+            note(thing, known, "write", site)
+            note(thing, STRUCTURE, "update", site)
+
+    def _call_whole(self, thing: Any, name: str, key: Any, site: int) -> None:
+        # An element is of interest only to those who asked for it before.
+        known = _key(key)
+        place = known if isinstance(thing, set) else ("in", known)
+        if name in _ELEMENTWISE and self._ledger.knows(thing, place):
+            self._note(thing, place, "update", site)
+        kind = ON_CONTAINER.get(name, "update")
+        if name in {"add", "discard"} and _has(thing, key) == (name == "add"):
+            return
+        self._note(thing, STRUCTURE, kind, site)
+
+
+_FEW = 32
+_PUTS = frozenset({"write", "update", "load"})
+_ELEMENTWISE = frozenset({"add", "append", "appendleft", "discard", "remove"})
+
+
+def _key(key: Any) -> Any:
+    """Return what stands for a key, without keeping objects of the service."""
+    if type(key) in _PLAIN:
+        return key
+    try:
+        return ("hash", hash(key))
+    except Exception:  # noqa: BLE001  # the operation itself will raise it
+        return STRUCTURE
+
+
+def _has(thing: Any, key: Any) -> bool:
+    """Whether a container holds a key; only built-in code is asked."""
+    try:
+        if isinstance(thing, dict):
+            return dict.__contains__(thing, key)
+        return isinstance(thing, set) and set.__contains__(thing, key)
+    except Exception:  # noqa: BLE001  # the operation itself will raise it
+        return False
+
+
+def _behind(proxy: types.MappingProxyType[Any, Any]) -> Any:
+    return next(iter(gc.get_referents(proxy)), None)
+
+
+def _owner(cls: type, name: str) -> Any:
+    """Return whose an attribute is: True for the object's, or a class; None for code."""
+    if issubclass(cls, type):
+        return True
+    found = _in_class(cls, name)
+    if found is None:
+        # A method, a property, or nothing at all: an attribute of the instance.
+        is_code = any(name in vars(base) for base in cls.__mro__)
+        return None if is_code else True
+    value = vars(found)[name]
+    return True if inspect.isdatadescriptor(value) else found
+
+
+def _in_class(cls: type, name: str) -> type | None:
+    """Return the class in whose namespace an attribute is, unless it is code."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            return None if isinstance(vars(base)[name], _METHODS) else base
+    return None

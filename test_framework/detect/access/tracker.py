@@ -1,0 +1,83 @@
+"""The access tracker as a detector."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from test_framework.core import AlarmRecord, UsageError, WatchRecord
+from test_framework.detect.access.announcements import Announcements
+from test_framework.detect.access.ledger import Ledger
+from test_framework.detect.access.loading import Imports
+from test_framework.detect.access.probes import probes
+from test_framework.detect.access.wording import alarm_of
+
+
+class AccessTracker:
+    """Watches what the functions of some packages do to what they share.
+
+    Each use of an attribute, a key or a shared variable by code of the packages is
+    noted, by task and by request; three uses that no order of the users explains are
+    an alarm. Only tasks are watched, not threads, and only code that is imported
+    after ``start``.
+
+    Args:
+        packages: Names of packages or modules, as they are imported.
+        root: Paths are told from here; the current folder by default.
+
+    Attributes:
+        name: ``access``.
+    """
+
+    name = "access"
+
+    def __init__(self, packages: Sequence[str], *, root: Path | None = None) -> None:
+        self._root = Path.cwd() if root is None else root
+        self._imports = Imports(packages)
+        self._ledger = Ledger(self._imports.files)
+        self._announcements = Announcements(self._ledger)
+        self._is_started = False
+
+    def start(self) -> None:
+        """Rewrite from now on what is imported of the packages.
+
+        Raises:
+            UsageError: A package does not exist, none was named, or it runs already.
+        """
+        if self._is_started:
+            raise UsageError("The access tracker runs already. Make another one.")
+        if not self._imports.packages:
+            raise UsageError(
+                "packages=(): nothing to track. Name the service's own packages."
+            )
+        self._imports.start(probes(self._ledger))
+        self._announcements.start()
+        self._is_started = True
+
+    def alarms(self) -> list[AlarmRecord]:
+        """Return what it saw so far, one alarm per cause; may be asked again."""
+        found = [
+            alarm_of(conflict, self._imports.sites, root=self._root)
+            for conflict in self._ledger.conflicts.values()
+        ]
+        return sorted(found, key=lambda alarm: (_LEVELS.index(alarm.level), alarm.site))
+
+    def coverage(self) -> WatchRecord:
+        """Return what it looked at, and what it could not look at."""
+        return WatchRecord(
+            detector=self.name,
+            watched=tuple(sorted(self._imports.watched)),
+            unwatched=tuple(self._imports.unwatched),
+            facts={
+                "accesses": self._ledger.accesses,
+                "modules": len(self._imports.watched),
+                "sites": len(self._imports.sites),
+            },
+        )
+
+    def stop(self) -> None:
+        """Rewrite no longer, and note nothing more."""
+        self._announcements.stop()
+        self._imports.stop()
+        self._ledger.close()
+
+
+_LEVELS = ("error", "warning", "note")
