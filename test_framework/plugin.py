@@ -3,13 +3,15 @@
 Fixtures: ``services`` (real Postgres and Redis), ``target`` (the service under test,
 from ``ISOLATION_TARGET`` or pyproject.toml) and ``swarm`` (runs audits on it). A
 test marked ``isolation`` that ran no swarm, or only such that proved nothing, fails:
-a green test must mean something. A test marked ``explore`` runs under the explorer.
+a green test must mean something. A test marked ``explore`` runs under the explorer,
+any other async test with detectors around it.
 
 Every pytest run of a project loads this module, so it imports the framework only
 when a fixture is asked for.
 """
 
 import contextlib
+import inspect
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from test_framework.pytest_swarm import Swarm
     from test_framework.services import Services
     from test_framework.swarm import Target
+
+_WARNING = "isolation-audit "
+"""Begins the names of test properties that hold warnings of detectors."""
 
 _SWARM: "pytest.StashKey[Swarm]" = pytest.StashKey()
 
@@ -39,6 +44,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Token or file of a schedule; tests marked explore follow it once.",
     )
     group.addoption(
+        "--detect",
+        metavar="NAMES",
+        default="locks",
+        help="Detectors around each async test, with commas, or none.  [default: locks]",
+    )
+    group.addoption(
+        "--track",
+        metavar="PACKAGE",
+        action="append",
+        default=[],
+        help="Package whose shared state to follow; repeatable.",
+    )
+    group.addoption(
         "--explore-budget", help="Time for each test marked explore, such as 30s."
     )
 
@@ -53,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "explore(budget='5s', fidelity='fifo', cancel=False, ...): run the "
         "async test under many orders of its tasks; takes the options of explore().",
+    )
+    config.addinivalue_line(
+        "markers",
+        "detect(*names): detectors around this async test; without names, none.",
     )
 
 
@@ -123,7 +145,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         from test_framework.pytest_explore import refuse_unittest  # noqa: PLC0415  # see above
 
         refuse_unittest(item)
-    yield
+    with contextlib.ExitStack() as stack:
+        if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            from test_framework.pytest_detect import watched  # noqa: PLC0415  # see above
+
+            stack.enter_context(watched(item))
+        yield
     if item.get_closest_marker("isolation") is None:
         return
     swarm = item.stash.get(_SWARM, None)
@@ -137,3 +164,22 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     if all(judgement.verdict == "unknown" for judgement in judgements):
         gaps = "; ".join(judgements[-1].evidence.gaps)
         pytest.fail(f"The swarm proved nothing: {gaps}.", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what the detectors saw that could happen, each cause once."""
+    causes: dict[str, tuple[object, list[str]]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "call":
+                continue
+            for name, claim in report.user_properties:
+                if name.startswith(_WARNING):
+                    causes.setdefault(name, (claim, []))[1].append(report.nodeid)
+    if causes:
+        terminalreporter.section("isolation-audit warnings")
+    for name, (claim, tests) in causes.items():
+        more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
+        terminalreporter.line(name.removeprefix(_WARNING))
+        terminalreporter.line(f"  {claim}")
+        terminalreporter.line(f"  in {tests[0]}{more}")

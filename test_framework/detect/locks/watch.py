@@ -261,6 +261,10 @@ class Watch:
                     del partners[one]
             partners[task] = None
 
+    def is_stuck(self, tasks: Iterable[asyncio.Task[Any]]) -> bool:
+        """Tell whether some of the tasks wait for each other."""
+        return bool(circles(stuck_tasks(self.ledger, tasks, {})))
+
     def look(
         self,
         tasks: Iterable[asyncio.Task[Any]],

@@ -86,6 +86,19 @@ class DeadlockWatcher:
             found = self._watch.alarms.records()
         return found
 
+    def is_stuck(self) -> bool:
+        """Tell whether tasks wait for each other now; to be asked on their loop."""
+        return self._watch.is_stuck(self._tasks())
+
+    def loops(self) -> set[asyncio.AbstractEventLoop]:
+        """Return the loops of tasks that hold or wait; from any thread."""
+        return {task.get_loop() for task in self._tasks()}
+
+    def cancel_all(self) -> None:
+        """Cancel all tasks of those loops, on their loop: ends a test that would hang."""
+        for task in self._tasks():
+            task.cancel()
+
     def coverage(self) -> WatchRecord:
         """Return what it looked at, and what it could not look at."""
         return WatchRecord(

@@ -1,0 +1,181 @@
+"""Detectors around each async test: what they see fails the test that did it.
+
+``--detect locks`` is the default: a test whose tasks wait for each other for ever is
+ended within seconds and told who holds what, instead of hanging until somebody kills
+it. Errors fail the test, warnings stand in the summary. ``@pytest.mark.detect()``
+turns all of them off for one test, ``@pytest.mark.detect("leaks")`` chooses.
+
+What the explorer runs has no detectors around it: it sees deadlocks by itself, and its
+loop is not that of asyncio.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import pytest
+
+from test_framework.check import RULES
+from test_framework.core import AlarmRecord, UsageError
+from test_framework.detect import DETECTORS, make_detector
+from test_framework.detect.locks import DeadlockWatcher
+
+T = TypeVar("T")
+
+PROPERTY = "isolation-audit "
+"""Begins the names of test properties that hold warnings."""
+
+OWN_START = ("access",)
+"""Detectors that are started before anything of the project is imported."""
+
+LOOK_S = 1.0
+"""Between two looks; a test that is done before costs no look at all."""
+
+PATIENCE = 2
+"""Looks that a circle of tasks must outlive: a timeout of the test may break it."""
+
+
+def chosen(item: pytest.Item, option: str) -> list[str]:
+    """Return the names of the detectors to put around a test.
+
+    Args:
+        item: The test.
+        option: Value of ``--detect``.
+
+    Raises:
+        UsageError: There is no detector of a name.
+    """
+    marker = item.get_closest_marker("detect")
+    if marker is None:
+        names = [name.strip() for name in option.split(",")]
+    else:
+        names = [str(name) for name in marker.args]
+    wanted = [name for name in names if name not in {"", "none", *OWN_START}]
+    for name in wanted:
+        if name not in DETECTORS and ":" not in name:
+            message = (
+                f"{name!r} is no detector. Choose from {', '.join(sorted(DETECTORS))}, "
+                "none, or name one of your own as module:Class."
+            )
+            raise UsageError(message)
+    return wanted
+
+
+class Watching:
+    """The detectors of one test.
+
+    Args:
+        names: Which.
+
+    Attributes:
+        deadlock: What was seen when the test was ended because its tasks waited for
+            each other; empty if it was not.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._detectors = [make_detector(name, {}) for name in names]
+        self._is_over = threading.Event()
+        self._guard: threading.Thread | None = None
+        self.deadlock: list[AlarmRecord] = []
+
+    def start(self) -> None:
+        """Start the detectors, and look after tasks that wait for each other."""
+        for detector in self._detectors:
+            detector.start()
+            if isinstance(detector, DeadlockWatcher):
+                self._guard = threading.Thread(
+                    target=self._look_after,
+                    args=(detector,),
+                    name="isolation-stall",
+                    daemon=True,
+                )
+                self._guard.start()
+
+    def stop(self) -> list[AlarmRecord]:
+        """Watch no longer; return what was seen."""
+        self._is_over.set()
+        if self._guard is not None:
+            self._guard.join()
+        try:
+            return [alarm for one in self._detectors for alarm in one.alarms()]
+        finally:
+            for detector in reversed(self._detectors):
+                detector.stop()
+
+    def _look_after(self, watcher: DeadlockWatcher) -> None:
+        looks = 0
+        while not self._is_over.wait(LOOK_S):
+            stuck = [loop for loop in watcher.loops() if _ask(loop, watcher.is_stuck)]
+            looks = looks + 1 if stuck else 0
+            if looks > PATIENCE:
+                for loop in stuck:
+                    self.deadlock += _errors(_ask(loop, watcher.alarms) or ())
+                    _ask(loop, watcher.cancel_all)
+                return
+
+
+def _ask(loop: asyncio.AbstractEventLoop, question: Callable[[], T]) -> T | None:
+    """Call on a loop, from another thread; None if it is blocked, ended or busy."""
+    answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+    try:
+        loop.call_soon_threadsafe(lambda: answer.set_result(question()))
+        return answer.result(LOOK_S)
+    except (RuntimeError, TimeoutError):
+        return None
+
+
+def tell(alarms: Sequence[AlarmRecord]) -> str:
+    """Return alarms as a failed test shows them."""
+    lines = []
+    for alarm in alarms:
+        lines.append(f"{alarm.rule}: {alarm.claim}")
+        lines.append(f"  at {alarm.site}")
+        lines += [f"  {line}" for line in alarm.evidence]
+        lines.append(f"  Fix  {alarm.fix or RULES[alarm.rule].fix}")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def watched(item: pytest.Item) -> Iterator[None]:
+    """Put detectors around one async test; what they see fails it.
+
+    Raises:
+        pytest.fail.Exception: A detector saw an error, or a name is of no detector.
+    """
+    if item.get_closest_marker("explore") is not None:
+        yield
+        return
+    try:
+        watching = Watching(chosen(item, item.config.getoption("--detect")))
+    except UsageError as exc:
+        pytest.fail(str(exc), pytrace=False)
+    watching.start()
+    try:
+        yield
+    except BaseException as exc:
+        alarms = watching.stop()
+        if not (watching.deadlock and isinstance(exc, asyncio.CancelledError)):
+            if alarms:
+                item.add_report_section("call", "isolation-audit", tell(alarms))
+            raise
+    else:
+        alarms = watching.stop()
+    _keep_warnings(item, alarms)
+    errors = watching.deadlock or _errors(alarms)
+    if errors:
+        pytest.fail(tell(errors), pytrace=False)
+
+
+def _errors(alarms: Sequence[AlarmRecord]) -> list[AlarmRecord]:
+    return [alarm for alarm in alarms if alarm.level == "error"]
+
+
+def _keep_warnings(item: pytest.Item, alarms: Sequence[AlarmRecord]) -> None:
+    # Properties come home from the processes of pytest-xdist, and into JUnit files.
+    for alarm in alarms:
+        if alarm.level == "warning":
+            name = f"{PROPERTY}{alarm.rule} at {alarm.site}"
+            item.user_properties.append((name, alarm.claim))
