@@ -8,6 +8,7 @@ lives in the lock's own ``__dict__``, and a record never refers to its lock.
 
 import asyncio
 import itertools
+import math
 import time
 import weakref
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ class Resource:
         after: Resources that were acquired while this one was held.
         is_signal: It is released by whoever comes, so holders say nothing: a semaphore
             that one task waits on and another one opens.
+        name: How its server calls it; empty for what has no name.
         is_pool: Its units are given back by anybody.
         is_keyed: Its class says nothing, since the function that acquires it makes it.
         key: Its rank among those it is sorted with; None if none was declared.
@@ -74,6 +76,7 @@ class Resource:
         "is_signal",
         "key",
         "lock_class",
+        "name",
         "serial",
     )
 
@@ -92,6 +95,7 @@ class Resource:
         self.is_pool = is_pool
         self.is_keyed = False
         self.key: Any = None
+        self.name = ""
 
     @property
     def is_exclusive(self) -> bool:
@@ -99,6 +103,11 @@ class Resource:
         return self.capacity == 1
 
     def __str__(self) -> str:
+        if self.name:
+            return f"{self.lock_class.kind} {self.name!r}"
+        if self.is_pool:
+            size = "any size" if self.capacity is None else f"size {self.capacity}"
+            return f"{self.lock_class.kind} #{self.serial} ({size})"
         where = self.lock_class.place or "made before the watch began"
         return f"{self.lock_class.kind} #{self.serial} ({where})"
 
@@ -113,6 +122,7 @@ class Hold:
         offset: The instruction of it.
         since_s: When, on the monotonic clock.
         token: What tells this unit of a pool from others.
+        until_s: When it runs out by itself, on the monotonic clock.
         is_carried: A task that did nothing else acquired it for somebody unknown.
     """
 
@@ -124,6 +134,7 @@ class Hold:
         "since_s",
         "task",
         "token",
+        "until_s",
     )
 
     def __init__(
@@ -140,6 +151,7 @@ class Hold:
         self.offset = offset
         self.since_s = since_s
         self.token: Any = None
+        self.until_s = math.inf
         self.is_carried = False
 
     @property
@@ -224,6 +236,12 @@ class Ledger:
         """Enter a hold."""
         hold.resource.holders.append(hold)
         self.held_by.setdefault(hold.task, []).append(hold)
+
+    def expire(self, resource: Resource) -> None:
+        """Strike the holds of a resource that have run out."""
+        now_s = time.monotonic()
+        for hold in [one for one in resource.holders if one.until_s <= now_s]:
+            self.take(hold)
 
     def take(self, hold: Hold) -> None:
         """Strike a hold; nothing happens when it was struck before."""

@@ -19,6 +19,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from test_framework.detect.locks.ledger import ATTRIBUTE, Hold
+from test_framework.detect.locks.patching import Patches
 from test_framework.detect.locks.stacks import (
     Place,
     awaiter_of,
@@ -34,39 +35,19 @@ _STEPS = 0x80 | 0x100 | 0x200 | 0x20
 _monotonic = time.monotonic
 _getframe = sys._getframe  # the documented way to a caller's line
 
-Saved = tuple[type, str, Any]
 
+def patch_primitives(watch: Watch, patches: Patches) -> None:
+    """Patch the classes of asyncio."""
 
-class Primitives:
-    """The patches; installed at most once."""
+    def made(make: Callable[[Watch, Any], Any]) -> Callable[[Any], Any]:
+        return lambda original: make(watch, original)
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._saved: list[Saved] = []
-
-    def install(self) -> None:
-        """Patch the classes of asyncio."""
-        for kind in (asyncio.Lock, asyncio.Semaphore):
-            self._patch(kind, "__init__", _init(self._watch, kind.__init__))
-            self._patch(kind, "acquire", _acquire(self._watch, kind.acquire))
-            self._patch(kind, "release", _release(self._watch, kind.release))
-        queue = asyncio.Queue
-        self._patch(queue, "put_nowait", _put_nowait(self._watch, queue.put_nowait))
-        self._patch(queue, "get_nowait", _get_nowait(self._watch, queue.get_nowait))
-
-    def remove(self) -> None:
-        """Put the originals back."""
-        while self._saved:
-            owner, name, original = self._saved.pop()
-            setattr(owner, name, original)
-
-    def _patch(self, owner: type, name: str, patch: Callable[..., Any]) -> None:
-        original = owner.__dict__[name]
-        patch.__name__, patch.__doc__ = original.__name__, original.__doc__
-        patch.__qualname__ = original.__qualname__
-        patch.__wrapped__ = original  # type: ignore[attr-defined]  # as functools.wraps does
-        self._saved.append((owner, name, original))
-        setattr(owner, name, patch)
+    for kind in (asyncio.Lock, asyncio.Semaphore):
+        patches.replace(kind, "__init__", made(_init))
+        patches.replace(kind, "acquire", made(_acquire))
+        patches.replace(kind, "release", made(_release))
+    patches.replace(asyncio.Queue, "put_nowait", made(_put_nowait))
+    patches.replace(asyncio.Queue, "get_nowait", made(_get_nowait))
 
 
 def _init(watch: Watch, original: Any) -> Callable[..., None]:

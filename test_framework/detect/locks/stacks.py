@@ -6,12 +6,13 @@ walk the line table of the function at every acquire.
 """
 
 import asyncio
+import contextlib
 import functools
 import gc
 import linecache
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
@@ -20,6 +21,8 @@ from typing import Any
 ASYNCIO = str(Path(asyncio.__file__).parent)
 _OURS = str(Path(__file__).parent)
 _PACKAGES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+_LIBRARIES = tuple({*_PACKAGES, sysconfig.get_path("stdlib")})
+_PLUMBING = (ASYNCIO, _OURS, contextlib.__file__)
 NOWHERE = "an unknown line"
 MAX_FRAMES = 40
 """Frames of a stack that are told; deeper ones are recursion."""
@@ -65,8 +68,8 @@ def _short_path(filename: str, here: str) -> str:
 
 
 def is_plumbing(code: CodeType) -> bool:
-    """Tell whether code belongs to asyncio or to this watcher."""
-    return code.co_filename.startswith((ASYNCIO, _OURS))
+    """Tell whether code belongs to asyncio, contextlib or this watcher."""
+    return code.co_filename.startswith(_PLUMBING)
 
 
 def program_frame(frame: FrameType | None) -> FrameType | None:
@@ -110,6 +113,14 @@ def _is_step(thing: Any) -> bool:
     return type(thing).__name__ in _OPAQUE or any(hasattr(thing, n) for n in _AWAITED)
 
 
+def current_task() -> asyncio.Task[Any] | None:
+    """Return the running task; None outside of tasks and of loops."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
 def awaiter_of(task: asyncio.Task[Any]) -> asyncio.Task[Any] | None:
     """Return the task that waits for ``task``, if that is plain to see.
 
@@ -140,6 +151,45 @@ def calling_place() -> Place | None:
     return None if frame is None else Place(frame.f_code, frame.f_lasti)
 
 
+def running_frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+    """Yield the frames of the running task, innermost first, without ours.
+
+    SQLAlchemy runs its drivers in a greenlet, whose frames end where it began; those
+    of the task go on in its parent.
+    """
+    coroutine: Any = task.get_coro()
+    outermost = getattr(coroutine, "cr_frame", None)
+    greenlets: Any = sys.modules.get("greenlet")
+    greenlet = None if greenlets is None else greenlets.getcurrent()
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not is_plumbing(frame.f_code):
+            yield frame
+        if frame is outermost:
+            return
+        frame = frame.f_back
+        if frame is None and greenlet is not None and greenlet.parent is not None:
+            greenlet = greenlet.parent
+            frame = greenlet.gr_frame
+
+
+def own_place(task: asyncio.Task[Any]) -> Place:
+    """Return the line of the running task that is not in an installed package.
+
+    That of a package when there is no other.
+    """
+    nearest = None
+    for frame in running_frames(task):
+        if nearest is None:
+            nearest = frame
+        if not frame.f_code.co_filename.startswith(_LIBRARIES):
+            nearest = frame
+            break
+    if nearest is None:  # it does nothing but to call us
+        nearest = sys._getframe(1)
+    return Place(nearest.f_code, nearest.f_lasti)
+
+
 def stand_of(task: asyncio.Task[Any]) -> Place | None:
     """Return where a task is suspended; None when it is not, or only in asyncio."""
     found = None
@@ -161,7 +211,10 @@ def stack(task: asyncio.Task[Any]) -> list[str]:
     Frames of asyncio are left out; of a task that runs there is none but its own.
     """
     lines = []
-    for frame in frames_of(task):
+    frames: Iterable[FrameType] = frames_of(task)
+    if task is current_task():
+        frames = reversed(list(running_frames(task)))
+    for frame in frames:
         if not is_plumbing(frame.f_code) and frame.f_lineno is not None:
             code = frame.f_code
             text = linecache.getline(code.co_filename, frame.f_lineno).strip()

@@ -62,7 +62,6 @@ def need_of(
     task: Task,
     outside: Outside,
     *,
-    blocking: Task | None = None,
     at_timeout: bool = False,
 ) -> Need | None:
     """Return what a task needs; None when it runs, or nobody knows.
@@ -71,15 +70,18 @@ def need_of(
         ledger: Who holds and waits.
         task: The one in question.
         outside: What is known from servers.
-        blocking: The running task that is about to wait.
         at_timeout: Who waits for an item should have had it by now.
     """
-    waiter: Any = getattr(task, "_fut_waiter", None)
-    if task.done() or (task is not blocking and (waiter is None or waiter.done())):
+    if task.done():
         return None
     wait = ledger.waits.get(task)
+    # A release is booked before anybody is woken: what is held now is not to be had.
     if wait is not None:
+        ledger.expire(wait.resource)
         return _need_of_unit(wait.resource, str(wait.place))
+    waiter: Any = getattr(task, "_fut_waiter", None)
+    if waiter is None or waiter.done():
+        return None
     blockers = tuple(outside.get(task, ()))
     if blockers:
         return Need("waits in Postgres for a row", blockers, takes_all=False)
@@ -168,7 +170,6 @@ def stuck_tasks(
     starts: Iterable[Task],
     outside: Outside,
     *,
-    blocking: Task | None = None,
     at_timeout: bool = False,
 ) -> dict[Task, Need]:
     """Return the tasks among those reachable from ``starts`` that never go on.
@@ -177,7 +178,6 @@ def stuck_tasks(
         ledger: Who holds and waits.
         starts: Where to begin.
         outside: What is known from servers.
-        blocking: The running task that is about to wait.
         at_timeout: Who waits for an item should have had it by now.
     """
     stuck: dict[Task, Need] = {}
@@ -188,7 +188,7 @@ def stuck_tasks(
         if task in met:
             continue
         met.add(task)
-        need = need_of(ledger, task, outside, blocking=blocking, at_timeout=at_timeout)
+        need = need_of(ledger, task, outside, at_timeout=at_timeout)
         if need is not None:
             stuck[task] = need
             waiting += need.tasks

@@ -5,8 +5,9 @@ it does not hold; everything costs microseconds then, not nanoseconds.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -22,7 +23,13 @@ from test_framework.detect.locks.ledger import (
 )
 from test_framework.detect.locks.order import observe
 from test_framework.detect.locks.ranks import rank_of
-from test_framework.detect.locks.stacks import Place, calling_place, stand_of
+from test_framework.detect.locks.stacks import (
+    Place,
+    calling_place,
+    current_task,
+    own_place,
+    stand_of,
+)
 from test_framework.detect.locks.stalls import (
     Outside,
     circles,
@@ -77,6 +84,8 @@ class Counts:
     """What was watched, for the coverage."""
 
     locks: int = 0
+    pools: int = 0
+    leases: int = 0
     waits: int = 0
 
 
@@ -109,6 +118,32 @@ class Watch:
         resource.key = rank_of(lock)
         resource.is_keyed = place is None
         setattr(lock, ATTRIBUTE, resource)
+        return resource
+
+    def enrol_pool(self, kind: str, capacity: int | None) -> Resource:
+        """Return the record of a pool.
+
+        Args:
+            kind: Name of its type.
+            capacity: How many connections it has at most; None for any number.
+        """
+        self.counts.pools += 1
+        resource = Resource(self.ledger.lock_class(kind, None), capacity, is_pool=True)
+        resource.is_keyed = True
+        return resource
+
+    def enrol_lease(self, name: str) -> Resource:
+        """Return the record of a lease of Redis.
+
+        Args:
+            name: Its key.
+        """
+        self.counts.leases += 1
+        resource = Resource(
+            self.ledger.lock_class("Redis lease", None), 1, is_pool=True
+        )
+        resource.is_keyed = True
+        resource.name = name
         return resource
 
     @staticmethod
@@ -144,12 +179,55 @@ class Watch:
         for hold in resource.holders[:4]:
             if hold.task is not task and hold.task not in ledger.waits:
                 wait.seen.append((hold, stand_of(hold.task)))
-        stuck = stuck_tasks(ledger, [task], {}, blocking=task)
+        stuck = stuck_tasks(ledger, [task], {})
         for circle in circles(stuck):
             cause = tell_deadlock(self.alarms, ledger, circle, stuck)
             for party in circle:
                 self._standing[party] = cause
         return wait
+
+    @contextlib.contextmanager
+    def asking(
+        self, resource: Resource, *, is_full: bool
+    ) -> Iterator[Callable[[object], None]]:
+        """Keep the books around a checkout from a pool, or the like.
+
+        Args:
+            resource: What a unit is taken of.
+            is_full: None is to be had at once.
+
+        Yields:
+            What to call with the unit when it is there; without, none was got.
+        """
+        task = current_task()
+        if task is None or not self.ledger.is_open:
+            yield lambda _: None
+            return
+        place = own_place(task)
+        held = self.ledger.held_by.get(task)
+        if held:
+            self.nested(held, resource, task, place.code, place.offset)
+        wait = self.block(resource, task, place) if is_full else None
+        got: list[object] = []
+        try:
+            yield got.append
+        finally:
+            if got:
+                self.unblock(wait)
+            else:
+                self.give_up(wait)
+        # SQLAlchemy's checkout calls itself when a connection came free meanwhile.
+        if got and all(hold.token is not got[0] for hold in resource.holders):
+            hold = Hold(resource, task, place.code, place.offset, time.monotonic())
+            hold.token = got[0]
+            self.ledger.give(hold)
+
+    def given_back(self, resource: Resource, unit: object) -> None:
+        """A unit was given back, by whomever."""
+        for hold in resource.holders:
+            if hold.token is unit:
+                self.ledger.take(hold)
+                return
 
     def unblock(self, wait: Wait | None) -> None:
         """A task has what it waited for."""
@@ -248,10 +326,7 @@ class Watch:
 
     def note_partner(self, queue: Any, attribute: str) -> None:
         """The running task, or a callback, put into a queue or took from it."""
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None
+        task = current_task()
         partners = getattr(queue, attribute, None)
         if partners is None:
             setattr(queue, attribute, {task: None})

@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from test_framework.core import AlarmRecord, InternalError, WatchRecord
-from test_framework.detect.locks.primitives import Primitives
+from test_framework.detect.locks.imports import ImportWatch
+from test_framework.detect.locks.leases import MODULE as LEASE_MODULE
+from test_framework.detect.locks.leases import Leases
+from test_framework.detect.locks.patching import Patches
+from test_framework.detect.locks.pools import Pools
+from test_framework.detect.locks.primitives import patch_primitives
 from test_framework.detect.locks.stalls import Outside
 from test_framework.detect.locks.watch import Limits, Watch
 
@@ -46,7 +51,10 @@ class DeadlockWatcher:
         self._limits = Limits(slow_hold_s, slow_wait_s, tuple(sorted_classes))
         self._ask = ask
         self._watch = Watch(self._limits)
-        self._primitives: Primitives | None = None
+        self._patches: Patches | None = None
+        self._imports = ImportWatch({})
+        self._pools = Pools(self._watch, Patches())
+        self._leases = Leases(self._watch, Patches())
 
     def start(self) -> None:
         """Patch asyncio; locks made from now on are known by their line.
@@ -54,14 +62,20 @@ class DeadlockWatcher:
         Raises:
             InternalError: It was started before.
         """
-        if self._primitives is not None:
+        if self._patches is not None:
             raise InternalError(
                 "the deadlock watcher was started twice; stop it before"
             )
         self._watch = Watch(self._limits)
-        self._primitives = Primitives(self._watch)
+        self._patches = Patches()
         self._watch.ledger.is_open = True
-        self._primitives.install()
+        patch_primitives(self._watch, self._patches)
+        self._pools = Pools(self._watch, self._patches)
+        self._leases = Leases(self._watch, self._patches)
+        self._imports = ImportWatch(
+            {**self._pools.modules, LEASE_MODULE: self._leases.patch}
+        )
+        self._imports.install()
 
     def alarms(self) -> list[AlarmRecord]:
         """Return what it saw so far, one alarm per cause; looks at all tasks once."""
@@ -103,7 +117,11 @@ class DeadlockWatcher:
         """Return what it looked at, and what it could not look at."""
         return WatchRecord(
             self.name,
-            ("asyncio.Lock", "asyncio.Semaphore", "asyncio.Condition", "asyncio.Queue"),
+            (
+                "asyncio Lock, Semaphore, Condition, Barrier, Queue",
+                *self._pools.watched,
+                *self._leases.watched,
+            ),
             (
                 (
                     "anyio's Lock, Semaphore and CapacityLimiter keep books of their own "
@@ -112,15 +130,18 @@ class DeadlockWatcher:
             ),
             {
                 "locks": self._watch.counts.locks,
+                "pools": self._watch.counts.pools,
+                "leases": self._watch.counts.leases,
                 "waits": self._watch.counts.waits,
             },
         )
 
     def stop(self) -> None:
         """Take every patch back; alarms can still be asked for."""
-        if self._primitives is not None:
-            self._primitives.remove()
-            self._primitives = None
+        self._imports.remove()
+        if self._patches is not None:
+            self._patches.remove()
+            self._patches = None
         self._watch.ledger.is_open = False
 
     def _tasks(self) -> list[Task]:
