@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from test_framework.detect.locks.ledger import Resource
+from test_framework.detect.locks.ledger import Resource, Unit
 from test_framework.detect.locks.patching import Patches
 from test_framework.detect.locks.watch import Watch
 
@@ -45,7 +45,7 @@ class Leases:
                             ledger.take(hold)
                         got(lock)
                 for hold in lease.holders:
-                    if hold.token is lock and lock.timeout:
+                    if is_held and isinstance(hold, Unit) and lock.timeout:
                         hold.until_s = hold.since_s + lock.timeout
                 return is_held
 

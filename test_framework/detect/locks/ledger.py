@@ -126,16 +126,12 @@ class Hold:
         is_carried: A task that did nothing else acquired it for somebody unknown.
     """
 
-    __slots__ = (
-        "code",
-        "is_carried",
-        "offset",
-        "resource",
-        "since_s",
-        "task",
-        "token",
-        "until_s",
-    )
+    __slots__ = ("code", "offset", "resource", "since_s", "task")
+
+    # Of the class, since an acquire makes one of these.
+    token: object = None
+    until_s = math.inf
+    is_carried = False
 
     def __init__(
         self,
@@ -150,14 +146,35 @@ class Hold:
         self.code = code
         self.offset = offset
         self.since_s = since_s
-        self.token: Any = None
-        self.until_s = math.inf
-        self.is_carried = False
 
     @property
     def place(self) -> Place:
         """Where it was acquired."""
         return Place(self.code, self.offset)
+
+
+class Carried(Hold):
+    """A lock that ``asyncio.create_task(lock.acquire())`` took."""
+
+    __slots__ = ()
+    is_carried = True
+
+
+class Unit(Hold):
+    """A connection of a pool, or a lease."""
+
+    __slots__ = ("token", "until_s")
+
+    def __init__(
+        self,
+        resource: Resource,
+        task: asyncio.Task[Any],
+        place: Place,
+        token: object,
+    ) -> None:
+        super().__init__(resource, task, place.code, place.offset, time.monotonic())
+        self.token = token
+        self.until_s = math.inf
 
 
 class Wait:

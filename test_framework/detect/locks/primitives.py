@@ -13,16 +13,16 @@ original.
 import asyncio
 import sys
 import time
-from asyncio import current_task
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
-from test_framework.detect.locks.ledger import ATTRIBUTE, Hold
+from test_framework.detect.locks.ledger import Carried, Hold
 from test_framework.detect.locks.patching import Patches
 from test_framework.detect.locks.stacks import (
     Place,
     awaiter_of,
+    current_task,
     is_plumbing,
     program_frame,
 )
@@ -68,17 +68,15 @@ def _init(watch: Watch, original: Any) -> Callable[..., None]:
 def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
     ledger = watch.ledger
     held_by = ledger.held_by
+    is_lock = original is asyncio.Lock.acquire
 
     async def acquire(self: Any) -> Any:
         if not ledger.is_open:
             return await original(self)
         frame = _getframe(1)
         code = frame.f_code
-        try:
-            task = current_task()
-        except RuntimeError:  # somebody drives the coroutine by hand
-            task = None
-        if task is None:
+        task = current_task()
+        if task is None:  # somebody drives the coroutine by hand
             return await original(self)
         is_carried = False
         if not code.co_flags & _STEPS:
@@ -86,9 +84,12 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
             is_carried = owner is None
             task = owner or task
             frame, code = _lines_of(task, frame)
-        elif code.co_filename is _LOCKS:  # from __aenter__ or Condition.wait
-            frame = program_frame(frame) or frame
+        elif code.co_filename is _LOCKS:  # from __aenter__, or Condition.wait
+            frame = frame.f_back or frame
             code = frame.f_code
+            if code.co_filename is _LOCKS:
+                frame = program_frame(frame) or frame
+                code = frame.f_code
         offset = frame.f_lasti
         del frame  # it would keep what the caller's names refer to
         try:
@@ -98,7 +99,7 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
         held = held_by.get(task)
         if held:
             watch.nested(held, resource, task, code, offset)
-        if self.locked():
+        if self._locked if is_lock else self.locked():
             wait = watch.block(resource, task, Place(code, offset))
             try:
                 result = await original(self)
@@ -106,12 +107,12 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
                 watch.give_up(wait)
                 raise
             watch.unblock(wait)
+            held = held_by.get(task)
         else:
             result = await original(self)
-        hold = Hold(resource, task, code, offset, _monotonic())
-        hold.is_carried = is_carried
+        kind = Carried if is_carried else Hold
+        hold = kind(resource, task, code, offset, _monotonic())
         resource.holders.append(hold)
-        held = held_by.get(task)
         if held is None:
             held_by[task] = [hold]
         else:
@@ -144,25 +145,25 @@ def _release(watch: Watch, original: Any) -> Callable[..., None]:
         original(self)
         if not ledger.is_open:
             return
+        task = current_task()
         try:
-            task = current_task()
-        except RuntimeError:
-            task = None
-        resource = getattr(self, ATTRIBUTE, None)
-        if resource is None:  # taken and made before the watch began
+            resource = self._watched_resource
+        except AttributeError:  # taken and made before the watch began
             return
         held = held_by.get(task)  # type: ignore[arg-type]  # nobody is None
         if held is None:
             watch.released_by_stranger(resource, task)
             return
         hold = held[-1]
-        if hold.resource is not resource:  # not the latest: rare
+        if hold.resource is resource:
+            held.pop()
+        else:
             mine = next((one for one in held if one.resource is resource), None)
             if mine is None:
                 watch.released_by_stranger(resource, task)
                 return
             hold = mine
-        held.remove(hold)
+            held.remove(hold)
         if not held:
             del held_by[task]  # type: ignore[arg-type]  # it was found there
         resource.holders.remove(hold)

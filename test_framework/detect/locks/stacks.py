@@ -113,12 +113,34 @@ def _is_step(thing: Any) -> bool:
     return type(thing).__name__ in _OPAQUE or any(hasattr(thing, n) for n in _AWAITED)
 
 
-def current_task() -> asyncio.Task[Any] | None:
+def _current_task() -> asyncio.Task[Any] | None:
     """Return the running task; None outside of tasks and of loops."""
     try:
         return asyncio.current_task()
     except RuntimeError:
         return None
+
+
+_in_step: dict[Any, asyncio.Task[Any]] = getattr(asyncio.tasks, "_current_tasks", {})
+
+
+def _current_task_of_3_11() -> asyncio.Task[Any] | None:
+    """As above, without asking for the running loop.
+
+    That calls ``getpid`` in CPython 3.11, which costs more than all the rest of an
+    acquire. Its table holds a task for each loop that is inside of a step. With a loop
+    in each of several threads, a callback that releases a lock may be taken for a task
+    of another thread.
+    """
+    if not _in_step:
+        return None
+    if len(_in_step) == 1:
+        for task in _in_step.values():
+            return task
+    return _current_task()
+
+
+current_task = _current_task if sys.version_info >= (3, 12) else _current_task_of_3_11
 
 
 def awaiter_of(task: asyncio.Task[Any]) -> asyncio.Task[Any] | None:

@@ -19,6 +19,7 @@ from test_framework.detect.locks.ledger import (
     Hold,
     Ledger,
     Resource,
+    Unit,
     Wait,
 )
 from test_framework.detect.locks.order import observe
@@ -218,9 +219,7 @@ class Watch:
                 self.give_up(wait)
         # SQLAlchemy's checkout calls itself when a connection came free meanwhile.
         if got and all(hold.token is not got[0] for hold in resource.holders):
-            hold = Hold(resource, task, place.code, place.offset, time.monotonic())
-            hold.token = got[0]
-            self.ledger.give(hold)
+            self.ledger.give(Unit(resource, task, place, got[0]))
 
     def given_back(self, resource: Resource, unit: object) -> None:
         """A unit was given back, by whomever."""
