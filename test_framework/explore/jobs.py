@@ -1,10 +1,15 @@
-"""Executor jobs as steps: each runs to its end when the scheduler says so."""
+"""Executor jobs as steps: each runs to its end when the scheduler says so.
+
+The result of a job comes from a thread, which asks nobody: it queues its callback by
+``call_soon_threadsafe`` while the loop is in the middle of a turn as well as between two.
+:class:`Landings` says where in the queue that may be.
+"""
 
 import asyncio
 import collections
 import contextvars
 from asyncio import events
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import Any
 
 from test_framework.explore.endings import MisuseError
@@ -100,3 +105,57 @@ class Workers:
                 start()
                 return
         self._busy[key] -= 1
+
+
+class Landings:
+    """Which jobs may end in the middle of a turn, and before which of its callbacks.
+
+    Whatever a turn has queued, it queued one after the other, and a thread may have
+    called in before each of them. It cannot have called in before what was in the queue
+    when its job began.
+
+    Attributes:
+        after: The last callback that was queued when a job began, by the event of the
+            job; None when that callback has had its turn.
+        place: Index of the callback before which jobs may land now; -1 at other times.
+    """
+
+    def __init__(self) -> None:
+        self.after: dict[int, object] = {}
+        self.place = -1
+
+    def begin(self, event: int, queue: MutableSequence[Any]) -> None:
+        """Note a job that has begun, and what was queued before it."""
+        self.after[event] = queue[-1] if queue else None
+
+    def let_land(
+        self,
+        queue: MutableSequence[Any],
+        decide: Callable[[list[int]], int | None],
+        take: Callable[[int], object],
+    ) -> None:
+        """At the end of a turn: let jobs have ended in the middle of it.
+
+        Args:
+            queue: What the turn has queued.
+            decide: Gets the events of jobs, returns which one lands; None for no one.
+            take: Returns the callback of a job that ends.
+        """
+        after = self.after
+        for event, last in after.items():
+            if last not in queue:
+                after[event] = None
+        self.place = 0
+        while self.place < len(queue):
+            landing = [event for event, last in after.items() if last is None]
+            lands = decide(landing) if landing else None
+            if lands is not None:
+                del after[lands]
+                queue.insert(self.place, take(lands))
+            else:
+                passed = queue[self.place]
+                for job, last in after.items():
+                    if last is passed:
+                        after[job] = None
+            self.place += 1
+        self.place = -1

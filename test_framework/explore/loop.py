@@ -7,9 +7,10 @@ locks, queues and async generators run unchanged. What differs is who goes next:
   Callbacks without a task (of ``gather``, of timers) run first and in order: shuffling
   them produces states that no program of asyncio can reach.
 * ``fifo``: the ready queue is run in turns exactly as ``BaseEventLoop._run_once``
-  does; the scheduler only decides when events from outside arrive (executor jobs,
-  :func:`external` answers) and when a sleep elapses a little early because the loop
-  lagged. What this fidelity finds, stock asyncio can do.
+  does; the scheduler only decides when events from outside arrive (:func:`external`
+  answers between turns, executor jobs in the middle of one as well) and when a sleep
+  elapses a little early because the loop lagged. What this fidelity finds, stock asyncio
+  can do.
 * ``any``: as ``await``, and timers and callbacks are choices too.
 
 Time is virtual: it jumps to the next deadline when nothing else can go. A short sleep
@@ -42,7 +43,7 @@ from test_framework.explore.endings import (
 )
 from test_framework.explore.face import Face
 from test_framework.explore.handles import STEP, Entry
-from test_framework.explore.jobs import Job, Workers
+from test_framework.explore.jobs import Job, Landings, Workers
 from test_framework.explore.names import LOOPS, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import (
@@ -205,6 +206,7 @@ class ExplorationLoop(Face):
         self._generators = None
         self._job_context: contextvars.Context | None = None
         self._workers = Workers()
+        self._landings = Landings()
         self._limit = min(self.max_steps, SUSPECT_STEPS)
         self._is_suspect = False
         self._steps = 0
@@ -322,6 +324,8 @@ class ExplorationLoop(Face):
         def begin() -> None:
             entry = Entry(self._run_job, (job, executor), contextvars.Context(), owner)
             self._add_external(entry, label)
+            if self._is_fifo:
+                self._landings.begin(entry.event, self._callbacks)
 
         self._workers.begin(executor, job, begin)
         return future
@@ -536,9 +540,8 @@ class ExplorationLoop(Face):
         before: Hook | None,
         after: Hook | None,
     ) -> bool:
-        """Run turns until main is done; False when a callback raised: call again."""
+        """Run turns until main is done; False when the run got long: call again."""
         queue, movers, limit = self._callbacks, self._movers, self._limit
-        entry = None
         steps = self._steps
         half = limit // 2
         try:
@@ -556,16 +559,17 @@ class ExplorationLoop(Face):
                     is_step = isinstance(task, asyncio.Task) and task in self._numbers
                     if is_step and before is not None:
                         before(number)
-                    entry.context.run(entry.callback, *entry.args)
+                    try:
+                        entry.context.run(entry.callback, *entry.args)
+                    except (SystemExit, KeyboardInterrupt, RunOverError):
+                        raise
+                    except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
+                        # The turn goes on: nothing arrives in the middle of it.
+                        self._tell(exc, entry)
                     if is_step and after is not None:
                         after(number)
                     if main.done():
                         return True
-        except (SystemExit, KeyboardInterrupt, RunOverError):
-            raise
-        except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
-            self._tell(exc, entry)
-            return False
         finally:
             self._steps = steps
         waiting = (*queue, *self._due, *self._externals)
@@ -580,6 +584,9 @@ class ExplorationLoop(Face):
         that are due. So after a timer nothing arrives before the next turn.
         """
         queue, externals, due = self._callbacks, self._externals, self._due
+        landings = self._landings
+        if landings.after:
+            self._let_land(choose)
         timers_came = False
         while True:
             is_busy = bool(queue or due)
@@ -604,6 +611,7 @@ class ExplorationLoop(Face):
                     self._open_until = self._timers[0][0]
                     self._open_readings = self._readings
                 queue.append(externals.pop(position - (options[0] == CONTINUE)))
+                landings.after.pop(number, None)
                 continue
             queue.extend(due)
             due.clear()
@@ -614,6 +622,23 @@ class ExplorationLoop(Face):
             lag = self._fire(queue)
             if is_lag:
                 self._lag_left -= lag
+
+    def _let_land(self, choose: Choose) -> None:
+        """Let jobs have ended in the middle of the turn that is over."""
+
+        def decide(jobs: list[int]) -> int | None:
+            options = [CONTINUE, *jobs]
+            self.choices += 1
+            number = options[choose(options)]
+            self.order.append(number)
+            return None if number == CONTINUE else number
+
+        def take(event: int) -> Entry:
+            job = next(entry for entry in self._externals if entry.event == event)
+            self._externals.remove(job)
+            return job
+
+        self._landings.let_land(self._callbacks, decide, take)
 
     def _is_open(self) -> bool:
         """Tell whether it may be as late as the next deadline by now."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.endings import EndlessError, RunOverError, StalledError
 from test_framework.explore.handles import STEP
-from test_framework.explore.jobs import Job, Workers
+from test_framework.explore.jobs import Job, Landings, Workers
 from test_framework.explore.loop import (
     MAX_STEPS,
     PATIENCE,
@@ -83,6 +83,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._limit = min(self.max_steps, SUSPECT_STEPS * PATIENCE)
         self._job_context = contextvars.Context()
         self._workers = Workers()
+        self._landings = Landings()
 
     def time(self) -> float:
         """Return the virtual time; ``_run_once`` gets it without the readings."""
@@ -165,7 +166,11 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self._workers.end(executor)
 
         def begin() -> None:
-            self._externals.append((self._register_event(label, owner), run))
+            event = self._register_event(label, owner)
+            self._externals.append((event, run))
+            if self.io == "sim":
+                # Real sockets decide nothing in the middle of a turn.
+                self._landings.begin(event, self._ready)
 
         self._workers.begin(executor, job, begin)
         return future

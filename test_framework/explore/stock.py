@@ -1,8 +1,8 @@
 """Confirm a witness on the stock loop: CPython's own queue, turns and timers.
 
 ``StockLoop`` is ``asyncio.BaseEventLoop`` with nothing taken over but what stock
-asyncio leaves to the world outside: when an answer arrives, and how fast the clock
-runs. A schedule of fidelity ``fifo`` says both, so a witness that the explorer found on
+asyncio leaves to the world outside: when an answer arrives, when the thread of a job
+calls in, and how fast the clock runs. A schedule of fidelity ``fifo`` says both, so a witness that the explorer found on
 its own loop must fail here too, or the explorer's picture of asyncio is wrong.
 That delays alone reach such failures is measured in Endo and Moller, ECOOP 2025.
 """
@@ -55,6 +55,9 @@ class StockLoop(SteppedLoop):
         self._turn()
 
     def _let_arrive(self) -> None:
+        landings = self._landings
+        if landings.after:
+            landings.let_land(self._ready, self._which_lands, self._take)
         timers_came = False
         while True:
             self._drop_cancelled_timers()
@@ -91,9 +94,23 @@ class StockLoop(SteppedLoop):
             if not is_busy and later is not None:
                 self._open_until = later
                 self._open_readings = self._readings
+            landings.after.pop(number, None)
             _, answer = self._externals.pop(position - (options[0] == CONTINUE))
             # As the selector does: what arrived is a callback of the coming turn.
             self.call_soon(answer, context=contextvars.Context())
+
+    def _which_lands(self, jobs: list[int]) -> int | None:
+        options = [CONTINUE, *jobs]
+        self.choices += 1
+        number = options[self._choose(options)]
+        self.order.append(number)
+        return None if number == CONTINUE else number
+
+    def _take(self, event: int) -> events.Handle:
+        """Return the callback that the thread of a job would have queued."""
+        answer = next(answer for number, answer in self._externals if number == event)
+        self.withdraw(event)
+        return events.Handle(answer, (), self, contextvars.Context())
 
     def _is_open(self, deadline: float) -> bool:
         """Tell whether it may be that late by now; see ``ExplorationLoop``."""

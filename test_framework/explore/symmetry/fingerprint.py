@@ -166,8 +166,11 @@ class Fingerprinter:
             item = (number, thing, callback, args)
             pending.setdefault(self._user_of(number), []).append(item)
         for entry in loop._externals:
-            number = entry.event
-            item = (number, entry.args[0], entry.callback, entry.args)
+            number, args = entry.event, entry.args
+            if (last := loop._landings.after.get(number)) is not None:
+                # A job that may not land yet.
+                args = (*args, last)
+            item = (number, entry.args[0], entry.callback, args)
             pending.setdefault(self._user_of(number), []).append(item)
         if len(loop.tasks) > len(loop.users) + 1:
             self._add_children(pending)
@@ -215,6 +218,7 @@ class Fingerprinter:
         # By the executors' order, for their addresses are others in each run.
         workers = loop._workers
         writer.put((*workers._busy.values(), *workers._waiting.values()))
+        writer.put(loop._landings.place)
         timers = sorted(loop._timers, key=operator.itemgetter(0, 1))
         writer.put(tuple(loop._callbacks))
         writer.put(tuple(loop._due))

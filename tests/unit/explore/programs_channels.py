@@ -78,6 +78,35 @@ async def job_ends_in_the_middle_of_a_turn() -> None:
 
 
 @case(PROVEN)
+async def job_ends_after_what_was_queued_before_it() -> None:
+    """The thread cannot call in before what waited in the queue when its job began."""
+    is_high = [True]
+
+    def fall() -> None:
+        is_high[0] = False
+
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, fall)
+    await asyncio.to_thread(str)
+    assert not is_high[0]
+
+
+@case(FOUND, kind="assertion")
+async def job_ends_before_what_was_queued_after_it() -> None:
+    """The twin that begins the job first: its thread may be quick or slow."""
+    is_high = [True]
+
+    def fall() -> None:
+        is_high[0] = False
+
+    loop = asyncio.get_running_loop()
+    job = asyncio.ensure_future(loop.run_in_executor(None, str))
+    loop.call_soon(loop.call_soon, fall)
+    await job
+    assert not is_high[0]  # <- here
+
+
+@case(PROVEN)
 async def answer_comes_between_two_turns() -> None:
     """The selector is asked between turns, so an answer does not split one."""
     is_high = [False]

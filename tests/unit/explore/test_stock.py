@@ -14,7 +14,7 @@ from test_framework.explore.explorer import prepared
 from test_framework.explore.faults import FaultPoints
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.schedule import Fault  # noqa: TC001  # read where it is used
-from test_framework.explore.schedulers import Replay, Uniform
+from test_framework.explore.schedulers import Replay, Reverse, Uniform
 from test_framework.explore.stock import StockLoop
 
 KINDS = [
@@ -220,3 +220,31 @@ def test_cancelled_tasks_get_answers_while_they_clean_up(
     assert failure is not None
     assert failure.kind == "deadlock"
     assert ended == ["main"]
+
+
+@pytest.mark.parametrize("loop", [ExplorationLoop, StockLoop])
+def test_callback_that_raises_does_not_end_its_turn(loop: Callable[..., Any]) -> None:
+    """What arrives is queued behind the rest of the turn and what the rest queues."""
+    log: list[object] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    async def answer() -> None:
+        await external("answer")
+        log.append("answer")
+
+    async def program() -> None:
+        answered = asyncio.create_task(answer())
+        asyncio.get_running_loop().call_soon(fail)
+        for turn in range(4):
+            await asyncio.sleep(0)
+            log.append(turn)
+        await answered
+
+    made = loop(Fidelity.FIFO) if loop is ExplorationLoop else loop()
+    failure = Runner(program, made).run(Reverse())
+
+    assert failure is not None
+    assert failure.kind == "loop-error"
+    assert log == [0, 1, 2, "answer", 3]

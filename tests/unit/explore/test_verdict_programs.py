@@ -32,9 +32,6 @@ from tests.unit.explore.verdict_case import CASES, Case, ExploreOptions
 
 KNOWN_GAPS = {
     # Proven although it is broken.
-    "job_ends_in_the_middle_of_a_turn": (
-        "jobs end between turns only, but threads queue their results at any time"
-    ),
     "answer_outlasts_a_lease": "no time passes while an answer is awaited",
 }
 
