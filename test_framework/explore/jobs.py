@@ -124,6 +124,11 @@ class Landings:
         self.after: dict[int, object] = {}
         self.place = -1
 
+    def forget(self) -> None:
+        """Begin a run without jobs."""
+        self.after.clear()
+        self.place = -1
+
     def begin(self, event: int, queue: MutableSequence[Any]) -> None:
         """Note a job that has begun, and what was queued before it."""
         self.after[event] = queue[-1] if queue else None

@@ -33,7 +33,7 @@ import sys
 import threading
 from asyncio import events
 from collections.abc import Callable, Coroutine
-from types import BuiltinFunctionType
+from types import BuiltinFunctionType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from test_framework.explore.endings import (
@@ -89,6 +89,12 @@ asked first comes first.
 READINGS_S = 1e-4
 """How much of a bound in time the readings of the clock may use up."""
 
+LAPSE_S = 86_400.0
+"""How long an answer may take where no timer bounds it, seconds: a day, longer than leases.
+
+Offered only where it can be seen: to a program that has read the clock.
+"""
+
 MAX_STEPS = 100_000
 """Steps after which a run counts as endless."""
 
@@ -114,6 +120,21 @@ _MAX_CLEANUP_STEPS = 10_000
 _MAX_SETTLING_STEPS = 1_000
 # Rounds of callbacks that only queue callbacks, after which time passes.
 _MAX_ROUNDS = 100
+
+
+def is_read_by_program(frame: FrameType) -> bool:
+    """Tell whether a reading of the clock is one by the program itself.
+
+    asyncio and anyio read it to arm timers, which a schedule rules anyway.
+
+    Args:
+        frame: Of who reads.
+    """
+    module: str = frame.f_globals.get("__name__", "")
+    return not module.startswith(_OWN_READERS)
+
+
+_OWN_READERS = ("asyncio.", "anyio.", "test_framework.explore.")
 
 
 def _answer(future: "asyncio.Future[None]") -> None:
@@ -175,6 +196,7 @@ class ExplorationLoop(Face):
         self._is_running = False
         self._handler: Callable[[Any, dict[str, Any]], object] | None = None
         self._task_factory: Any = None
+        self._landings = Landings()
         self._reset()
 
     def _reset(self) -> None:
@@ -203,10 +225,11 @@ class ExplorationLoop(Face):
         self._open_readings = 0
         self._timer_count = 0
         self._readings = 0
+        self._is_clock_read = False
         self._generators = None
         self._job_context: contextvars.Context | None = None
         self._workers = Workers()
-        self._landings = Landings()
+        self._landings.forget()
         self._limit = min(self.max_steps, SUSPECT_STEPS)
         self._is_suspect = False
         self._steps = 0
@@ -217,6 +240,10 @@ class ExplorationLoop(Face):
 
     def time(self) -> float:
         """Return the virtual time, seconds since the run began."""
+        if not self._is_clock_read:
+            self._is_clock_read = is_read_by_program(
+                sys._getframe(1)
+            )  # the documented way to a caller
         self._readings += 1
         return self._now + self._readings * READING_S
 
@@ -463,7 +490,9 @@ class ExplorationLoop(Face):
                             break
                         self._wait_for_clock()
                     continue
-                if timers and self._may_elapse_early():
+                if (timers and self._may_elapse_early()) or (
+                    self._is_clock_read and self._may_lapse()
+                ):
                     options.append(CLOCK)
                     self.choices += len(options) > 1
                     try:
@@ -473,7 +502,8 @@ class ExplorationLoop(Face):
                         options.pop()
                     if position == len(options):
                         order.append(CLOCK)
-                        self._fire(callbacks)
+                        if not (self._is_clock_read and self._lapse()):
+                            self._fire(callbacks)
                         continue
                 elif len(options) > 1:
                     self.choices += 1
@@ -584,8 +614,7 @@ class ExplorationLoop(Face):
         that are due. So after a timer nothing arrives before the next turn.
         """
         queue, externals, due = self._callbacks, self._externals, self._due
-        landings = self._landings
-        if landings.after:
+        if self._landings.after:
             self._let_land(choose)
         timers_came = False
         while True:
@@ -593,7 +622,9 @@ class ExplorationLoop(Face):
             options = [CONTINUE] if is_busy else []
             if not timers_came:
                 options += [entry.event for entry in externals]
-            if self._timers and self._may_elapse_early(is_idle=not is_busy):
+            if (self._timers and self._may_elapse_early(is_idle=not is_busy)) or (
+                self._is_clock_read and self._may_lapse()
+            ):
                 options.append(CLOCK)
             if not options:
                 raise StalledError
@@ -611,12 +642,14 @@ class ExplorationLoop(Face):
                     self._open_until = self._timers[0][0]
                     self._open_readings = self._readings
                 queue.append(externals.pop(position - (options[0] == CONTINUE)))
-                landings.after.pop(number, None)
+                self._landings.after.pop(number, None)
                 continue
             queue.extend(due)
             due.clear()
             if number == CONTINUE:
                 return
+            if self._is_clock_read and self._lapse():
+                continue
             timers_came = True
             is_lag = is_busy and not self._is_open()
             lag = self._fire(queue)
@@ -649,9 +682,8 @@ class ExplorationLoop(Face):
 
     def _may_elapse_early(self, *, is_idle: bool = False) -> bool:
         """Tell whether the next timer may fire although tasks are ready."""
+        self._drop_cancelled_timers()
         timers = self._timers
-        while timers and timers[0][2].is_cancelled:
-            heapq.heappop(timers)
         if not timers:
             return False
         if timers[0][2].callback is give_up:
@@ -667,12 +699,43 @@ class ExplorationLoop(Face):
         # Only the world outside can go on, and no timeout outlasts it for sure.
         return max(self._options, default=CONTINUE) < CLOCK
 
-    def _wait_for_clock(self) -> None:
-        """Nothing is ready: let time pass until a timer fires."""
+    def _lapse_end(self) -> float:
+        """Return until when awaited answers may take: the next deadline, or a day."""
+        self._drop_cancelled_timers()
+        if self._timers:
+            return self._timers[0][0] - READINGS_S
+        return self._now + LAPSE_S
+
+    def _may_lapse(self) -> bool:
+        """Tell whether time may pass while answers are on their way.
+
+        Only where the program has read the clock: of time that passes before that, or
+        again before its next reading, nobody knows.
+        """
+        is_waiting = (
+            not (self._callbacks or self._due)
+            and bool(self._externals or self._options)
+            and max(self._options, default=CLOCK - 1) < CLOCK
+        )
+        return is_waiting and self._lapse_end() > self._now
+
+    def _lapse(self) -> bool:
+        """Let time pass as while an answer is on its way; False where it may not."""
+        if not self._may_lapse():
+            return False
+        self._now = self._lapse_end()
+        self._is_clock_read = False
+        return True
+
+    def _drop_cancelled_timers(self) -> None:
         timers = self._timers
         while timers and timers[0][2].is_cancelled:
             heapq.heappop(timers)
-        if not timers:
+
+    def _wait_for_clock(self) -> None:
+        """Nothing is ready: let time pass until a timer fires."""
+        self._drop_cancelled_timers()
+        if not self._timers:
             raise StalledError
         self._fire(self._callbacks)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import heapq
 import math
+import sys
 from asyncio import base_events, events
 from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
@@ -27,6 +28,7 @@ from test_framework.explore.loop import (
     Choose,
     Hook,
     give_up,
+    is_read_by_program,
 )
 from test_framework.explore.names import LOOPS, NamedTasks, default_name, job_name
 from test_framework.explore.schedule import Fidelity
@@ -72,6 +74,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._clock_resolution = 0.0
         self._now = START_S
         self._readings = 0
+        self._is_clock_read = False
         self._is_turning = False
         self._externals: list[tuple[int, Callable[[], object]]] = []
         self._choose: Choose = lambda _: 0
@@ -91,6 +94,10 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
             self._is_turning = False
             # It takes what is due before its reading; due now is due.
             return math.nextafter(self._now, math.inf)
+        if not self._is_clock_read:
+            self._is_clock_read = is_read_by_program(
+                sys._getframe(1)
+            )  # the documented way to a caller
         self._readings += 1
         return self._now + self._readings * READING_S
 

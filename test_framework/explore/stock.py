@@ -16,6 +16,7 @@ from test_framework.explore.loop import (
     CLOCK,
     CONTINUE,
     LAG_S,
+    LAPSE_S,
     READINGS_S,
     cancel_quietly,
 )
@@ -67,10 +68,14 @@ class StockLoop(SteppedLoop):
             if not timers_came:
                 options += [number for number, _ in self._externals]
             later = self._next_deadline(is_idle=not is_busy)
-            if later is not None and (
-                not is_busy
-                or later - self._now <= self._lag_left + READINGS_S
-                or self._is_open(later)
+            may_lapse = not is_busy and self._may_lapse()
+            if may_lapse or (
+                later is not None
+                and (
+                    not is_busy
+                    or later - self._now <= self._lag_left + READINGS_S
+                    or self._is_open(later)
+                )
             ):
                 options.append(CLOCK)
             if not options:
@@ -84,6 +89,9 @@ class StockLoop(SteppedLoop):
                 self.order.append(number)
             if number == CONTINUE:
                 return
+            if number == CLOCK and may_lapse:
+                self._now, self._is_clock_read = self._lapse_end(), False
+                continue
             if number == CLOCK:
                 timers_came = True
                 if later is not None:
@@ -111,6 +119,16 @@ class StockLoop(SteppedLoop):
         answer = next(answer for number, answer in self._externals if number == event)
         self.withdraw(event)
         return events.Handle(answer, (), self, contextvars.Context())
+
+    def _lapse_end(self) -> float:
+        if self._scheduled:
+            return float(self._scheduled[0]._when) - READINGS_S
+        return self._now + LAPSE_S
+
+    def _may_lapse(self) -> bool:
+        """Tell whether an answer may take long by now; see ``ExplorationLoop``."""
+        is_seen = self._is_clock_read and bool(self._externals)
+        return is_seen and self._lapse_end() > self._now
 
     def _is_open(self, deadline: float) -> bool:
         """Tell whether it may be that late by now; see ``ExplorationLoop``."""

@@ -2,12 +2,18 @@
 
 import asyncio
 import functools
+import sys
 from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
 from typing import Any
 
 from test_framework.explore.handles import STEP, Entry
-from test_framework.explore.loop import Choose, ExplorationLoop, Hook
+from test_framework.explore.loop import (
+    Choose,
+    ExplorationLoop,
+    Hook,
+    is_read_by_program,
+)
 from test_framework.explore.names import default_name
 from test_framework.explore.reduction.tracked import Recorder
 from test_framework.explore.reduction.tracked_asyncio import TrackedFuture, TrackedTask
@@ -44,6 +50,11 @@ class TrackedLoop(ExplorationLoop):
             return super().run(main, begin, before=recorder.begin, after=stepped)
         finally:
             record_with(old)
+
+    def _may_lapse(self) -> bool:
+        if super()._may_lapse():
+            self._recorder.refuse("an answer may outlast what it reads of the clock")
+        return False
 
     def _wait_for_clock(self) -> None:
         # Nothing is ready; what looks at a stalled run is no part of its last step.
@@ -117,6 +128,10 @@ class TrackedLoop(ExplorationLoop):
 
     def time(self) -> float:
         """Return the virtual time; each reading depends on those before."""
+        if not self._is_clock_read:
+            self._is_clock_read = is_read_by_program(
+                sys._getframe(1)
+            )  # the documented way to a caller
         active = recorder()
         if active is not None:
             active.write(active.location("clock"))

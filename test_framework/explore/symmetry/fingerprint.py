@@ -212,7 +212,7 @@ class Fingerprinter:
             writer.put(value)
         # In fifo nothing arrives after a timer in the same turn.
         writer.put((loop._now, loop._readings, loop._lag_left, may_arrive))
-        writer.put((loop._open_until, loop._open_readings))
+        writer.put((loop._open_until, loop._open_readings, loop._is_clock_read))
         writer.put((loop._handler, loop._job_context, len(loop.errors)))
         writer.put((*loop.invariants, *loop.services, *loop.disconnects.items()))
         # By the executors' order, for their addresses are others in each run.

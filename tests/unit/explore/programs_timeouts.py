@@ -329,6 +329,67 @@ async def answer_outlasts_a_lease() -> None:
     assert loop.time() - granted < 60  # <- here
 
 
+@case(FOUND, kind="assertion", fidelity="await")
+async def answer_outlasts_a_lease_at_await() -> None:
+    """The same where every await may take any time."""
+    loop = asyncio.get_running_loop()
+    granted = loop.time()
+    await external("slow")
+    assert loop.time() - granted < 60  # <- here
+
+
+@case(FOUND, kind="assertion")
+async def answer_outlasts_a_lease_within_its_timeout() -> None:
+    """The timeout of the answer is longer than the lease."""
+    loop = asyncio.get_running_loop()
+    granted = loop.time()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(90):
+            await external("slow")
+            assert loop.time() - granted < 60  # <- here
+
+
+@case(PROVEN)
+async def answer_within_its_lease() -> None:
+    """The safe twin: the timeout ends the wait before the lease does."""
+    granted = asyncio.get_running_loop().time()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(30):
+            await external("slow")
+            assert asyncio.get_running_loop().time() - granted < 60
+
+
+@case(FOUND, kind="assertion")
+async def lease_is_renewed_too_early() -> None:
+    """Renewed before the slow answer, and not looked at after it."""
+    loop = asyncio.get_running_loop()
+    state = {"until": loop.time() + 60}
+
+    async def renew() -> None:
+        await external("renew")
+        state["until"] = loop.time() + 60
+
+    async def write() -> None:
+        if loop.time() < state["until"]:
+            await external("write")
+            assert loop.time() < state["until"]  # <- here
+
+    await asyncio.gather(renew(), write())
+
+
+@case(PROVEN)
+async def lease_is_looked_at_after_the_answer() -> None:
+    """The safe twin: what is late is not used."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 60
+    used: list[float] = []
+    await asyncio.gather(external("read"), external("write"))
+    now = loop.time()
+    if now < until:
+        used.append(now)
+    assert all(instant < until for instant in used)
+
+
 # -- shield --------------------------------------------------------------------------
 
 
