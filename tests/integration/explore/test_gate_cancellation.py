@@ -12,6 +12,7 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
+UNREAD = "nobody reads the reply to its GET gate:session:0"
 PROGRAM = ROOT / "tests" / "targets" / "cancelled_reader.py"
 
 
@@ -22,7 +23,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def explored(packages: Path, version: str, redis_url: str) -> dict[str, Any]:
-    """Return what an exploration of that version of redis-py reports."""
+    """Return what explorations of that version of redis-py report."""
     folder = packages / version
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
     # Since 3.11 asyncio has timeouts of its own, but these versions ask for the package.
@@ -53,18 +54,26 @@ def test_reply_of_a_cancelled_command_reaches_another_user(
     packages: Path, version: str, redis_url: str
 ) -> None:
     """The sweep of plain asyncio's order finds it, at the first wait for a reply."""
-    report = explored(packages, version, redis_url)
+    reports = explored(packages, version, redis_url)
 
+    report = reports["looking"]
     assert report["conclusion"] == "FOUND", report
     assert report["message"] == "user 1 received 'secret of 0'"
     # The users arrive, send, and wait for the reply.
     assert report["suspensions"] == [3]
+    # Where the foreign reply came from is told as well.
+    assert UNREAD in " ".join(report["details"])
+    report = reports["blind"]
+    assert report["kind"] == "dirty-connection", report
+    assert UNREAD in report["message"]
+    assert any("await client.get(f" in line for line in report["details"])
 
 
 def test_connection_of_a_cancelled_command_is_cut_in_the_mended_version(
     packages: Path, redis_url: str
 ) -> None:
     """Every suspension was struck and no user saw a foreign session."""
-    report = explored(packages, "4.5.5", redis_url)
+    reports = explored(packages, "4.5.5", redis_url)
 
-    assert report["conclusion"] == "SAMPLED", report
+    assert reports["looking"]["conclusion"] == "SAMPLED", reports
+    assert reports["blind"]["conclusion"] == "SAMPLED", reports
