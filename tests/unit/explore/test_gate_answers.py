@@ -145,6 +145,48 @@ def test_statement_is_described_by_its_first_word_and_table(
     assert answers.describe(parse + bind + message(b"S")) == words
 
 
+@pytest.mark.parametrize(
+    ("status", "unfinished"),
+    [(b"I", ""), (b"T", "transaction"), (b"E", "failed transaction")],
+)
+def test_session_tells_whether_a_transaction_is_unfinished(
+    status: bytes, unfinished: str
+) -> None:
+    """As its server said when it was ready last."""
+    answers = session()
+    answers.sent(message(b"Q", b"BEGIN\0"))
+    assert not answers.unfinished
+
+    answers.received(message(b"C", b"BEGIN\0") + message(b"Z", status))
+
+    assert answers.unfinished == unfinished
+
+
+@pytest.mark.parametrize(
+    ("commands", "unfinished"),
+    [
+        ("GET", ""),
+        ("MULTI", "MULTI"),
+        ("MULTI GET", "MULTI"),
+        ("MULTI GET EXEC", ""),
+        ("MULTI DISCARD", ""),
+        ("MULTI RESET", ""),
+        ("WATCH", "WATCH"),
+        ("WATCH UNWATCH", ""),
+        ("WATCH MULTI", "MULTI"),
+        ("WATCH MULTI UNWATCH", "MULTI"),
+        ("WATCH MULTI EXEC", ""),
+    ],
+)
+def test_queue_of_commands_is_unfinished_until_it_is_carried_out(
+    commands: str, unfinished: str
+) -> None:
+    """Inside of MULTI an UNWATCH is only queued."""
+    answers = asked(*(resp(word.encode()) for word in commands.split()))
+
+    assert answers.unfinished == unfinished
+
+
 def test_start_of_a_session_is_a_dialogue() -> None:
     """TLS is declined, a password is asked for, and at last the server is ready."""
     answers = asked(SSL)
