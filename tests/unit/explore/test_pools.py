@@ -16,9 +16,12 @@ from test_framework.explore import (
     as_test,
     explore,
     external,
+    load_scenario,
     replay,
     watch_pool,
 )
+
+ROOT = Path(__file__).parents[3]
 
 
 class Pool:
@@ -122,6 +125,21 @@ def test_lost_slot_is_replayed_and_becomes_a_test() -> None:
     assert callable(written)
     with pytest.raises(AssertionError, match="is not clean"):
         written()
+
+
+def test_example_of_the_docs_finds_what_they_say(tmp_path: Path) -> None:
+    """The program of docs/explore.md prints the lines that stand below it."""
+    page = (ROOT / "docs" / "explore.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("## Pools after a fault\n")
+    program = section.partition("```python\n")[2].partition("```")[0]
+    printed = section.partition("$ python pools.py\n")[2].partition("```")[0]
+    file = tmp_path / "pools.py"
+    file.write_text(program.partition("print(")[0], encoding="utf-8")
+
+    report = explore(load_scenario(f"{file}::queries"), cancel="user*", seed=1)
+
+    said = report.text().replace(f"{tmp_path}/", "").replace(f"{tmp_path.name}/", "")
+    assert said.startswith(printed)
 
 
 def test_pool_that_is_never_clean_is_found_without_a_fault() -> None:
