@@ -185,13 +185,17 @@ def _conclude(
     except SettledError as exc:
         return exc.conclusion, exc.claim, None
     except FoundError as exc:
-        witness, why_not = prove(
-            search, exc, reference=reference, crowd=crowd, users=users
-        )
-        if witness is None:
-            return Conclusion.INCONCLUSIVE, why_not, None
-        return Conclusion.FOUND, _found(witness, users), witness
-    return conclusion, claim, None
+        found = exc
+    else:
+        return conclusion, claim, None
+    # Not while it is handled: what a program raises once more would get it for its
+    # context and lose its own, which says what followed from a fault.
+    witness, why_not = prove(
+        search, found, reference=reference, crowd=crowd, users=users
+    )
+    if witness is None:
+        return Conclusion.INCONCLUSIVE, why_not, None
+    return Conclusion.FOUND, _found(witness, users), witness
 
 
 def _found(witness: Witness, users: int | None) -> str:
