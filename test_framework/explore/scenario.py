@@ -150,6 +150,8 @@ async def conclude(
     ]
     for error in errors:
         if not follows(error, (TimeoutError, asyncio.CancelledError)):
+            # What a client makes of a broken connection is a consequence as well.
+            await look_for_leftovers()
             raise error
     for service in getattr(asyncio.get_running_loop(), "services", ()):
         await service.settle()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ import pytest
 import redis.asyncio
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -25,6 +28,10 @@ from test_framework.explore import (
     replay,
     watch_pool,
 )
+from test_framework.explore.execution import Runner
+from test_framework.explore.gate import GateLoop
+from test_framework.explore.scenario import main_of
+from test_framework.explore.schedulers import Stock
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -212,7 +219,8 @@ def test_each_wait_inside_of_multi_leaves_its_own_dirt(
     failure = replay(scenario, lines).failure
 
     assert failure is not None
-    assert claim in "\n".join([failure.message, *failure.details])
+    assert claim in failure.message
+    assert any("user[1] then sent MULTI on it" in line for line in failure.details)
 
 
 @pytest.mark.parametrize("user", [ask_twice, queue_commands])
@@ -290,6 +298,14 @@ def sessions(
     return setup
 
 
+@dataclass(frozen=True)
+class Pools:
+    """Where sessions and replies come from."""
+
+    sessions: SessionPool
+    client: Redis
+
+
 async def work_in_a_transaction(pool: SessionPool, user: int) -> None:
     """Begin and commit by hand."""
     async with pool.borrow() as session:
@@ -323,6 +339,50 @@ def test_session_that_is_cut_after_a_cancellation_is_clean(database_url: str) ->
     )
 
     assert_clean(swept(scenario))
+
+
+async def work_with_redis_in_a_transaction(pools: Pools, user: int) -> None:  # noqa: ARG001  # the face of a user
+    """Ask another server inside of the transaction."""
+    async with pools.sessions.borrow() as session:
+        await session.execute("BEGIN")
+        await pools.client.get("gate:pool")
+        await session.execute("COMMIT")
+
+
+@pytest.mark.power
+@pytest.mark.parametrize("cuts", [False, True])
+def test_transaction_left_open_by_an_error_is_found(
+    database_url: str,
+    redis_url: str,
+    cuts: bool,  # noqa: FBT001  # which twin
+) -> None:
+    """The connection to Redis breaks, and the session of Postgres is given back."""
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[Pools]:
+        async with (
+            sessions(database_url, cuts=cuts)() as pool,
+            # With retries it would wait for random times between them.
+            Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0)) as client,
+        ):
+            await client.ping()
+            yield Pools(pool, client)
+
+    report = explore(
+        Scenario(setup, work_with_redis_in_a_transaction, users=1),
+        io="gate",
+        errors=("ConnectionResetError",),
+        schedules=RUNS,
+        seed=1,
+    )
+
+    if cuts:
+        assert report.witness is None, report.text()
+        return
+    failure = dirt_of(report)
+    assert "nobody ends the transaction" in failure.message
+    assert failure.details[-1].startswith("user[0] met ConnectionResetError at tests")
+    assert failure.details[-1].endswith('await pools.client.get("gate:pool")')
 
 
 # -- pools of real libraries -----------------------------------------------------------
@@ -418,14 +478,49 @@ def test_subscriber_that_has_not_read_its_messages_is_clean(redis_url: str) -> N
     assert_clean(swept(Scenario(setup, subscribe)))
 
 
-def test_session_of_asyncpg_that_is_never_returned_is_found(database_url: str) -> None:
-    """The pool knows how many are out."""
+async def keep_session(pool: asyncpg.Pool) -> object:
+    """Borrow from asyncpg."""
+    return await pool.acquire()
+
+
+async def keep_connection(engine: AsyncEngine) -> object:
+    """Borrow from SQLAlchemy."""
+    return await engine.connect()
+
+
+async def keep_reply(client: Redis) -> object:
+    """Borrow from redis-py."""
+    return await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py has few types
+
+
+@pytest.mark.filterwarnings("ignore:unclosed Connection:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up")
+@pytest.mark.parametrize(
+    ("server", "making", "keep"),
+    [
+        ("database_url", pool_of_asyncpg, keep_session),
+        ("database_url", engine_of_sqlalchemy, keep_connection),
+        ("redis_url", client_of_redis, keep_reply),
+    ],
+)
+def test_known_pool_tells_what_is_never_given_back(
+    request: pytest.FixtureRequest,
+    server: str,
+    making: Callable[[str], contextlib.AbstractAsyncContextManager[Any]],
+    keep: Callable[[Any], Coroutine[Any, Any, object]],
+) -> None:
+    """Of asyncpg, SQLAlchemy and redis-py, without a word on when it is clean."""
+    url = request.getfixturevalue(server)
+
+    async def work(state: Any, user: int) -> None:  # noqa: ANN401, ARG001  # of any library; the face of a user
+        kept.append(await keep(state))
+
     kept: list[object] = []
+    main = main_of(Scenario(partial(making, url), work), 1)
 
-    async def work(pool: asyncpg.Pool, user: int) -> None:  # noqa: ARG001  # the face of a user
-        kept.append(await pool.acquire())
+    failure = Runner(main, GateLoop()).run(Stock())
 
-    scenario = Scenario(partial(pool_of_asyncpg, database_url), work, users=1)
-    report = explore(scenario, io="gate", seed=1)
-
-    assert "1 borrowed and not given back" in report.text()
+    assert failure is not None
+    # What closes a pool may wait for ever for what is out.
+    told = [failure.message, *failure.details]
+    assert any("users are done: 1 borrowed and not given back." in it for it in told)
