@@ -81,6 +81,10 @@ class NamedTasks:
         self._siblings = {}
         self._events = []
 
+    def is_dirty(self) -> bool:
+        """Tell whether something is left now that a task may still clean."""
+        return False
+
     def look_for_leftovers(self) -> None:
         """Ask once, when users are done, what they have left in pools."""
         if not self.has_looked:

@@ -92,26 +92,38 @@ async def look_for_leftovers() -> None:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, NamedTasks):
         return
-    if loop.pools and not loop.has_looked:
+    if not loop.has_looked:
         await _linger(loop)
     loop.look_for_leftovers()
 
 
 async def _linger(loop: Any) -> None:
-    """Wait for tasks that users have started to give back what these have borrowed."""
+    """Wait for tasks that may still give back or clean what users have borrowed."""
+    if not _late(loop):
+        return
     patience = loop.create_future()
     timer = loop.call_later(LINGER_S, give_up, patience)
-    while (late := _outliving(loop)) and not patience.done():
+    while (late := _late(loop)) and not patience.done():
         await asyncio.wait([*late, patience], return_when=asyncio.FIRST_COMPLETED)
     timer.cancel()
 
 
-def _outliving(loop: NamedTasks) -> list[asyncio.Task[Any]]:
-    """Return the tasks that go on though the one that started them is done."""
+def _late(loop: NamedTasks) -> list[asyncio.Task[Any]]:
+    """Return the tasks that are waited for: those that outlive who started them.
+
+    While there is dirt it is whoever goes on, for one of them may be there to clean.
+    """
+    is_dirty = loop.is_dirty()
+    if not (is_dirty or loop.pools):
+        return []
     return [
         task
-        for task, parent in zip(loop.tasks, loop.parents, strict=True)
-        if parent > 0 and loop.tasks[parent].done() and not task.done()
+        for number, (task, parent) in enumerate(
+            zip(loop.tasks, loop.parents, strict=True)
+        )
+        if number
+        and not task.done()
+        and (is_dirty or (parent > 0 and loop.tasks[parent].done()))
     ]
 
 

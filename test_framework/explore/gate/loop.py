@@ -152,6 +152,10 @@ class GateLoop(NetworkLoop):
             self._look_at_connections()
         super().look_for_leftovers()
 
+    def is_dirty(self) -> bool:
+        """Tell whether a connection is dirty now."""
+        return any(leftover_on(self, transport) for transport in self.connections)
+
     def _look_at_connections(self) -> None:
         for transport in self.connections:
             if not transport.is_blamed:

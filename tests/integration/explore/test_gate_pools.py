@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -83,6 +84,10 @@ class Wire:
     async def ask(self, *words: str) -> str:
         """Send a command and return its one line of reply."""
         self.say(*words)
+        return await self.listen()
+
+    async def listen(self) -> str:
+        """Return the next reply of one line."""
         return (await self._reader.readline()).decode().strip()
 
 
@@ -242,6 +247,50 @@ def test_reply_that_the_program_never_reads_is_its_usual_way(redis_url: str) -> 
     assert_clean(swept(Scenario(wires(redis_url, cuts=True), tell, users=2)))
 
 
+class Multiplexer:
+    """One connection for all, with a reader of its own.
+
+    Args:
+        wire: The connection.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._waiting: deque[asyncio.Future[str]] = deque()
+
+    async def read(self) -> None:
+        """Give each reply to the one who asked for it, who may be gone."""
+        while True:
+            reply = await self._wire.listen()
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(reply)
+
+    async def ask(self, *words: str) -> str:
+        """Send a command and wait for the reader."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._wire.say(*words)
+        return str(await waiter)
+
+
+def test_connection_with_a_reader_of_its_own_is_clean(redis_url: str) -> None:
+    """A reply that its user has given up is read all the same."""
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[Multiplexer]:
+        async with wires(redis_url, cuts=False)() as pool, pool.borrow() as wire:
+            client = Multiplexer(wire)
+            reading = asyncio.create_task(client.read(), name="reader")
+            yield client
+            reading.cancel()
+
+    async def ask(client: Multiplexer, user: int) -> None:
+        await client.ask("SET", "gate:pool", str(user))
+
+    assert_clean(swept(Scenario(setup, ask)))
+
+
 # -- a pool of asyncpg's connections by hand -------------------------------------------
 
 
@@ -296,6 +345,59 @@ def sessions(
         await pool.close()
 
     return setup
+
+
+def test_session_that_a_task_cleans_behind_the_users_is_clean(
+    database_url: str,
+) -> None:
+    """What a cancelled user has begun is ended before anybody gets the session."""
+
+    async def work(pool: CleanedPool, user: int) -> None:
+        async with pool.borrow() as session:
+            await session.execute("BEGIN")
+            await session.execute(f"SELECT {user}")
+            await session.execute("COMMIT")
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[CleanedPool]:
+        session = await asyncpg.connect(database_url)
+        pool = CleanedPool(session)
+        cleaning = asyncio.create_task(pool.clean(), name="cleaner")
+        yield pool
+        cleaning.cancel()
+        session.terminate()
+
+    assert_clean(swept(Scenario(setup, work)))
+
+
+class CleanedPool:
+    """One session for all; what comes back is cleaned by a task.
+
+    Args:
+        session: It.
+    """
+
+    def __init__(self, session: asyncpg.Connection) -> None:
+        self._free: asyncio.Queue[asyncpg.Connection] = asyncio.Queue()
+        self._used: asyncio.Queue[asyncpg.Connection] = asyncio.Queue()
+        self._free.put_nowait(session)
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend the session."""
+        session = await self._free.get()
+        try:
+            yield session
+        finally:
+            self._used.put_nowait(session)
+
+    async def clean(self) -> None:
+        """Clean sessions for ever."""
+        while True:
+            session = await self._used.get()
+            # Always: a BEGIN that was cancelled may still be on its way.
+            await session.execute("ROLLBACK")
+            self._free.put_nowait(session)
 
 
 @dataclass(frozen=True)
