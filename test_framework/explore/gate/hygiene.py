@@ -74,14 +74,14 @@ def leftover_on(
     if not transport.is_usable:
         return None
     last, first = transport.last, transport.began
-    if last is not None and _is_abandoned(loop, last, taker) and _is_unread(transport):
+    if last is not None and _is_abandoned(loop, last) and _is_unread(transport):
         asked = last.described or transport.describe(bytes(last.data))
         claim = (
             f"nobody reads the reply to its {asked}, on a {transport.kind} connection "
             "that is still open: whoever uses it next takes that reply for its own"
         )
         return _leftover(loop, transport, last, taker, claim, "unread reply")
-    if first is not None and _is_abandoned(loop, first, taker):
+    if first is not None and _is_abandoned(loop, first):
         requests = [*transport.held, *([taker] if taker is not None else [])]
         if not any(_word(request) in _ENDERS for request in requests):
             unfinished = transport.answers.unfinished
@@ -131,17 +131,19 @@ def _line(request: Held) -> str:
     return f"{short_path(request.file)}:{request.line}  {code}"
 
 
-def _is_abandoned(loop: "NetworkLoop", request: Held, taker: Held | None) -> bool:
-    """Tell whether all who could still care for a request are done."""
-    # Main is no user: what it opens ends with the run.
-    is_of_user = request.asker > 0
-    is_own = taker is not None and taker.asker == request.asker
-    return (
-        is_of_user
-        and not is_own
-        and loop.tasks[request.owner].done()
-        and loop.tasks[request.asker].done()
-    )
+def _is_abandoned(loop: "NetworkLoop", request: Held) -> bool:
+    """Tell whether the task that made a request, and who started it, are all done.
+
+    Main is no user: what it opens ends with the run.
+    """
+    if request.asker <= 0:
+        return False
+    number = request.owner
+    while number > 0:
+        if not loop.tasks[number].done():
+            return False
+        number = loop.parents[number]
+    return True
 
 
 def _is_unread(transport: GatedTransport) -> bool:

@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 import redis.asyncio
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from sqlalchemy import text
@@ -147,8 +146,10 @@ def wires(
         pool = WirePool(url, cuts=cuts)
         async with pool.borrow():
             "It is open from now on."
-        yield pool
-        await pool.close()
+        try:
+            yield pool
+        finally:
+            await pool.close()
 
     return setup
 
@@ -291,6 +292,65 @@ def test_connection_with_a_reader_of_its_own_is_clean(redis_url: str) -> None:
     assert_clean(swept(Scenario(setup, ask)))
 
 
+def test_connection_of_a_worker_that_goes_on_is_clean(redis_url: str) -> None:
+    """The one who waits for it is cancelled; the worker reads its reply later."""
+
+    class Worker:
+        def __init__(self, wire: Wire) -> None:
+            self.wire = wire
+            self.jobs: asyncio.Queue[asyncio.Future[str]] = asyncio.Queue()
+
+        async def serve(self) -> None:
+            while True:
+                job = await self.jobs.get()
+                await asyncio.create_task(self.send(), name="send")
+                await asyncio.sleep(60)
+                reply = await self.wire.listen()
+                if not job.done():
+                    job.set_result(reply)
+
+        async def send(self) -> None:
+            self.wire.say("PING")
+
+    @contextlib.asynccontextmanager
+    async def setup() -> AsyncIterator[Worker]:
+        async with wires(redis_url, cuts=False)() as pool, pool.borrow() as wire:
+            worker = Worker(wire)
+            serving = asyncio.create_task(worker.serve(), name="worker")
+            yield worker
+            serving.cancel()
+
+    async def ask(worker: Worker, user: int) -> None:  # noqa: ARG001  # the face of a user
+        job = asyncio.get_running_loop().create_future()
+        worker.jobs.put_nowait(job)
+        await job
+
+    report = explore(
+        Scenario(setup, ask), io="gate", cancel="user*", schedules=RUNS, seed=1
+    )
+
+    assert report.witness is None, report.text()
+    assert report.conclusion is not Conclusion.INCONCLUSIVE, report.text()
+
+
+def test_connection_of_the_test_itself_is_its_own(redis_url: str) -> None:
+    """It ends with the run, so nobody uses it next."""
+    pools: list[WirePool] = []
+
+    async def ask_and_think() -> None:
+        pool = WirePool(redis_url, cuts=False)
+        pools.append(pool)
+        async with pool.borrow() as wire:
+            wire.say("PING")
+            await external("think")
+            await wire.listen()
+
+    report = explore(ask_and_think, io="gate", cancel="main", schedules=RUNS, seed=1)
+
+    assert report.witness is None, report.text()
+    assert report.conclusion is not Conclusion.INCONCLUSIVE, report.text()
+
+
 # -- a pool of asyncpg's connections by hand -------------------------------------------
 
 
@@ -341,8 +401,10 @@ def sessions(
         pool = SessionPool(url, cuts=cuts)
         async with pool.borrow():
             "It is open from now on."
-        yield pool
-        await pool.close()
+        try:
+            yield pool
+        finally:
+            await pool.close()
 
     return setup
 
@@ -564,20 +626,23 @@ def test_pool_of_redis_is_clean(redis_url: str) -> None:
 def test_subscriber_that_has_not_read_its_messages_is_clean(redis_url: str) -> None:
     """Nobody asked for a message, so nobody takes it for a reply."""
 
-    @contextlib.asynccontextmanager
-    async def setup() -> AsyncIterator[list[PubSub]]:
-        async with Redis.from_url(redis_url) as client:
-            channels = [client.pubsub() for _ in range(2)]
-            yield channels
-            for channel in channels:
-                await channel.aclose()  # type: ignore[no-untyped-call]  # redis-py has few types
+    async def subscribe(pool: WirePool, user: int) -> None:  # noqa: ARG001  # the face of a user
+        async with pool.borrow() as wire:
+            wire.say("SUBSCRIBE", "gate:pool")
+            await external("think")
+            for _ in ("*3", "$9", "subscribe", "$9", "gate:pool", ":1"):
+                await wire.listen()
 
-    async def subscribe(channels: list[PubSub], user: int) -> None:
-        await channels[user].subscribe("gate:pool")
-        async with Redis.from_url(redis_url) as client:
-            await client.publish("gate:pool", "news")
+    report = explore(
+        Scenario(wires(redis_url, cuts=False), subscribe, users=1),
+        io="gate",
+        cancel="user*",
+        schedules=RUNS,
+        seed=1,
+    )
 
-    assert_clean(swept(Scenario(setup, subscribe)))
+    assert report.witness is None, report.text()
+    assert report.conclusion is not Conclusion.INCONCLUSIVE, report.text()
 
 
 async def keep_session(pool: asyncpg.Pool) -> object:

@@ -231,15 +231,17 @@ def test_plain_test_is_asked_when_it_ends() -> None:
 
 
 def test_plain_test_with_users_still_at_work_is_not_asked() -> None:
-    """The other user holds a connection by right when the test ends."""
+    """The other user holds a connection by right, and loses it when all is ended."""
 
     async def borrow_together() -> None:
-        pool = watched(opens_safely=True)()
+        pool = watched(opens_safely=False)()
         await asyncio.gather(*(use(pool, user) for user in range(2)))
 
-    report = explore(borrow_together, cancel="use[0]", schedules=300, seed=1)
+    # The first user has opened its connection; the second one opens one.
+    outcome = replay(borrow_together, "fidelity = fifo\ncancel in use[0] at 2\n")
 
-    assert report.witness is None, report.text()
+    assert outcome.failure is None, outcome.text()
+    assert any(line.startswith("    use[0]") for line in outcome.text().splitlines())
 
 
 def test_async_question_is_refused() -> None:
