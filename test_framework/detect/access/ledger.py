@@ -16,7 +16,8 @@ What is not a conflict, although another user wrote:
   and that the reader waited for: the two agreed on it.
 
 Memory is bounded. Objects are referred to weakly, plain dictionaries and lists, which
-cannot be, are held until the tasks that used them end; when there are too many places
+cannot be, are held until the next await, and longer only if somebody else holds them
+too, until the tasks that used them end; when there are too many places
 those are forgotten first that no running task has used.
 
 Source: Lu et al., AVIO (ASPLOS 2006), for the triples; Flanagan and Freund, FastTrack
@@ -124,6 +125,7 @@ class TaskState:
         receivers: What a probe handed to the next one of the same expression.
         loads: Places whose new value is being awaited.
         waits_for: What it awaits.
+        fresh: Objects that were held for it since its last await.
     """
 
     user: User
@@ -135,6 +137,7 @@ class TaskState:
     receivers: dict[int, Any] = field(default_factory=dict)
     loads: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     waits_for: dict[int, Any] = field(default_factory=dict)
+    fresh: list["Entry"] = field(default_factory=list)
 
 
 class Place:
@@ -256,7 +259,7 @@ class Ledger:
         if task is None:
             return
         state = self._states.get(task) or self._begin(task)
-        entry = self._entries.get(id(thing)) or self._adopt(thing)
+        entry = self._entries.get(id(thing)) or self._adopt(thing, state)
         place = entry.places.get(key) or self._add(entry, key)
         before = place.last.get(state)
         version = place.version
@@ -301,6 +304,12 @@ class Ledger:
         awaits.append((self._tick, site))
         if len(awaits) > 2 * _AWAITS_KEPT:
             del awaits[:_AWAITS_KEPT]
+        if state.fresh:
+            for entry in state.fresh:
+                # Our entry and the argument: it was of this step only.
+                if sys.getrefcount(entry.held) <= 2:
+                    self._drop(entry)
+            state.fresh.clear()
         if len(state.touched) > MOST_TOUCHED:
             self._forget(state, MOST_TOUCHED // 2)
 
@@ -388,8 +397,10 @@ class Ledger:
     def _drop(self, entry: Entry) -> None:
         if self._entries.get(id(entry.held)) is entry:
             del self._entries[id(entry.held)]
+        # Its places may still be known to tasks: they must not keep it alive.
+        entry.held = None
 
-    def _adopt(self, thing: Any) -> Entry:
+    def _adopt(self, thing: Any, state: TaskState) -> Entry:
         key = id(thing)
         try:
             held: Any = _Reference(thing, self._gone)
@@ -397,6 +408,8 @@ class Ledger:
         except TypeError:
             held = thing
         entry = self._entries[key] = Entry(held)
+        if held is thing:
+            state.fresh.append(entry)
         if len(self._entries) > self._sweep_at:
             self._sweep()
         return entry
@@ -413,7 +426,7 @@ class Ledger:
             is_held = not isinstance(entry.held, _Reference)
             # Our entry and the argument of getrefcount.
             if is_held and sys.getrefcount(entry.held) <= 2:
-                del entries[key]
+                self._drop(entry)
         if len(entries) > MOST_OBJECTS:
             idle = [key for key, entry in entries.items() if entry.users == 0]
             for key in (idle or list(entries))[: MOST_OBJECTS // 2]:
