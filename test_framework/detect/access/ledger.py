@@ -56,6 +56,8 @@ _OF_VALUE: Final[dict[tuple[str, str], Pattern]] = {
     ("read", "write"): "lost-update",
     ("read", "update"): "lost-update",
     ("load", "write"): "lost-update",
+    ("result", "write"): "lost-update",
+    ("result", "read"): "unrepeatable-read",
     ("confirmed", "write"): "lost-update",
     ("confirmed", "update"): "lost-update",
     ("confirmed", "read"): "clobbered-write",
@@ -68,6 +70,7 @@ _OF_VALUE: Final[dict[tuple[str, str], Pattern]] = {
 _ASSERTED: Final = frozenset({"write", "confirmed"})
 _OF_STRUCTURE: Final[dict[tuple[str, str], Pattern]] = {
     ("read", "write"): "lost-update",
+    ("result", "write"): "lost-update",
     ("size", "write"): "lost-update",
     ("size", "update"): "lost-update",
     ("confirmed", "write"): "lost-update",
@@ -279,6 +282,8 @@ class Ledger:
             self._judge(state, place, before, kind, site)
         if kind == "show":
             return
+        if kind == "check":
+            kind = "read"
         self.accesses += 1
         if is_write:
             self._tick += 1
@@ -312,7 +317,6 @@ class Ledger:
             state.fresh.clear()
         if len(state.touched) > MOST_TOUCHED:
             self._forget(state, MOST_TOUCHED // 2)
-
         if site in state.waits_for:
             self.hear(state.waits_for.pop(site))
 
@@ -325,9 +329,16 @@ class Ledger:
     def hear(self, source: Any) -> None:
         """Note that the running task waited for an announcement."""
         state = self.state()
-        told = self._signals.get(source)
-        if state is not None and told:
-            state.heard.update(told)
+        if state is None:
+            return
+        state.heard.update(self._signals.get(source, {}))
+        ended = self._states.get(source)
+        if ended is not None:
+            # A task that is done, of whose end we are told after its waiter.
+            state.heard[ended.number] = ended.step
+        for part in getattr(source, "_children", ()):
+            # Of asyncio.gather.
+            self.hear(part)
 
     def knows(self, thing: Any, key: Any) -> bool:
         """Whether a place was ever used."""
@@ -341,6 +352,9 @@ class Ledger:
         patterns = _OF_STRUCTURE if place.key is STRUCTURE else _OF_VALUE
         pattern = patterns.get((before.kind, kind))
         if pattern is None or other is None:
+            return
+        if pattern == "unrepeatable-read" and before.site == site:
+            # The same question asked anew, as in a loop, wants the newest answer.
             return
         if state.heard.get(place.writer, -1) >= place.wrote:
             return
@@ -422,7 +436,7 @@ class Ledger:
     def _sweep(self) -> None:
         """Forget what only we hold, and the oldest of what nobody uses."""
         entries = self._entries
-        for key, entry in list(entries.items()):
+        for entry in list(entries.values()):
             is_held = not isinstance(entry.held, _Reference)
             # Our entry and the argument of getrefcount.
             if is_held and sys.getrefcount(entry.held) <= 2:
@@ -456,10 +470,14 @@ class Ledger:
 def _in_sequence(before: Use, kind: Kind, step: int, site: int) -> Kind:
     """Return what a use comes to right after another one of the same task."""
     if before.kind in _ASSERTED:
-        if kind == "read":
+        if kind == "read" or kind == "check":
             return "confirmed"
         if kind == "update":
             return "write"
+    is_seen = kind == "read" or kind == "size"
+    if is_seen and before.kind == "update" and before.step == step:
+        # "append, and if there are enough of them": no limit that was looked up.
+        return "result"
     if kind == "write" and before[:1] == ("read",) and before[2:4] == (step, site):
         # ``a.x = a.x + 1``, in one line and one step, changes the old value.
         return "update"

@@ -8,9 +8,11 @@ from typing import Final, Literal
 Kind = Literal[
     "read",
     "show",
+    "check",
     "size",
     "write",
     "confirmed",
+    "result",
     "update",
     "remove",
     "load",
@@ -18,12 +20,13 @@ Kind = Literal[
 ]
 """How a place is used.
 
-``read`` takes a value that later steps may rely on; ``show`` one that is only logged;
+``read`` takes a value that later steps may rely on; ``show`` one that is only logged,
+and ``check`` one that is compared with what it is hoped to be still;
 ``size`` asks how much a container holds, as a limit does; ``write`` puts a value that
 does not depend on the old one; ``update`` changes the old one, as ``+=`` and ``append``
 do; ``remove`` deletes; ``load`` is the first half of ``a.x += await f()``; ``iterate``
 is each step of a loop; ``confirmed`` is what a ``write`` becomes when its own value is
-read back.
+read back, and ``result`` what a read of the own ``update`` is.
 """
 
 Category = Literal["mapping", "sequence", "set", "buffer"]

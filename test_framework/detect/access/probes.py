@@ -165,16 +165,16 @@ class Probes:
             self._note(thing, STRUCTURE, kind, site)
         return thing
 
-    def method(self, thing: Any, name: str, key: Any, site: int) -> Any:
+    def method(self, thing: Any, name: str, key: Any, kind: Kind, site: int) -> Any:
         """Stand at the receiver of a method whose arguments are bare."""
-        self._call(thing, name, key, site)
+        self._call(thing, name, key, kind, site)
         return thing
 
     def applied(self, method: Any, site: int, *arguments: Any) -> tuple[Any, ...]:
         """Stand at a method and its arguments."""
         if isinstance(method, types.BuiltinMethodType | types.MethodType):
             key = arguments[0] if arguments else None
-            self._call(method.__self__, method.__name__, key, site)
+            self._call(method.__self__, method.__name__, key, "read", site)
         return (method, *arguments)
 
     def iterated(self, thing: Any, site: int) -> Any:
@@ -242,7 +242,7 @@ class Probes:
         if kind == "load":
             self._load(thing, known, site)
 
-    def _call(self, thing: Any, name: str, key: Any, site: int) -> None:
+    def _call(self, thing: Any, name: str, key: Any, kind: Kind, site: int) -> None:
         category = self._category(type(thing))
         if category is None:
             if name in SIGNALS and isinstance(thing, asyncio.Future):
@@ -251,17 +251,19 @@ class Probes:
             if name in ON_BUFFER:
                 self._note(thing, STRUCTURE, ON_BUFFER[name], site)
         elif category == "mapping" and name in KEYED and name != "add":
-            self._call_mapping(thing, name, key, site)
+            self._call_mapping(thing, name, key, kind, site)
         elif name in ON_CONTAINER or name in KEYED:
             self._call_whole(thing, name, key, site)
             if category == "mapping" and isinstance(key, dict) and len(key) <= _FEW:
                 for part in key:
                     self._note(thing, _key(part), "write", site)
 
-    def _call_mapping(self, thing: Any, name: str, key: Any, site: int) -> None:
+    def _call_mapping(
+        self, thing: Any, name: str, key: Any, kind: Kind, site: int
+    ) -> None:
         note, known = self._note, _key(key)
         is_there = _has(thing, key)
-        note(thing, known, "read", site)
+        note(thing, known, kind, site)
         if is_there if name == "pop" else name == "setdefault" and not is_there:
             note(thing, known, "write", site)
             note(thing, STRUCTURE, "update", site)

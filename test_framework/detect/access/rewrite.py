@@ -81,7 +81,7 @@ class _Rewriter(ast.NodeTransformer):
         self._qualified: list[str] = []
         self._classes: list[ast.ClassDef] = []
         self._functions: list[_Function | ast.Lambda] = []
-        self._is_mute = False
+        self._reading: Kind = "read"
 
     # Where we are.
 
@@ -191,7 +191,7 @@ class _Rewriter(ast.NodeTransformer):
         return _placed(probe, at)
 
     def _seen(self, kind: Kind) -> ast.Constant:
-        return ast.Constant("show" if self._is_mute and kind == "read" else kind)
+        return ast.Constant(self._reading if kind == "read" else kind)
 
     # Attributes.
 
@@ -371,13 +371,13 @@ class _Rewriter(ast.NodeTransformer):
         return self._method(node, func)
 
     def _whole(self, node: ast.expr, kind: Kind) -> ast.expr:
-        told = "show" if self._is_mute else kind
+        told = "show" if self._reading == "show" else kind
         return self._probe(node, "whole", node, ast.Constant(told), self._site(node))
 
     def _mute(self, node: ast.Call) -> ast.AST:
-        before, self._is_mute = self._is_mute, True
+        before, self._reading = self._reading, "show"
         self.generic_visit(node)
-        self._is_mute = before
+        self._reading = before
         return node
 
     def _method(self, node: ast.Call, func: ast.Attribute) -> ast.AST:
@@ -390,7 +390,13 @@ class _Rewriter(ast.NodeTransformer):
             if func.attr in ARGUED and node.args and _is_bare(node.args[0]):
                 key = _copy(node.args[0])
             func.value = self._probe(
-                func.value, "method", func.value, method, key, site
+                func.value,
+                "method",
+                func.value,
+                method,
+                key,
+                self._seen("read"),
+                site,
             )
             return node
         applied = self._probe(node, "applied", func, site, *node.args)
@@ -402,7 +408,11 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         is_bare = _is_bare(node.left)
+        before = self._reading
+        if _checks(node):
+            self._reading = "check"
         self.generic_visit(node)
+        self._reading = before
         if len(node.ops) != 1 or not isinstance(node.ops[0], ast.In | ast.NotIn):
             return node
         container = node.comparators[0]
@@ -546,6 +556,16 @@ def _copy(node: ast.expr) -> ast.expr:
             return _placed(ast.UnaryOp(op, ast.Constant(value)), node)
         case _:
             return node
+
+
+def _checks(node: ast.Compare) -> bool:
+    """Whether a comparison asks if something is still what it is hoped to be."""
+    if len(node.ops) != 1:
+        return False
+    other = node.comparators[0]
+    if isinstance(node.ops[0], ast.Is | ast.IsNot):
+        return not isinstance(other, ast.Constant)
+    return isinstance(node.ops[0], ast.Eq | ast.NotEq) and isinstance(other, ast.Name)
 
 
 def _has_slice(node: ast.expr) -> bool:

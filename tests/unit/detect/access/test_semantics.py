@@ -38,7 +38,7 @@ def outcome(module: ModuleType, name: str) -> tuple[object, str]:
     """Run a program in a task; return its diary and what it returned or raised."""
     seen: list[Any] = []
 
-    async def main() -> Any:
+    async def main() -> object:
         result = getattr(module, name)(seen)
         return await result if inspect.isawaitable(result) else result
 

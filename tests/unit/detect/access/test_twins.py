@@ -10,13 +10,18 @@ import pytest
 
 from test_framework.core import AlarmRecord
 from tests.unit.detect.access.tracked import tracked
-from tests.unit.detect.access.twins import updates
+from tests.unit.detect.access.twins import (
+    containers,
+    handovers,
+    placeholders,
+    updates,
+)
 
 if TYPE_CHECKING:
     from tests.unit.detect.access.twins.pair import Pair
 
 PACKAGE = "tests.unit.detect.access.twins"
-MODULES: tuple[ModuleType, ...] = (updates,)
+MODULES: tuple[ModuleType, ...] = (updates, placeholders, containers, handovers)
 USERS = 3
 NAMED = [
     pytest.param(module.__name__, name, id=name)
