@@ -79,7 +79,8 @@ class Probes:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._note = ledger.note
-        self.resume = ledger.resume
+        self._trials = ledger.trials
+        self.resumed = ledger.resume
         self._categories: dict[type, Category | None] = {}
         self._attributes: dict[type, dict[str, Any]] = {}
 
@@ -198,16 +199,13 @@ class Probes:
 
     def awaiting(self, awaitable: Any, site: int) -> Any:
         """Stand at what is awaited."""
+        if self._trials.is_waiting:
+            awaitable = self._trials.stand_at(awaitable, site)
         if isinstance(awaitable, asyncio.Future):
             state = self._ledger.state()
             if state is not None:
                 state.waits_for[site] = awaitable
         return awaitable
-
-    def resumed(self, value: Any, site: int) -> Any:
-        """Stand at the value of an await."""
-        self.resume(site)
-        return value
 
     def stored(self, value: Any, site: int) -> Any:
         """Stand at an awaited value that is put into a place loaded before."""
@@ -246,7 +244,7 @@ class Probes:
         category = self._category(type(thing))
         if category is None:
             if name in SIGNALS and isinstance(thing, asyncio.Future):
-                self._ledger.signal(thing)
+                self._ledger.signals.tell(thing)
         elif category == "buffer":
             if name in ON_BUFFER:
                 self._note(thing, STRUCTURE, ON_BUFFER[name], site)

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from test_framework.core import AlarmRecord, UsageError, WatchRecord
-from test_framework.detect.access.announcements import Announcements
 from test_framework.detect.access.ledger import Ledger
 from test_framework.detect.access.loading import Imports
+from test_framework.detect.access.patches import Patches
 from test_framework.detect.access.probes import probes
 from test_framework.detect.access.wording import alarm_of
+
+HOLD_S: Final = 0.05
 
 
 class AccessTracker:
@@ -22,6 +25,8 @@ class AccessTracker:
     Args:
         packages: Names of packages or modules, as they are imported.
         root: Paths are told from here; the current folder by default.
+        hold_s: How long a task is held at an await to see whether what was foretold
+            happens; at most ten times for each. 0 changes no timing at all.
 
     Attributes:
         name: ``access``.
@@ -29,11 +34,17 @@ class AccessTracker:
 
     name = "access"
 
-    def __init__(self, packages: Sequence[str], *, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        packages: Sequence[str],
+        *,
+        root: Path | None = None,
+        hold_s: float = HOLD_S,
+    ) -> None:
         self._root = Path.cwd() if root is None else root
         self._imports = Imports(packages)
-        self._ledger = Ledger(self._imports.files)
-        self._announcements = Announcements(self._ledger)
+        self._ledger = Ledger(self._imports.files, hold_s=hold_s)
+        self._patches = Patches(self._ledger.signals)
         self._is_started = False
 
     def start(self) -> None:
@@ -49,14 +60,16 @@ class AccessTracker:
                 "packages=(): nothing to track. Name the service's own packages."
             )
         self._imports.start(probes(self._ledger))
-        self._announcements.start()
+        self._patches.start()
         self._is_started = True
 
     def alarms(self) -> list[AlarmRecord]:
         """Return what it saw so far, one alarm per cause; may be asked again."""
+        # What was seen after all is no longer foretold.
+        conflicts = self._ledger.foretold | self._ledger.found
         found = [
             alarm_of(conflict, self._imports.sites, root=self._root)
-            for conflict in self._ledger.conflicts.values()
+            for conflict in conflicts.values()
         ]
         return sorted(found, key=lambda alarm: (_LEVELS.index(alarm.level), alarm.site))
 
@@ -75,7 +88,7 @@ class AccessTracker:
 
     def stop(self) -> None:
         """Rewrite no longer, and note nothing more."""
-        self._announcements.stop()
+        self._patches.stop()
         self._imports.stop()
         self._ledger.close()
 

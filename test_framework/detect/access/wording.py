@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 
-from test_framework.core import AlarmRecord
-from test_framework.detect.access.ledger import Conflict, Use
+from test_framework.core import AlarmRecord, Level
+from test_framework.detect.access.books import Conflict, Stack
 from test_framework.detect.access.methods import STRUCTURE
-from test_framework.detect.access.sites import Sites, told_path
+from test_framework.detect.access.sites import Site, Sites, told_path
 
 _RULES = {
     "lost-update": "shared-update-lost",
@@ -52,26 +52,34 @@ _USED = {"iterate": "goes through", "write": "writes", "update": "changes"}
 
 def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
     """Return the alarm of a conflict."""
-    what = _what(conflict)
+    what, window = _what(conflict), conflict.window
     told = {
         "what": what,
-        "first": sites[conflict.first.site].told(root),
+        "first": sites[window.first[3]].told(root),
         "other": sites[conflict.other.site].told(root),
-        "second": sites[conflict.second.site].told(root),
+        "second": sites[window.second[3]].told(root),
     }
     claim = _CLAIMS[conflict.pattern].format(
-        what=what, first=conflict.first.user, other=conflict.other.user
+        what=what, first=window.user, other=conflict.other.user
     )
+    if not conflict.happened:
+        claim = f"It could happen that {claim}"
     return AlarmRecord(
         rule=_RULES[conflict.pattern],
-        level="note" if conflict.pattern == "unrepeatable-read" else "error",
+        level=_level(conflict),
         claim=f"{claim}.",
         site=told["second"],
         evidence=tuple(_evidence(conflict, sites, what=what, root=root)),
         fix=_FIXES[conflict.pattern].format(**told),
         operations=tuple(sorted(conflict.operations)),
-        count=conflict.count,
+        count=max(conflict.count, 1),
     )
+
+
+def _level(conflict: Conflict) -> Level:
+    if not conflict.happened:
+        return "warning"
+    return "note" if conflict.pattern == "unrepeatable-read" else "error"
 
 
 def _what(conflict: Conflict) -> str:
@@ -88,20 +96,46 @@ def _what(conflict: Conflict) -> str:
 def _evidence(
     conflict: Conflict, sites: Sites, *, what: str, root: Path
 ) -> Iterator[str]:
-    first, other, second = conflict.first, conflict.other, conflict.second
-    yield f"{first.user} {_USED.get(first.kind, 'reads')} {what}:"
-    yield from _frames(first, root)
-    if conflict.awaited is not None:
-        site = sites[conflict.awaited]
-        yield f"{first.user} awaits at {site.told(root)}: {site.text}"
-    yield f"{other.user} {_USED.get(other.kind, 'writes')} it meanwhile:"
-    yield from _frames(other, root)
-    yield f"{second.user} {_USED.get(second.kind, 'reads')} it:"
-    yield from _frames(second, root)
+    window, other = conflict.window, conflict.other
+    first, second = sites[window.first[3]], sites[window.second[3]]
+    yield f"{window.user} {_USED.get(window.first[0], 'reads')} {what}:"
+    yield f"  {first.told(root)} in {first.function}: {first.text}"
+    yield from _frames(_callers(window.stack, first), root)
+    if window.awaited is not None:
+        awaited = sites[window.awaited]
+        yield f"{window.user} awaits at {awaited.told(root)}: {awaited.text}"
+    when = "meanwhile" if conflict.happened else "at another time, with no common lock"
+    yield f"{other.user} {_USED.get(other.kind, 'writes')} it {when}:"
+    if other.stack:
+        yield from _frames(other.stack, root)
+    else:
+        site = sites[other.site]
+        yield f"  {site.told(root)} in {site.function}: {site.text}"
+    yield f"{window.user} {_USED.get(window.second[0], 'reads')} it:"
+    if window.stack:
+        yield from _frames(window.stack, root)
+    else:
+        yield f"  {second.told(root)} in {second.function}: {second.text}"
+    if window.locks and conflict.happened:
+        yield f"{window.user} held a lock all the while, which {other.user} did not take."
+    if conflict.trials and not conflict.happened:
+        yield (
+            f"Tasks were held {conflict.trials} times at that await and nobody wrote: "
+            "something may protect it that is not seen here."
+        )
 
 
-def _frames(use: Use, root: Path) -> Iterator[str]:
-    for code, instruction in use.stack:
+def _callers(stack: Stack, site: Site) -> Stack:
+    """Return the frames that called the function of a site, as far as they still ran."""
+    for number, (code, _) in enumerate(stack):
+        name = code.co_qualname.replace(".<locals>", "")
+        if code.co_filename == site.path and name == site.function:
+            return stack[number + 1 :]
+    return ()
+
+
+def _frames(stack: Stack, root: Path) -> Iterator[str]:
+    for code, instruction in stack:
         line = _line(code, instruction)
         path = told_path(code.co_filename, root)
         source = linecache.getline(code.co_filename, line).strip()

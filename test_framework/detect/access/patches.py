@@ -1,13 +1,6 @@
-"""Notes who told whom, by events, queues and conditions, that something is ready.
+"""Listens to asyncio's locks, events, queues and conditions.
 
-A worker that fills in a job and then sets its event has announced what it wrote, and
-whoever waited for the event may read it. Locks and semaphores are no announcements:
-two short critical sections, one after the other, still lose an update.
-
-Only the direct announcement counts, from the writer to the reader. Were it passed on,
-every request that goes through one shared worker would be excused.
-
-Source: ad-hoc synchronisation in Raychev et al., EventRacer (OOPSLA 2013).
+A semaphore of one is a lock; a larger one lets several in and protects nothing.
 """
 
 import asyncio
@@ -15,7 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from test_framework.detect.access.ledger import Ledger
+from test_framework.detect.access.signals import Signals
 
 _TELLS = (
     (asyncio.Event, "set"),
@@ -24,13 +17,14 @@ _TELLS = (
 )
 _WAITS = ((asyncio.Event, "wait"), (asyncio.Condition, "wait"))
 _TAKES = ((asyncio.Queue, "get_nowait"),)
+_LOCKS = (asyncio.Lock, asyncio.Semaphore)
 
 
-class Announcements:
-    """Patches asyncio's means of telling; ``stop`` takes that back."""
+class Patches:
+    """Patches asyncio's means of telling and excluding; ``stop`` takes that back."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
         self._replaced: list[tuple[type, str, Any, Any]] = []
 
     def start(self) -> None:
@@ -41,6 +35,9 @@ class Announcements:
             self._replace(cls, name, self._taking)
         for cls, name in _WAITS:
             self._replace(cls, name, self._waiting)
+        for lock in _LOCKS:
+            self._replace(lock, "acquire", self._locking)
+            self._replace(lock, "release", self._releasing)
 
     def stop(self) -> None:
         """Put back what was replaced, unless somebody replaced it after us."""
@@ -58,7 +55,7 @@ class Announcements:
         self._replaced.append((cls, name, original, ours))
 
     def _telling(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        signal = self._ledger.signal
+        signal = self._signals.tell
 
         def tell(source: Any, *args: Any, **kwargs: Any) -> Any:
             signal(source)
@@ -67,7 +64,7 @@ class Announcements:
         return tell
 
     def _taking(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        hear = self._ledger.hear
+        hear = self._signals.hear
 
         def take(source: Any, *args: Any, **kwargs: Any) -> Any:
             taken = original(source, *args, **kwargs)
@@ -77,7 +74,7 @@ class Announcements:
         return take
 
     def _waiting(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        hear = self._ledger.hear
+        hear = self._signals.hear
 
         async def wait(source: Any, *args: Any, **kwargs: Any) -> Any:
             waited = await original(source, *args, **kwargs)
@@ -85,3 +82,23 @@ class Announcements:
             return waited
 
         return wait
+
+    def _locking(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        take = self._signals.take
+
+        async def acquire(lock: Any, *args: Any, **kwargs: Any) -> Any:
+            acquired = await original(lock, *args, **kwargs)
+            if isinstance(lock, asyncio.Lock) or getattr(lock, "_value", 1) == 0:
+                take(lock)
+            return acquired
+
+        return acquire
+
+    def _releasing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        give_back = self._signals.release
+
+        def release(lock: Any, *args: Any, **kwargs: Any) -> Any:
+            give_back(lock)
+            return original(lock, *args, **kwargs)
+
+        return release

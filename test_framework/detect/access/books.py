@@ -1,0 +1,213 @@
+"""What the ledger writes into: tasks, objects, places, and what it found."""
+
+import weakref
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any, Final, NamedTuple
+
+from test_framework.detect.access.patterns import Pattern, Use
+
+Stack = tuple[tuple[CodeType, int], ...]
+"""Code and instruction of the service's frames, innermost first."""
+
+NOBODY: Final = -1
+
+
+class User(NamedTuple):
+    """Whom a task works for: a request of the audit, or itself."""
+
+    operation: int | None
+    task: str
+
+    def __str__(self) -> str:
+        if self.operation is None:
+            return f"task {self.task}"
+        return f"request {self.operation}"
+
+
+class TaskState:
+    """What one running task did.
+
+    Attributes:
+        user: Whom it works for.
+        number: Counts tasks.
+        step: Counts its awaits that are over.
+        entries: Objects that it used.
+        touched: Places of shared objects that it used.
+        fresh: Objects that are held for it since its last await.
+        awaits: Its latest awaits: instant of their end, and site.
+        locks: Locks it holds: identity, and its step when it took them.
+        heard: Numbers of tasks that announced something to it, and their steps then.
+        receivers: What a probe handed to the next one of the same expression.
+        loads: Places whose new value is being awaited.
+        waits_for: What it awaits, by site.
+    """
+
+    __slots__ = (
+        "awaits",
+        "entries",
+        "fresh",
+        "heard",
+        "loads",
+        "locks",
+        "number",
+        "receivers",
+        "step",
+        "touched",
+        "user",
+        "waits_for",
+    )
+
+    def __init__(self, user: User, number: int) -> None:
+        self.user = user
+        self.number = number
+        self.step = 0
+        self.entries: list[Entry] = []
+        self.touched: list[Place] = []
+        self.fresh: list[Entry] = []
+        self.awaits: list[tuple[int, int]] = []
+        self.locks: dict[int, int] = {}
+        self.heard: dict[int, int] = {}
+        self.receivers: dict[int, Any] = {}
+        self.loads: dict[int, tuple[Any, Any]] = {}
+        self.waits_for: dict[int, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The latest write of a place.
+
+    Attributes:
+        kind: ``write`` or ``update``.
+        site: Where.
+        user: For whom.
+        task: Number of the task.
+        step: Its step.
+        tick: Instant.
+        stack: How it came there.
+    """
+
+    kind: str
+    site: int
+    user: User
+    task: int
+    step: int
+    tick: int
+    stack: Stack
+
+
+class Place:
+    """An attribute, key or variable that several tasks used.
+
+    Attributes:
+        entry: Its object.
+        key: Which of it.
+        version: How often it was written since it is shared.
+        uses: The last use of each task.
+        write: The latest write.
+        is_relied: Whether anybody ever did more than update it.
+    """
+
+    __slots__ = ("entry", "is_relied", "key", "uses", "version", "write")
+
+    def __init__(self, entry: "Entry", key: Any) -> None:
+        self.entry = entry
+        self.key = key
+        self.version = 0
+        self.uses: dict[TaskState, Use] = {}
+        self.write: Write | None = None
+        self.is_relied = False
+
+
+class Entry:
+    """One object and its places.
+
+    As long as one task alone used it nothing can be at odds, and a tuple for each key
+    is all that is kept: most objects of a request never get further.
+
+    Attributes:
+        held: The object, or a reference to it.
+        owner: The one task that used it; None when there were several.
+        alone: The last use of each key by that one.
+        places: The places, once several tasks used it.
+        users: How many running tasks used it.
+        windows: Pairs of uses across an await, by key and by their sites; None is
+            in place of one that was told.
+    """
+
+    __slots__ = ("alone", "held", "owner", "places", "users", "windows")
+
+    def __init__(self, held: Any, owner: TaskState) -> None:
+        self.held = held
+        self.owner: TaskState | None = owner
+        self.alone: dict[Any, Use] = {}
+        self.places: dict[Any, Place] | None = None
+        self.users = 1
+        self.windows: dict[Any, dict[int, Window | None]] | None = None
+
+    @property
+    def thing(self) -> Any:
+        """The object; None when it is gone."""
+        return self.held() if isinstance(self.held, Reference) else self.held
+
+
+class Reference(weakref.ref[Any]):
+    """A weak reference that knows the identity of what it referred to."""
+
+    __slots__ = ("key",)
+
+    key: int
+
+
+@dataclass(slots=True)
+class Window:
+    """Two uses of one task with an await between, into which a write must not fall.
+
+    Attributes:
+        pattern: What it would be.
+        first: The use before.
+        second: The use after.
+        user: Whose they were.
+        stack: How the second came there.
+        locks: What was held from one to the other.
+        awaited: Site of the await.
+    """
+
+    pattern: Pattern
+    first: Use
+    second: Use
+    user: User
+    stack: Stack
+    locks: frozenset[int]
+    awaited: int | None
+
+
+@dataclass(slots=True)
+class Conflict:
+    """Three uses that no order of the users explains.
+
+    Attributes:
+        pattern: Which triple they are.
+        owner: Class of the object, or name of the module.
+        key: The attribute, key or variable.
+        is_keyed: It is a key of a container, and no name in the source.
+        entry: The object.
+        window: The uses before and after, and the await between.
+        other: What the other user wrote.
+        happened: Whether it was seen; else it only could.
+        count: How often it happened.
+        operations: The audit's requests it happened in.
+        trials: How often it was tried to make it happen.
+    """
+
+    pattern: Pattern
+    owner: str
+    key: Any
+    is_keyed: bool
+    entry: Entry
+    window: Window
+    other: Write
+    happened: bool
+    count: int = 0
+    operations: set[int] = field(default_factory=set)
+    trials: int = 0

@@ -1,0 +1,64 @@
+"""Who told whom, by an event, a queue, a condition or a future, that something is ready.
+
+A worker that fills in a job and then sets its event has announced what it wrote, and
+whoever waited for the event may read it. Locks and semaphores are no announcements:
+two short critical sections, one after the other, still lose an update.
+
+Only the direct announcement counts, from the writer to the reader. Were it passed on,
+every request that goes through one shared worker would be excused.
+
+Source: ad-hoc synchronisation in Raychev et al., EventRacer (OOPSLA 2013).
+"""
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from test_framework.detect.access.books import TaskState
+
+if TYPE_CHECKING:
+    from test_framework.detect.access.ledger import Ledger
+
+
+class Signals:
+    """What was announced by what, and by whom, at which of their steps."""
+
+    def __init__(self, ledger: "Ledger") -> None:
+        self._ledger = ledger
+        self._told: weakref.WeakKeyDictionary[Any, dict[int, int]]
+        self._told = weakref.WeakKeyDictionary()
+
+    def tell(self, source: Any) -> None:
+        """Note that the running task announces what it did so far."""
+        state = self._ledger.state()
+        if state is not None:
+            self._told.setdefault(source, {})[state.number] = state.step
+
+    def tell_end(self, task: Any, state: TaskState) -> None:
+        """Note that a task has ended."""
+        self._told[task] = {state.number: state.step}
+
+    def hear(self, source: Any) -> None:
+        """Note that the running task waited for an announcement."""
+        state = self._ledger.state()
+        if state is None:
+            return
+        state.heard.update(self._told.get(source, {}))
+        ended = self._ledger.state_of(source)
+        if ended is not None:
+            # A task that is done, of whose end we are told after its waiter.
+            state.heard[ended.number] = ended.step
+        for part in getattr(source, "_children", ()):
+            # Of asyncio.gather.
+            self.hear(part)
+
+    def take(self, lock: Any) -> None:
+        """Note that the running task took a lock."""
+        state = self._ledger.state()
+        if state is not None:
+            state.locks[id(lock)] = state.step
+
+    def release(self, lock: Any) -> None:
+        """Note that the running task gave a lock back."""
+        state = self._ledger.state()
+        if state is not None:
+            state.locks.pop(id(lock), None)

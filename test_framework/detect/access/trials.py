@@ -1,0 +1,67 @@
+"""Makes happen what sequential users foretold, if it can happen.
+
+A task that stands between two uses of a place, at the await that was named, is held
+there for a moment, until another user has written or the moment is over. If the two
+uses are really unprotected the write falls between them and is then a conflict that
+was *seen*; if something protects them that we know nothing of (a row lock, a flag)
+nothing happens, and it stays a warning.
+
+Source: delays at the await, as in NACD (Endo and Møller, ECOOP 2025), placed by what
+was foretold, as in CalFuzzer (Joshi et al., CAV 2009).
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Final
+
+from test_framework.detect.access.books import Conflict
+
+if TYPE_CHECKING:
+    from test_framework.detect.access.ledger import Ledger
+
+MOST_TRIALS: Final = 10
+
+
+class Trials:
+    """Holds tasks at awaits that lie in a window.
+
+    Args:
+        ledger: Says where the running task stands.
+        hold_s: How long a task is held at most; 0 to hold none.
+    """
+
+    def __init__(self, ledger: "Ledger", *, hold_s: float) -> None:
+        self._ledger = ledger
+        self._hold_s = hold_s
+        self._waiting: dict[int, list[Conflict]] = {}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is anything to try."""
+        return bool(self._waiting)
+
+    def add(self, conflict: Conflict) -> None:
+        """Try this one when a task comes by."""
+        awaited = conflict.window.awaited
+        if awaited is not None and self._hold_s > 0:
+            self._waiting.setdefault(awaited, []).append(conflict)
+
+    def stand_at(self, awaitable: Any, site: int) -> Any:
+        """Return what is awaited, with a moment after it if that is worth a trial."""
+        if site not in self._waiting or not self._ledger.is_crowded:
+            return awaitable
+        for conflict in self._waiting[site]:
+            if conflict.trials < MOST_TRIALS and self._ledger.stands_in(conflict):
+                conflict.trials += 1
+                return self._hold(awaitable, conflict)
+        return awaitable
+
+    async def _hold(self, awaitable: Awaitable[Any], conflict: Conflict) -> Any:
+        awaited = await awaitable
+        loop = asyncio.get_running_loop()
+        version = self._ledger.version(conflict)
+        until = loop.time() + self._hold_s
+        # No event to wait for: writes are noted in the middle of the service's code.
+        while self._ledger.version(conflict) == version and loop.time() < until:  # noqa: ASYNC110  # see above
+            await asyncio.sleep(self._hold_s / 10)
+        return awaited
