@@ -4,6 +4,19 @@ from test_framework.check.rules.definition import Rule
 
 LEAK_RULES = (
     Rule(
+        "pool-state-kept",
+        2,
+        "a pooled database session hands one user's state to the next",
+        (
+            "alice  SELECT set_config('app.user_id', 'alice', false)   connection 1",
+            "alice  returns connection 1 to the pool; ROLLBACK keeps the setting",
+            "bob    gets connection 1 and is alice to row-level security",
+        ),
+        "Keep to the transaction: SET LOCAL, set_config(..., true), "
+        "pg_advisory_xact_lock, ON COMMIT DROP; or let the pool's reset run DISCARD ALL.",
+        488,
+    ),
+    Rule(
         "residue-of-departed",
         3,
         "data of departed users is still held in memory",

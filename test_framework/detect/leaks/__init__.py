@@ -5,6 +5,7 @@ names the holder, as a path from a module or the application and as a source lin
 """
 
 from test_framework.detect.leaks.detector import Leaks
+from test_framework.detect.leaks.modules import relative_site
 from test_framework.detect.leaks.residue import Holding, Recognise, Survey, survey
 from test_framework.detect.leaks.tasks import LeakedTask, describe_task
 
@@ -15,5 +16,6 @@ __all__ = [
     "Recognise",
     "Survey",
     "describe_task",
+    "relative_site",
     "survey",
 ]

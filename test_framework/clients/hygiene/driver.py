@@ -1,0 +1,64 @@
+"""Stands in for two methods of asyncpg's own pool, which has no events."""
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import asyncpg.pool
+
+from test_framework.clients.hygiene.places import Place
+from test_framework.clients.hygiene.state import (
+    Kind,
+    Leftover,
+    session_state,
+    undisturbed,
+)
+
+if TYPE_CHECKING:
+    from test_framework.clients.hygiene.detector import PoolHygiene
+
+
+def watch_pools(hygiene: "PoolHygiene") -> Callable[[], None]:
+    """Watch all pools of asyncpg, and return what ends that."""
+    pool_class, connection_class = asyncpg.pool.Pool, asyncpg.connection.Connection
+    connect = pool_class._get_new_connection  # noqa: SLF001  # there is no event for it
+    reset = connection_class.reset
+    states: weakref.WeakKeyDictionary[Any, frozenset[Leftover]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+    async def connect_watched(pool: Any) -> Any:  # noqa: ANN401  # asyncpg ships no types
+        connection = await connect(pool)
+        state = await undisturbed(look(connection))
+        states[connection] = state or frozenset()
+        return connection
+
+    async def reset_watched(connection: Any, *, timeout: Any = None) -> None:  # noqa: ANN401, ASYNC109  # asyncpg's own
+        await reset(connection, timeout=timeout)
+        if connection in states:
+            state = await undisturbed(look(connection))
+            if state is not None:
+                hygiene.returned(states[connection], state, _nowhere)
+                states[connection] = state
+
+    async def look(connection: Any) -> frozenset[Leftover] | None:  # noqa: ANN401  # as above
+        try:
+            return await session_state(connection, hygiene.settings)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+            hygiene.missed(f"Postgres did not say what a session keeps ({exc})")
+            return None
+
+    pool_class._get_new_connection = connect_watched  # noqa: SLF001  # as above
+    connection_class.reset = reset_watched
+
+    def stop() -> None:
+        pool_class._get_new_connection = connect  # noqa: SLF001  # as above
+        connection_class.reset = reset
+
+    return stop
+
+
+def _nowhere(_kind: Kind) -> Place:
+    # The pool resets in a task of its own; who had the connection is not on its stack.
+    return Place("asyncpg.Pool")
