@@ -1,26 +1,42 @@
 """The leak watchers as a detector of a hosted service.
 
 Nothing is patched and nothing is done while the service works: each call of ``alarms``
-looks at the tasks and walks through the memory, some tens of milliseconds on the loop.
+looks at tasks and files and walks through the memory, some tens of milliseconds on the loop.
 The audit asks before the first user came and after the last has left.
 """
 
 import asyncio
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from test_framework.core import AlarmRecord, Level, UsageError, WatchRecord
+from test_framework.detect.leaks.files import (
+    Place,
+    count_places,
+    is_whole,
+    open_files,
+)
 from test_framework.detect.leaks.modules import own_modules
 from test_framework.detect.leaks.residue import CLOSED, Holding, Recognise, survey
 from test_framework.detect.leaks.tasks import LeakedTask, describe_task
 from test_framework.detect.roots import declared_roots
 
+if TYPE_CHECKING:
+    from collections import Counter
+
 SPARE_TASKS = 3
 """Tasks of one kind that may outlive requests: pools start theirs when first used."""
 
+SPARE_FILES = 3
+"""Files below one folder, and connections of clients, that may stay open."""
+
+SPARE_CONNECTIONS = 64
+"""Connections to one other server that may stay open: pools keep theirs."""
+
 
 class Leaks:
-    """Finds what outlives its user: data, contexts, tasks.
+    """Finds what outlives its user: data, contexts, tasks, files.
 
     Args:
         recognise: Who is named by a text.
@@ -30,6 +46,9 @@ class Leaks:
         classes: ``module:Class`` whose instances must not outlive their request.
         spare_tasks: Tasks of one coroutine that may outlive requests (count, >= 0);
             they are told as a warning, more are an error.
+        spare_files: The same for files of one folder and for connections of clients,
+            beyond those of the first look.
+        spare_connections: Connections to one other server that are not even told.
 
     Raises:
         UsageError: An option is malformed.
@@ -45,6 +64,8 @@ class Leaks:
         allowed_residue: Collection[str] = (),
         classes: Collection[str] = (),
         spare_tasks: int = SPARE_TASKS,
+        spare_files: int = SPARE_FILES,
+        spare_connections: int = SPARE_CONNECTIONS,
     ) -> None:
         for option, value in {
             "packages": packages,
@@ -59,17 +80,25 @@ class Leaks:
                     "and the class, such as 'app.context:UserExecutionContext'."
                 )
                 raise UsageError(message)
-        if spare_tasks < 0:
-            message = (
-                f"spare_tasks={spare_tasks}: it cannot be negative. Pass 0 when no "
-                "task may outlive a request."
-            )
-            raise UsageError(message)
+        for option, count in {
+            "spare_tasks": spare_tasks,
+            "spare_files": spare_files,
+            "spare_connections": spare_connections,
+        }.items():
+            if count < 0:
+                message = (
+                    f"{option}={count}: it cannot be negative. Pass 0 when none may "
+                    "outlive a request."
+                )
+                raise UsageError(message)
         self._recognise = recognise
         self._packages = packages
         self._allowed = allowed_residue
         self._classes = classes
         self._spare_tasks = spare_tasks
+        self._spare_files = spare_files
+        self._spare_connections = spare_connections
+        self._files_before: Counter[Place] | None = None
         self._coverage = WatchRecord(
             self.name, unwatched=("nothing was looked at: nobody asked",)
         )
@@ -99,6 +128,8 @@ class Leaks:
         alarms += (_loose(name, count) for name, count in found.loose.items())
         tasks = _tasks()
         alarms += _leaked(tasks, spare=self._spare_tasks)
+        files = count_places(open_files())
+        alarms += self._left_open(files)
         self._coverage = WatchRecord(
             self.name,
             watched=(
@@ -106,6 +137,7 @@ class Leaks:
                 *(f"class {name}" for name in self._classes),
                 *(f"allowed: {path}" for path in self._allowed),
                 "tasks",
+                "open files and sockets",
             ),
             unwatched=(
                 (
@@ -113,14 +145,35 @@ class Leaks:
                     f"({', '.join(sorted(CLOSED & _imported()))})"
                 ),
                 *found.unwatched,
+                *(() if is_whole() else ("this system does not tell what is open",)),
             ),
             facts={
                 "objects": found.objects,
                 "modules": len(modules),
                 "tasks": len(tasks),
+                "files": files.total(),
             },
         )
         return alarms
+
+    def _left_open(self, files: "Counter[Place]") -> Iterator[AlarmRecord]:
+        if self._files_before is None:
+            self._files_before = files
+        for (kind, place), count in sorted((files - self._files_before).items()):
+            if kind == "connection":
+                spare, least = self._spare_connections, self._spare_connections + 1
+            elif kind in {"file", "accepted connection"}:
+                spare, least = self._spare_files, 1
+            else:
+                continue
+            if count >= least:
+                yield AlarmRecord(
+                    rule="leaked-file",
+                    level="error" if count > spare else "warning",
+                    claim=f"{count} more {kind}(s) are open than before the first user",
+                    site=place,
+                    count=count,
+                )
 
 
 def _residue(holding: Holding) -> AlarmRecord:
