@@ -19,7 +19,7 @@ from test_framework.clients.http import (
     send_again,
 )
 from test_framework.clients.recorder import HEADERS, Part, Recorder
-from test_framework.clients.redis import RedisReader
+from test_framework.clients.redis import ClientState, RedisReader
 from test_framework.clients.routes import (
     Address,
     CachingRoute,
@@ -29,7 +29,7 @@ from test_framework.clients.routes import (
     SharedRoute,
     WireRequest,
 )
-from test_framework.clients.sql import ForeignKey, SqlReader
+from test_framework.clients.sql import ForeignKey, Sessions, SqlReader
 from test_framework.clients.websocket import Events, EventTimeoutError, open_events
 from test_framework.clients.wire import CollateralError, Exchange, Wire, WireError
 
@@ -42,6 +42,7 @@ __all__ = [
     "CachingRoute",
     "Call",
     "Caller",
+    "ClientState",
     "CollateralError",
     "DirectRoute",
     "Endpoints",
@@ -56,6 +57,7 @@ __all__ = [
     "RecordingTransport",
     "RedisReader",
     "Route",
+    "Sessions",
     "SharedRoute",
     "SqlReader",
     "Wire",

@@ -9,6 +9,7 @@ not to a cluster.
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -24,6 +25,21 @@ CONNECT_TIMEOUT_S = 5.0
 LONGEST_STRING_BYTES = 4 * 1024 * 1024
 """Bytes of a string that are read; what is longer is cut."""
 _PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """What a connection of somebody else holds.
+
+    Attributes:
+        name: As it called itself; mostly nothing.
+        is_in_transaction: Whether it said MULTI and neither EXEC nor DISCARD.
+        watched_keys: Keys that it watches; 0 where the server does not tell.
+    """
+
+    name: str
+    is_in_transaction: bool
+    watched_keys: int
 
 
 class RedisReader:
@@ -133,6 +149,47 @@ class RedisReader:
         with self._explained():
             channels: Any = await self._client.pubsub_channels()
         return sorted(channels)
+
+    async def keys_without_expiry(
+        self, prefixes: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
+        """Yield every key that stays until somebody deletes it, each once.
+
+        Args:
+            prefixes: Beginnings of keys, taken literally; none means all keys.
+
+        Raises:
+            TargetError: Redis cannot be read.
+        """
+        async for page in self._key_pages(prefixes):
+            with self._explained():
+                async with self._client.pipeline(transaction=False) as pipe:
+                    for key in page:
+                        pipe.pttl(key)
+                    lifetimes = await pipe.execute()
+            for key, lifetime in zip(page, lifetimes, strict=True):
+                if lifetime == -1:
+                    yield key
+
+    async def clients(self) -> list[ClientState]:
+        """Return the other connections, in the order in which they were made.
+
+        Raises:
+            TargetError: Redis cannot be read, or does not list its clients.
+        """
+        with self._explained():
+            own = await self._client.client_id()
+            listed: Any = await self._client.client_list()
+        return [
+            ClientState(
+                name=one.get("name", ""),
+                # Not "multi": Valkey 9 says 0 and not -1 after the first EXEC.
+                is_in_transaction="x" in one["flags"],
+                watched_keys=int(one.get("watch", 0)),
+            )
+            for one in listed
+            if int(one["id"]) != own
+        ]
 
     async def subscribe_all(self) -> AsyncGenerator[tuple[bytes, bytes]]:
         """Yield ``(channel, payload)`` of everything published, without end.

@@ -69,6 +69,41 @@ WHERE datname = current_database()
 """
 
 
+_ADVISORY_LOCKS = """
+SELECT a.application_name AS application, count(*) AS locks
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND a.state LIKE 'idle%'
+  AND a.datname = current_database() AND a.pid <> pg_backend_pid()
+GROUP BY 1 ORDER BY 1
+"""
+
+_SESSIONS = """
+SELECT coalesce(application_name, '') AS application, count(*) AS sessions,
+       count(*) FILTER (WHERE state IS NULL) AS hidden
+FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+  AND coalesce(backend_type, 'client backend') = 'client backend'
+GROUP BY 1 ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The other sessions of a database at one moment.
+
+    Attributes:
+        counts: How many each application has, by the name that it gave itself.
+        locks: Advisory locks that idle ones hold, by application.
+        prepared: Transactions that are prepared and belong to no session.
+        hidden: Sessions whose state this role may not see (count).
+    """
+
+    counts: dict[str, int]
+    locks: dict[str, int]
+    prepared: int
+    hidden: int
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
     """Columns of one table that point at columns of another, in matching order."""
@@ -199,6 +234,26 @@ class SqlReader:
         with self._explained():
             count: int = await self._connection.fetchval(_IDLE_TRANSACTIONS)
         return count
+
+    async def sessions(self) -> Sessions:
+        """Return what the other sessions hold while they do nothing.
+
+        Raises:
+            TargetError: Postgres cannot be read.
+        """
+        with self._explained():
+            sessions = await self._connection.fetch(_SESSIONS)
+            locks = await self._connection.fetch(_ADVISORY_LOCKS)
+            prepared: int = await self._connection.fetchval(
+                "SELECT count(*) FROM pg_catalog.pg_prepared_xacts "
+                "WHERE database = current_database()"
+            )
+        return Sessions(
+            counts={row["application"]: row["sessions"] for row in sessions},
+            locks={row["application"]: row["locks"] for row in locks},
+            prepared=prepared,
+            hidden=sum(row["hidden"] for row in sessions),
+        )
 
     @contextmanager
     def _explained(self, table: str | None = None) -> Iterator[None]:

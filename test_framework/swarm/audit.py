@@ -32,6 +32,7 @@ from test_framework.core import (
 )
 from test_framework.swarm.alarms import Alarms
 from test_framework.swarm.identities import Identities
+from test_framework.swarm.lasting import find_lasting, look_at_connections
 from test_framework.swarm.residue import count_tasks, find_residue
 from test_framework.swarm.scene import Scene
 from test_framework.swarm.shapes import (
@@ -182,6 +183,7 @@ async def _run(scene: Scene, target: "Target", progress: Progress) -> None:
         scene.history.add(surface)
     await _read_openapi(scene)
     tasks_before = count_tasks(target)
+    held_before = await look_at_connections(target)
     async with overhearing(target.redis_url) as heard:
         with _phase(progress, "login"):
             await _log_in(scene)
@@ -199,6 +201,8 @@ async def _run(scene: Scene, target: "Target", progress: Progress) -> None:
         await scene.close()
         for record in await find_residue(target, identities, tasks_before=tasks_before):
             scene.history.add(record)
+        for lasting in await find_lasting(target, identities, before=held_before):
+            scene.history.add(lasting)
     scene.require_alive()
 
 

@@ -76,4 +76,28 @@ LEAK_RULES = (
         "without a bound, a listener that is never removed.",
         401,
     ),
+    Rule(
+        "connection-left",
+        3,
+        "connections stayed open, or hold what they should have given back",
+        (
+            "alice    asks for a report",
+            "service  opens a connection of her own and never closes it",
+        ),
+        "Take connections from one pool with 'async with', and close those that are "
+        "not pooled in 'finally'.",
+        772,
+    ),
+    Rule(
+        "key-without-expiry",
+        3,
+        "keys of departed users stay until somebody deletes them",
+        (
+            "alice    logs out",
+            "service  session:alice is still there, and PTTL says -1",
+        ),
+        "Give keys of sessions and caches a lifetime (SET ... EX), and refresh it where "
+        "they are used. Where Redis is the database, this is as it should be.",
+        772,
+    ),
 )
