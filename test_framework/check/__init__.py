@@ -3,6 +3,12 @@
 Pure: they read a history and nothing else, so a stored one can be judged again.
 """
 
+from test_framework.check.baseline import (
+    Baseline,
+    Timings,
+    compare_baselines,
+    take_baseline,
+)
 from test_framework.check.conduct import (
     check_bystanders,
     check_expectations,
@@ -34,6 +40,7 @@ from test_framework.check.timing import (
 __all__ = [
     "CHECKERS",
     "RULES",
+    "Baseline",
     "BurstEvidence",
     "Cell",
     "Evidence",
@@ -42,6 +49,7 @@ __all__ = [
     "Rule",
     "ShapeEvidence",
     "Sighting",
+    "Timings",
     "check_bystanders",
     "check_contamination",
     "check_delivery",
@@ -52,10 +60,12 @@ __all__ = [
     "check_once",
     "check_residue",
     "check_slowed",
+    "compare_baselines",
     "find_convoys",
     "find_quick",
     "judge",
     "measure_latencies",
     "rule",
+    "take_baseline",
     "weigh",
 ]

@@ -3,6 +3,7 @@
 Standard library only; every other room stands on this one.
 """
 
+from test_framework.core.calibration import calibrate_ms
 from test_framework.core.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from test_framework.core.errors import (
     InternalError,
@@ -72,6 +73,7 @@ __all__ = [
     "UserRecord",
     "Verdict",
     "WatchRecord",
+    "calibrate_ms",
     "fresh_seed",
     "merge",
     "stream",

@@ -1,5 +1,6 @@
 """Reports of a judged run: terminal, ``audit.json`` and ``junit.xml``."""
 
+from test_framework.report.baseline import load_baseline, save_baseline
 from test_framework.report.document import DOCUMENT_FORMAT, audit_document, to_json
 from test_framework.report.folder import (
     DOCUMENT_NAME,
@@ -24,10 +25,12 @@ __all__ = [
     "TerminalProgress",
     "audit_document",
     "junit_report",
+    "load_baseline",
     "make_folder",
     "print_judgement",
     "put_away",
     "render_finding",
+    "save_baseline",
     "to_json",
     "write_reports",
 ]

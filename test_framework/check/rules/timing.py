@@ -72,4 +72,41 @@ TIMING_RULES = (
         "must be done one by one, say so to users with a queue.",
         412,
     ),
+    Rule(
+        "slower-than-baseline",
+        6,
+        "an endpoint became slower than in the baseline",
+        (
+            "last week  100 users  GET /notes  P50 30 ms",
+            "today      100 users  GET /notes  P50 52 ms, all others as before",
+        ),
+        "Look at what changed on this endpoint's way: a query without its index, one "
+        "query per row, a lock, a blocking call. If it is meant to take longer, pass "
+        "--update-baseline.",
+        400,
+    ),
+    Rule(
+        "slower-throughout",
+        6,
+        "all endpoints became slower than in the baseline",
+        (
+            "last week  100 users  all endpoints  P50 30 ms",
+            "today      100 users  all endpoints  P50 70 ms, on a machine as fast",
+        ),
+        "Look at what all requests pass: middleware, authentication, the pool, the "
+        "server's options; and whether something else kept the machine busy.",
+        400,
+    ),
+    Rule(
+        "baseline-of-another-machine",
+        6,
+        "latencies could not be compared: the machines are too different",
+        (
+            "baseline   a fixed piece of work takes 6 ms",
+            "this run   it takes 14 ms: slower answers would prove nothing",
+        ),
+        "Keep one baseline per kind of machine, or make one here with "
+        "--update-baseline.",
+        1059,
+    ),
 )
