@@ -9,6 +9,7 @@ from test_framework.detect.detector import Detector
 
 DETECTORS: dict[str, str] = {
     "access": "test_framework.detect.access:AccessTracker",
+    "blocking": "test_framework.detect.blocking:BlockingCalls",
     "hygiene": "test_framework.clients.hygiene:PoolHygiene",
     "leaks": "test_framework.services.leaks:watch_leaks",
     "locks": "test_framework.detect.locks:DeadlockWatcher",

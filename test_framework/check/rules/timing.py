@@ -109,4 +109,16 @@ TIMING_RULES = (
         "--update-baseline.",
         1059,
     ),
+    Rule(
+        "blocking-call",
+        6,
+        "a call blocked the event loop of a process",
+        (
+            "alice  GET /report  reads a file for 80 ms inside of the loop",
+            "bob    GET /me      waits 80 ms, and so does everybody else",
+        ),
+        "Await what the call waits for: asyncio.sleep, an asynchronous driver or "
+        "client; or move it to asyncio.to_thread.",
+        834,
+    ),
 )
