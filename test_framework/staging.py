@@ -92,6 +92,7 @@ def perform(
     *,
     progress: "Progress | None" = None,
     on_start: "Callable[[], None] | None" = None,
+    on_end: "Callable[[History], None] | None" = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Judgement:
     """Run one whole audit and judge it.
@@ -101,6 +102,7 @@ def perform(
         history: Where everything is recorded.
         progress: Told about phases.
         on_start: Called once the service is up, before anything is recorded.
+        on_end: Called when all is recorded, before it is judged; may add to it.
         environ: Environment.
 
     Raises:
@@ -140,4 +142,6 @@ def perform(
             asyncio.run(run())
         except asyncio.CancelledError as exc:
             raise KeyboardInterrupt from exc
+    if on_end is not None:
+        on_end(history)
     return judge(history)

@@ -115,7 +115,7 @@ def take_baseline(
             )
     return Baseline(
         conditions=dict(conditions),
-        calibration_ms=calibration_ms,
+        calibration_ms=_rounded(calibration_ms),
         endpoints={name: _timings(latencies[name]) for name in sorted(latencies)},
     )
 

@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from test_framework.check import RULES, Judgement, judge, rule
+from test_framework.cli.baselines import make_comparison
 from test_framework.cli.output import EXIT_TARGET, make_console
 from test_framework.config import load_config
 from test_framework.core import (
     EndRecord,
     History,
+    Level,
     RunRecord,
     TargetError,
     UsageError,
@@ -57,6 +59,22 @@ from test_framework.swarm import SHAPES
     "--log", "logs", multiple=True, help="Log file of a running service; repeatable."
 )
 @click.option(
+    "--baseline",
+    help="Latencies of an earlier run to compare with; made when absent.",
+)
+@click.option(
+    "--update-baseline",
+    "is_updating",
+    is_flag=True,
+    help="Replace the baseline by this run.",
+)
+@click.option(
+    "--on-regression",
+    "level",
+    type=click.Choice(["warning", "error"]),
+    help="What an endpoint slower than its baseline is.  [default: warning]",
+)
+@click.option(
     "--report",
     default="reports",
     show_default=True,
@@ -66,11 +84,16 @@ def run(
     report: str,
     logs: tuple[str, ...],
     track: tuple[str, ...],
+    baseline: str | None,
+    level: Level | None,
+    *,
+    is_updating: bool,
     **options: Any,  # noqa: ANN401  # click's own types
 ) -> None:
     """Audit a service with concurrent users and judge what they saw."""
     console = make_console()
     config = load_config(logs=list(logs) or None, track=list(track) or None, **options)
+    comparison = make_comparison(baseline, config, is_updating=is_updating, level=level)
     folder = make_folder(Path(report))
     history = History()
 
@@ -89,7 +112,11 @@ def run(
     try:
         with TerminalProgress(console, history) as progress:
             judgement = perform(
-                config, history, progress=progress, on_start=keep_from_now_on
+                config,
+                history,
+                progress=progress,
+                on_start=keep_from_now_on,
+                on_end=None if comparison is None else comparison.compare,
             )
     except (TargetError, UsageError, KeyboardInterrupt):
         _keep(console, history, folder)
@@ -102,7 +129,10 @@ def run(
             f"Note: the service ran as {config.workers} processes without a database. "
             "If it keeps its state in memory, they do not share it: try --workers 1."
         )
-    _conclude(console, judgement, history, folder, note=note)
+    remark = ""
+    if comparison is not None:
+        remark = comparison.conclude(history, judgement.verdict)
+    _conclude(console, judgement, history, folder, note=note, remark=remark)
 
 
 @click.command()
@@ -180,10 +210,13 @@ def _conclude(
     folder: Path | None,
     *,
     note: str = "",
+    remark: str = "",
 ) -> None:
     print_judgement(console, judgement, history)
     if note and judgement.verdict is not Verdict.VALID:
         console.print(Text(f"  {note}"))
+    if remark:
+        console.print(Text(f"  {remark}"))
     if folder is not None:
         paths = write_reports(folder, judgement, history)
         names = ", ".join(str(path) for path in paths)

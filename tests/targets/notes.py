@@ -2,7 +2,8 @@
 
 ``POST /login`` {name} -> {token, user_id}; ``POST /notes`` {text}; ``GET /notes``.
 Environment variables make it fail in one way each: ``NOTES_REFUSE_LOGIN``,
-``NOTES_DIE_AFTER`` (requests), ``NOTES_SERIAL`` (one request at a time).
+``NOTES_DIE_AFTER`` (requests), ``NOTES_SERIAL`` (one request at a time, each for so many
+milliseconds). ``NOTES_WORK`` is how many milliseconds each takes beside the others.
 """
 
 import asyncio
@@ -44,9 +45,9 @@ class Notes:
             os._exit(7)
         if "NOTES_SERIAL" in os.environ:
             async with self._turn:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(float(os.environ["NOTES_SERIAL"]) / 1000)
         status, answer = self._route(scope, body)
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(float(os.environ.get("NOTES_WORK", "2")) / 1000)
         content = json.dumps(answer).encode()
         await send(
             {
