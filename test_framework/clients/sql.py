@@ -119,13 +119,16 @@ class SqlReader:
 
     Args:
         url: ``postgresql://...``; SQLAlchemy's ``postgresql+asyncpg://`` is understood.
+        statement_limit_s: Seconds after which Postgres breaks a statement off; a lock
+            is waited for no longer either. None for no limit.
 
     Raises:
         UsageError: ``url`` is not the URL of a Postgres database.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, statement_limit_s: float | None = None) -> None:
         parts = _split(url)
+        self._limit_ms = round((statement_limit_s or 0) * 1000)  # 0 is none
         self._url = parts._replace(scheme="postgresql").geturl()
         self._where = (
             f"Postgres at {parts.hostname or 'localhost'}:{parts.port or 5432}"
@@ -150,7 +153,9 @@ class SqlReader:
         try:
             with self._explained():
                 await self._connection.execute(
-                    "SET row_security = off; SET default_transaction_read_only = on"
+                    "SET row_security = off; SET default_transaction_read_only = on; "
+                    f"SET statement_timeout = {self._limit_ms}; "
+                    f"SET lock_timeout = {self._limit_ms}"
                 )
         except BaseException:
             self._connection.terminate()
@@ -184,11 +189,15 @@ class SqlReader:
         self._parents = frozenset(row["name"] for row in records if row["is_parent"])
         return [row["name"] for row in records]
 
-    async def rows(self, table: str) -> AsyncIterator[bytes]:
+    async def rows(
+        self, table: str, *, holding: str | None = None
+    ) -> AsyncIterator[bytes]:
         """Yield every row of a table as UTF-8 JSON, in no order.
 
         Args:
             table: A name from ``tables``.
+            holding: Only rows whose JSON holds this text; Postgres keeps the others
+                to itself.
 
         Raises:
             TargetError: Postgres cannot be read, or this role may not see all rows.
@@ -197,11 +206,15 @@ class SqlReader:
         source = table if table in self._parents else f"ONLY {table}"
         # "t.*" and not "t", which a column may be called. Bytes and not text: a database
         # in SQL_ASCII may hold what is not UTF-8.
-        row = f"convert_to(left(row_to_json(t.*)::text, {LONGEST_ROW}), 'UTF8')"
+        text = "row_to_json(t.*)::text"
+        row = f"convert_to(left({text}, {LONGEST_ROW}), 'UTF8')"
         query = f"SELECT {row} FROM {source} AS t"  # noqa: S608  # a name that Postgres quoted
+        given: tuple[str, ...] = ()
+        if holding is not None:
+            query, given = f"{query} WHERE strpos({text}, $1) > 0", (holding,)
         with self._explained(table):
             async with self._connection.transaction(readonly=True):
-                cursor = self._connection.cursor(query, prefetch=_ROWS_AT_ONCE)
+                cursor = self._connection.cursor(query, *given, prefetch=_ROWS_AT_ONCE)
                 async for row in cursor:
                     yield row[0]
 

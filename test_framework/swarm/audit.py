@@ -196,8 +196,9 @@ async def _run(scene: Scene, target: "Target", progress: Progress) -> None:
         await sweep(target, scene.recorder, identities, plan)
     with _phase(progress, "leaving"):
         scene.recorder.shape = "leaving"
-        if plan.logout is not None:
-            await run_hook(scene, scene.entered(), plan.logout)
+        for hook in (plan.cleanup, plan.logout):
+            if hook is not None:
+                await run_hook(scene, scene.entered(), hook)
         await scene.close()
         for record in await find_residue(target, identities, tasks_before=tasks_before):
             scene.history.add(record)

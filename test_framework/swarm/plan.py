@@ -51,6 +51,7 @@ class Plan:
         logout: Leaves; runs before the search for residue.
         errors: Provokes the service's own error paths with canaries in the request.
         stream: Reads a streaming endpoint.
+        cleanup: Deletes what the user has made; runs before ``logout``.
         workload_name: How the workload is called in reports.
         users: Concurrent users (count, >= 2 to prove anything).
         shapes: Names of the traffic shapes to run, in order.
@@ -65,6 +66,8 @@ class Plan:
         p99_gates_s: Largest P99.
         floors_s: Least time that the work behind a successful answer takes.
         redis_prefixes: Keys to sweep start with one of these; empty for all.
+        reuses_accounts: Whether ``login`` also takes a name that is registered
+            already; the sentinel then keeps its accounts from round to round.
     """
 
     workload: Hook
@@ -72,6 +75,7 @@ class Plan:
     logout: Hook | None = None
     errors: Hook | None = None
     stream: Hook | None = None
+    cleanup: Hook | None = None
     workload_name: str = "workload"
     users: int = 100
     shapes: tuple[str, ...] = SHAPES
@@ -85,6 +89,7 @@ class Plan:
     p99_gates_s: Mapping[str, float] = field(default_factory=dict)
     floors_s: Mapping[str, float] = field(default_factory=dict)
     redis_prefixes: tuple[str, ...] = ()
+    reuses_accounts: bool = False
 
     def __post_init__(self) -> None:
         """Check what a caller can get wrong.
@@ -126,7 +131,7 @@ def _require_seconds(name: str, limits_s: Mapping[str, float]) -> None:
             raise UsageError(message)
 
 
-_HOOKS = ("workload", "login", "logout", "errors", "stream")
+_HOOKS = ("workload", "login", "logout", "errors", "stream", "cleanup")
 _OPTIONS: dict[str, tuple[str, Any]] = {
     "PUBLIC": ("public", tuple),
     "HEALTH": ("health", str),
@@ -138,6 +143,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "P99_GATES_S": ("p99_gates_s", dict),
     "FLOORS_S": ("floors_s", dict),
     "REDIS_PREFIXES": ("redis_prefixes", tuple),
+    "REUSE_ACCOUNTS": ("reuses_accounts", bool),
 }
 
 

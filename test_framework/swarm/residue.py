@@ -81,7 +81,8 @@ async def _look(
     if target.redis_url is not None:
         async with RedisReader(target.redis_url) as reader:
             residue += _subscriptions(await reader.channels(), identities)
-    if target.database_url is not None:
+    # In a database that people use, some of them are always in a transaction.
+    if target.database_url is not None and not target.is_shared:
         async with SqlReader(target.database_url) as reader:
             idle = await reader.idle_transactions()
         if idle:

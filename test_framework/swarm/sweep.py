@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from test_framework.canary import MARKER
 from test_framework.clients.recorder import Part
 from test_framework.clients.redis import RedisReader
 from test_framework.clients.sql import SqlReader
-from test_framework.core import Channel, Observation, SurfaceRecord
+from test_framework.core import Channel, Observation, SurfaceRecord, TargetError
 
 if TYPE_CHECKING:
     from test_framework.clients.recorder import Recorder
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from test_framework.swarm.target import Target
 
 LONGEST_PLACE = 120
+STATEMENT_LIMIT_S = 5.0
+"""How long one statement may keep a database busy that people use."""
 
 
 async def sweep(
@@ -35,7 +38,10 @@ async def sweep(
     """
     if target.database_url is not None:
         recorder.history.add(SurfaceRecord("postgres", "*"))
-        await _sweep_postgres(target.database_url, recorder, identities)
+        if target.is_shared:
+            await _look_for_canaries(target.database_url, recorder, identities)
+        else:
+            await _sweep_postgres(target.database_url, recorder, identities)
     if target.redis_url is not None:
         recorder.history.add(SurfaceRecord("redis", "*"))
         await _sweep_redis(target.redis_url, recorder, identities, plan.redis_prefixes)
@@ -49,17 +55,44 @@ async def _sweep_postgres(
     async with SqlReader(url) as reader:
         for table in await reader.tables():
             recorder.history.add(SurfaceRecord("postgres", table))
-            number = 0
-            async for row in reader.rows(table):
-                number += 1
-                _observe(
-                    recorder,
-                    identities,
-                    channel="postgres",
-                    surface=table,
-                    place=f"row {number}",
-                    part=Part("row", row),
-                )
+            await _sweep_table(reader.rows(table), table, recorder, identities)
+
+
+async def _look_for_canaries(
+    url: str, recorder: "Recorder", identities: "Identities"
+) -> None:
+    """Sweep a database that people use: rows with canaries as they were written.
+
+    A table that this role may not read, or not in time, is one that was not tested.
+    """
+    async with SqlReader(url, statement_limit_s=STATEMENT_LIMIT_S) as reader:
+        for table in await reader.tables():
+            note = ""
+            try:
+                rows = reader.rows(table, holding=MARKER)
+                await _sweep_table(rows, table, recorder, identities)
+            except TargetError as exc:
+                note = str(exc)
+            recorder.history.add(SurfaceRecord("postgres", table, note))
+
+
+async def _sweep_table(
+    rows: AsyncIterator[bytes],
+    table: str,
+    recorder: "Recorder",
+    identities: "Identities",
+) -> None:
+    number = 0
+    async for row in rows:
+        number += 1
+        _observe(
+            recorder,
+            identities,
+            channel="postgres",
+            surface=table,
+            place=f"row {number}",
+            part=Part("row", row),
+        )
 
 
 async def _sweep_redis(

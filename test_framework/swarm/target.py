@@ -19,6 +19,8 @@ class Target:
         redis_url: Its Redis, for the owner sweep; None sweeps none.
         log_paths: Its log files, if they can be read.
         host: Its worker processes, when this run started them.
+        is_shared: Whether it also serves people. Then the sweep asks the database for
+            rows that hold a canary, with a time limit, and sees no other row.
     """
 
     base_url: str
@@ -27,3 +29,4 @@ class Target:
     redis_url: str | None = None
     log_paths: tuple[Path, ...] = ()
     host: "Host | None" = None
+    is_shared: bool = False

@@ -101,6 +101,32 @@ async def test_huge_row_is_cut(place: Place) -> None:
     assert [len(row) for row in (await _read(place))["big"]] == [LONGEST_ROW]
 
 
+async def test_only_rows_that_hold_a_text_are_sent(place: Place) -> None:
+    """Asked for a text, Postgres keeps every other row to itself."""
+    await place.sql.execute(
+        """
+        CREATE TABLE notes(id int, body text);
+        INSERT INTO notes VALUES (1, 'private'), (2, 'a needle here'), (3, NULL);
+        """
+    )
+
+    async with SqlReader(place.url) as reader:
+        rows = [r async for r in reader.rows(f"{place.name}.notes", holding="needle")]
+
+    assert rows == [b'{"id":2,"body":"a needle here"}']
+
+
+async def test_limited_reader_does_not_wait_for_a_lock(place: Place) -> None:
+    """A table that somebody else holds is given up, with a reason, and not waited for."""
+    await place.sql.execute("CREATE TABLE held(id int)")
+
+    async with place.sql.transaction():
+        await place.sql.execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
+        async with SqlReader(place.url, statement_limit_s=0.05) as reader:
+            with pytest.raises(TargetError, match=r"held .*timeout"):
+                [row async for row in reader.rows(f"{place.name}.held")]
+
+
 async def test_hidden_rows_are_refused(place: Place) -> None:
     """A role that sees a part of the rows is told so instead of getting a part."""
     role = f"{place.name}_small"

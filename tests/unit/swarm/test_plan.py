@@ -12,9 +12,11 @@ PUBLIC = ["GET /news"]
 HEALTH = "/health"
 EVENT_SEQUENCE = "seq"
 P95_GATES_S = {"*": 1.0}
+REUSE_ACCOUNTS = True
 
 async def login(user): ...
 async def workload(user): ...
+async def cleanup(user): ...
 """
 
 
@@ -35,6 +37,8 @@ def test_audit_file_becomes_a_plan(tmp_path: Path) -> None:
     assert plan.event_sequence == "seq"
     assert plan.p95_gates_s == {"*": 1.0}
     assert plan.workload_name == "audit_file.py"
+    assert plan.reuses_accounts
+    assert plan.cleanup is not None
 
 
 @pytest.mark.parametrize(
