@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from test_framework.cli import audits, exploring
+from test_framework.cli import audits, exploring, watch
 from test_framework.cli.output import (
     EXIT_INTERNAL,
     EXIT_TARGET,
@@ -36,6 +36,7 @@ for command in (
     audits.doctor,
     exploring.explore_command,
     exploring.replay_command,
+    watch.watch,
 ):
     cli.add_command(command)
 

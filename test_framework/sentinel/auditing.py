@@ -6,8 +6,9 @@ others (walking away in mid-request, odd names, wrong bodies) run when asked for
 """
 
 import asyncio
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,11 @@ class LiveAuditor:
         gauges: The service's own metrics.
         accounts: Accounts to use again, where the audit file can.
         rate_per_s: Requests per second of an ordinary round, in the mean.
+        repeat: Command that repeats the audit of a seed with a number of users.
         time: Instants and pauses.
+
+    Raises:
+        UsageError: The rate is no number above zero.
     """
 
     def __init__(  # its parts are put together in one place, the command line
@@ -61,14 +66,22 @@ class LiveAuditor:
         gauges: "ServiceGauges",
         accounts: Accounts,
         rate_per_s: float,
+        repeat: Callable[[int, int], str],
         time: "Timekeeper",
     ) -> None:
+        if not 0 < rate_per_s < math.inf:  # written so that nan is refused too
+            message = (
+                f"rate={rate_per_s:g}: requests per second are a number above zero. "
+                "Pass --rate 20."
+            )
+            raise UsageError(message)
         self._target = target
         self._plan = plan
         self._folder = folder
         self._gauges = gauges
         self._accounts = accounts
         self._rate_per_s = rate_per_s
+        self._repeat = repeat
         self._time = time
         self._pace: Pace | None = None
         self._has_held = False
@@ -135,7 +148,7 @@ class LiveAuditor:
                         plan,
                         seed=seed,
                         history=history,
-                        repeat=self._repeat(seed, plan),
+                        repeat=self._repeat(seed, plan.users),
                     )
             except TargetError as exc:
                 reason, is_reached = str(exc), False
@@ -146,12 +159,6 @@ class LiveAuditor:
                     raise
                 reason = str(exc)
         return reason, is_reached, readings
-
-    def _repeat(self, seed: int, plan: "Plan") -> str:
-        return (
-            f"isolation-audit run --target {self._target.name} --users {plan.users} "
-            f"--seed {seed} --shapes {','.join(plan.shapes)}"
-        )
 
     def _paced(self, users: int, pace: Pace, members: list[User]) -> "Plan":
         plan = self._plan

@@ -4,7 +4,9 @@ Everything that waits takes a ``Timekeeper``, so tests run a day in a moment.
 """
 
 import asyncio
+import math
 import random
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,25 @@ from test_framework.core import UsageError
 
 SHORTEST_INTERVAL_S = 1.0
 MOST_USERS = 1_000
+
+
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``"90"``, ``"60s"``, ``"5m"``, ``"4h"`` or ``"1d"``.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
+    seconds = float(match[1]) * _UNITS_S[match[2]] if match else math.inf
+    if seconds == math.inf:
+        message = (
+            f"{text!r} is no duration. Write a number and s, m, h or d: 60s, 5m, 4h."
+        )
+        raise UsageError(message)
+    return seconds
 
 
 class Timekeeper(Protocol):

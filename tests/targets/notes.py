@@ -1,15 +1,18 @@
 """A small sound service in plain ASGI: notes of users, nothing to install.
 
-``POST /login`` {name} -> {token, user_id}; ``POST /notes`` {text}; ``GET /notes``.
+``POST /login`` {name} -> {token, user_id}; ``POST /notes`` {text}; ``GET /notes``;
+``DELETE /notes``.
 Environment variables make it fail in one way each: ``NOTES_REFUSE_LOGIN``,
 ``NOTES_DIE_AFTER`` (requests), ``NOTES_SERIAL`` (one request at a time, each for so many
-milliseconds). ``NOTES_WORK`` is how many milliseconds each takes beside the others.
+milliseconds), ``NOTES_LEAK_WHILE`` (a file: as long as it exists, users get the latest
+note of all). ``NOTES_WORK`` is how many milliseconds each takes beside the others.
 """
 
 import asyncio
 import json
 import os
 import uuid
+from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
@@ -22,6 +25,7 @@ class Notes:
         self._users: dict[str, str] = {}
         self._notes: dict[str, list[str]] = {}
         self._handled = 0
+        self._latest: list[str] = []
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:  # noqa: ANN401  # ASGI
@@ -74,13 +78,18 @@ class Notes:
         if not user:
             return 401, {"detail": "log in first"}
         if what == "GET /notes":
-            return 200, self._notes.get(user, [])
+            leak = os.environ.get("NOTES_LEAK_WHILE")
+            latest = self._latest if leak and Path(leak).exists() else []
+            return 200, [*self._notes.get(user, []), *latest]
+        if what == "DELETE /notes":
+            return 200, len(self._notes.pop(user, []))
         if what == "POST /notes":
             try:
                 text = json.loads(body)["text"]
             except (ValueError, KeyError):
                 return 422, {"detail": "text is missing"}
             self._notes.setdefault(user, []).append(text)
+            self._latest = [text]
             return 201, {"id": str(uuid.uuid4()), "text": text}
         return 404, {"detail": "there is nothing here"}
 
