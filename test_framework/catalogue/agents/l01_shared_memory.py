@@ -1,4 +1,20 @@
-"""L01: turns of a shared history interleave."""
+"""L01: turns of a shared history interleave.
+
+alice                           bob
+                                await memory.chat(NAMES[user])
+                                answer = self.ask(user)
+                                self.history.append(f"question of {user}")
+                                return self.history.append
+                                await external("call the model")
+await memory.chat(NAMES[user])
+answer = self.ask(user)
+self.history.append(f"question of {user}")
+return self.history.append
+await external("call the model")
+                                answer(f"answer to {user}")
+answer(f"answer to {user}")
+-> the model reads the words of another
+"""
 
 from collections.abc import Callable
 

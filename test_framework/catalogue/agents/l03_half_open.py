@@ -1,4 +1,20 @@
-"""L03: circuit breaker half-open stampede."""
+"""L03: circuit breaker half-open stampede.
+
+alice                           bob
+                                await breaker.call()
+                                if not self.admit():
+                                return self.state in {"open", "closed"}
+                                if self.state != "closed":
+                                self.probes += 1
+                                await external("call the model")
+await breaker.call()
+if not self.admit():
+return self.state in {"open", "closed"}
+if self.state != "closed":
+self.probes += 1
+                                self.state = "closed"
+-> the provider is run over while it recovers
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

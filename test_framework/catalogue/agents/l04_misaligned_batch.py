@@ -1,4 +1,33 @@
-"""L04: results of a batch reach the wrong callers."""
+"""L04: results of a batch reach the wrong callers.
+
+alice                           bob
+got = await batcher.ask(NAMES[user])
+waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+self.prompts.append(prompt)
+self.waiters.append(waiter)
+if len(self.prompts) == 2:
+return await waiter
+                                got = await batcher.ask(NAMES[user])
+                                waiter: asyncio.Future[str] = asyncio.get_running_loo...
+                                self.prompts.append(prompt)
+                                self.waiters.append(waiter)
+                                if len(self.prompts) == 2:
+                                for waiting, answer in zip(self.waiters, await self.r...
+                                await asyncio.gather(*(self.infer(prompt) for prompt ...
+                                await external("the model answers")
+                                await external("the model answers")
+                                self.answers.append(f"answer to {prompt}")
+                                return f"answer to {prompt}"
+                                self.answers.append(f"answer to {prompt}")
+                                return f"answer to {prompt}"
+                                return self.answers
+                                waiting.set_result(answer)
+                                for waiting, answer in zip(self.waiters, await self.r...
+                                waiting.set_result(answer)
+                                for waiting, answer in zip(self.waiters, await self.r...
+                                return await waiter
+-> alice got answer to bob
+"""
 
 import asyncio
 

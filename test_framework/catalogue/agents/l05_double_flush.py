@@ -1,4 +1,33 @@
-"""L05: batch flushed by its timer and by its size."""
+"""L05: batch flushed by its timer and by its size.
+
+alice                           bob
+got = await embedder.embed(NAMES[user])
+waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+self.batch.append((text, waiter))
+if len(self.batch) < 2:
+await asyncio.wait({waiter}, timeout=1)
+if not waiter.done():
+await self.flush()
+batch = list(self.batch)
+await external("POST /embeddings")
+                                got = await embedder.embed(NAMES[user])
+                                waiter: asyncio.Future[str] = asyncio.get_running_loo...
+                                self.batch.append((text, waiter))
+                                if len(self.batch) < 2:
+                                if not waiter.done():
+                                await self.flush()
+                                batch = list(self.batch)
+                                await external("POST /embeddings")
+for text, waiter in batch:
+waiter.set_result(f"vector of {text}")
+for text, waiter in batch:
+self.batch.clear()
+return await waiter
+                                for text, waiter in batch:
+                                waiter.set_result(f"vector of {text}")
+                                <- InvalidStateError
+-> InvalidStateError: invalid state
+"""
 
 import asyncio
 

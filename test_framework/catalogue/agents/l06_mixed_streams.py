@@ -1,4 +1,42 @@
-"""L06: chunks of two streams interleave."""
+"""L06: chunks of two streams interleave.
+
+alice                           bob
+name = NAMES[user]
+got = await streaming.respond(name)
+model = asyncio.create_task(self.generate(user))
+tokens = [await self.queue_of(user).get() for _ in range(2)]
+return self.queue
+for number in range(2):
+await external("next token")
+                                name = NAMES[user]
+                                got = await streaming.respond(name)
+                                model = asyncio.create_task(self.generate(user))
+                                tokens = [await self.queue_of(user).get() for _ in ra...
+                                return self.queue
+                                for number in range(2):
+                                await external("next token")
+                                self.queue_of(user).put_nowait(f"{user} {number}")
+                                return self.queue
+                                for number in range(2):
+                                await external("next token")
+return self.queue
+self.queue_of(user).put_nowait(f"{user} {number}")
+return self.queue
+for number in range(2):
+await external("next token")
+                                return self.queue
+                                self.queue_of(user).put_nowait(f"{user} {number}")
+                                return self.queue
+                                for number in range(2):
+await model
+self.queue_of(user).put_nowait(f"{user} {number}")
+return self.queue
+for number in range(2):
+                                await model
+                                return tokens
+return tokens
+-> alice got ['bob 0', 'bob 1']
+"""
 
 import asyncio
 

@@ -1,4 +1,16 @@
-"""L09: token budget overdrawn."""
+"""L09: token budget overdrawn.
+
+alice                           bob
+                                await budget.complete()
+                                if self.left >= 60:
+                                await external("call the model")
+await budget.complete()
+if self.left >= 60:
+await external("call the model")
+                                self.left -= 60
+self.left -= 60
+-> -20 tokens are left
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,15 @@
-"""L10: tool results matched by their order."""
+"""L10: tool results matched by their order.
+
+alice                alice, task 2        alice, task 3
+balances = await tools.run(["alice", "bob"])
+calls = [self.call(number, account) for number, account in enumerate(accounts)]
+return [(await done)[1] for done in asyncio.as_completed(calls)]
+                     await external("run the tool")
+                                          await external("run the tool")
+                                          return number, f"balance of {account}"
+                     return number, f"balance of {account}"
+-> swapped
+"""
 
 import asyncio
 

@@ -1,4 +1,24 @@
-"""L14: late result overwrites a newer run."""
+"""L14: late result overwrites a newer run.
+
+alice                           bob
+await conversation.ask(f"question {user}")
+self.runs += 1
+run = self.runs
+self.question = question
+await external("call the model")
+                                await conversation.ask(f"question {user}")
+                                self.runs += 1
+                                run = self.runs
+                                self.question = question
+                                await external("call the model")
+                                if self.is_current(run):
+                                return True
+                                self.answer = f"answer to {question}"
+if self.is_current(run):
+return True
+self.answer = f"answer to {question}"
+-> question 1 shows answer to question 0
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,16 @@
-"""P03: lost update."""
+"""P03: lost update.
+
+alice                           bob
+                                await credit.spend(3)
+                                left = self.left
+                                await external("charge the card")
+await credit.spend(3)
+left = self.left
+await external("charge the card")
+                                self.left = left - amount
+self.left = left - amount
+-> 7 credits left, of 10 less two times 3
+"""
 
 import asyncio
 

@@ -1,4 +1,16 @@
-"""P04: augmented assignment across await."""
+"""P04: augmented assignment across await.
+
+alice                           bob
+                                await invoice.add(user)
+                                self.total += await self.price(user)
+                                await external("ask the price list")
+await invoice.add(user)
+self.total += await self.price(user)
+await external("ask the price list")
+                                return 100 + user
+return 100 + user
+-> 100 billed, of 100 and 101
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,22 @@
-"""P05: check-then-act on a limit."""
+"""P05: check-then-act on a limit.
+
+alice                           bob
+                                await flight.book(NAMES[user])
+                                if not self.free:
+                                seat = self.free[0]
+                                await external("charge the card")
+await flight.book(NAMES[user])
+if not self.free:
+seat = self.free[0]
+await external("charge the card")
+                                self.passengers[user] = seat
+                                self.free = [one for one in self.free if one != seat]
+                                return True
+self.passengers[user] = seat
+self.free = [one for one in self.free if one != seat]
+return True
+-> two passengers have one seat
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

@@ -1,4 +1,17 @@
-"""P13: two-variable invariant torn."""
+"""P13: two-variable invariant torn.
+
+alice                           bob
+if user:
+await external("pack the parcel")
+                                if user:
+                                await profile.replace("bob")
+                                self.name = owner
+                                await external("normalise the address")
+name, address = profile.label()
+return self.name, self.address
+                                self.address = f"{owner} street"
+-> bob's parcel goes to alice street
+"""
 
 import asyncio
 

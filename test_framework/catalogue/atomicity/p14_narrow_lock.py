@@ -1,4 +1,20 @@
-"""P14: lock too narrow."""
+"""P14: lock too narrow.
+
+alice                           bob
+                                await credit.spend(3)
+                                async with self.lock:
+                                left = self.left
+                                await external("charge the card")
+await credit.spend(3)
+async with self.lock:
+left = self.left
+await external("charge the card")
+                                async with self.lock:
+                                self.left = left - amount
+async with self.lock:
+self.left = left - amount
+-> 7 credits left, of 10 less two times 3
+"""
 
 from test_framework.catalogue.atomicity.p03_lost_update import (
     Credits,

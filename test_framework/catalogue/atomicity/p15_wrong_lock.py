@@ -1,4 +1,22 @@
-"""P15: wrong lock."""
+"""P15: wrong lock.
+
+alice                           bob
+                                await credit.spend(3)
+                                lock = asyncio.Lock()
+                                async with lock:
+                                await super().spend(amount)
+                                left = self.left
+                                await external("charge the card")
+await credit.spend(3)
+lock = asyncio.Lock()
+async with lock:
+await super().spend(amount)
+left = self.left
+await external("charge the card")
+                                self.left = left - amount
+self.left = left - amount
+-> 7 credits left, of 10 less two times 3
+"""
 
 import asyncio
 

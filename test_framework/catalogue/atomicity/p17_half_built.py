@@ -1,4 +1,19 @@
-"""P17: half-built object published."""
+"""P17: half-built object published.
+
+alice                           bob
+                                workspace = await workspaces.get("payroll")
+                                workspace = self.open.get(key)
+                                if workspace is None:
+                                workspace = self.open[key] = SimpleNamespace(is_priva...
+                                await external("SELECT workspace")
+workspace = await workspaces.get("payroll")
+workspace = self.open.get(key)
+if workspace is None:
+return workspace
+                                workspace.is_private = True
+                                return workspace
+-> shown to everybody, for its access rule is not loaded
+"""
 
 import asyncio
 from types import SimpleNamespace

@@ -1,4 +1,22 @@
-"""P06: cache-miss stampede."""
+"""P06: cache-miss stampede.
+
+alice                           bob
+                                await summaries.get("minutes")
+                                if key not in self.known:
+                                self.known[key] = await self.summarise(key)
+                                self.calls += 1
+                                await external("call the model")
+await summaries.get("minutes")
+if key not in self.known:
+self.known[key] = await self.summarise(key)
+self.calls += 1
+await external("call the model")
+                                return f"summary {self.calls} of {key}"
+                                return self.known[key]
+return f"summary {self.calls} of {key}"
+return self.known[key]
+-> paid more than once
+"""
 
 import asyncio
 

@@ -1,4 +1,30 @@
-"""P07: lazy singleton without lock."""
+"""P07: lazy singleton without lock.
+
+alice                           bob
+                                (await pools.get()).data[NAMES[user]] = "draft"
+                                if self.pool is None:
+                                self.pool = await self.connect()
+                                await external("connect")
+(await pools.get()).data[NAMES[user]] = "draft"
+if self.pool is None:
+self.pool = await self.connect()
+await external("connect")
+                                self.made += 1
+                                return Store()
+                                return self.pool
+                                await external("the next request of the same user")
+self.made += 1
+return Store()
+return self.pool
+await external("the next request of the same user")
+                                assert NAMES[user] in (await pools.get()).data, "the ...
+                                if self.pool is None:
+                                return self.pool
+assert NAMES[user] in (await pools.get()).data, "the draft went to another pool"
+if self.pool is None:
+return self.pool
+-> the draft went to another pool
+"""
 
 import asyncio
 

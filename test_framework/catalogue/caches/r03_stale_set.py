@@ -1,4 +1,20 @@
-"""R03: stale value cached after invalidation."""
+"""R03: stale value cached after invalidation.
+
+alice                           bob
+if user:
+await addresses.read()
+if "address" not in self.cache:
+address = await self.table.get("address")
+                                if user:
+                                await addresses.write("new street")
+                                await self.table.set("address", address)
+await external("decode")
+                                self.cache.pop("address", None)
+                                self.version += 1
+self.cache["address"] = address
+return self.cache["address"]
+-> stale for ever
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import Store, visits

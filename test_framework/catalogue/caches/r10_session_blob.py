@@ -1,4 +1,16 @@
-"""R10: whole session read, changed and written back."""
+"""R10: whole session read, changed and written back.
+
+alice                           bob
+                                await sessions.put(("cart", "csrf")[user], "set")
+                                session = dict(await self.redis.get("session"))
+await sessions.put(("cart", "csrf")[user], "set")
+session = dict(await self.redis.get("session"))
+                                session[key] = value
+                                await self.redis.set("session", session)
+session[key] = value
+await self.redis.set("session", session)
+-> a field is lost
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import Store, visits

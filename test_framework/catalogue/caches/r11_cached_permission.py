@@ -1,4 +1,23 @@
-"""R11: cached permission outlives its revocation."""
+"""R11: cached permission outlives its revocation.
+
+alice                           bob
+if user:
+await permissions.may_read("alice")
+key = self.key(user)
+return user, 0
+if key not in self.cache:
+allowed = bool(await self.policy.get(user))
+                                if user:
+                                await permissions.revoke("alice")
+                                await self.policy.set(user, value=False)
+await external("write to the audit log")
+                                self.cache.pop(self.key(user), None)
+                                return user, 0
+                                self.epoch += 1
+self.cache[key] = allowed
+return self.cache[key]
+-> allowed after revocation
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import Store, visits

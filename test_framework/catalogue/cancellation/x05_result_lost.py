@@ -1,4 +1,13 @@
-"""X05: timed wait loses what it waited for."""
+"""X05: timed wait loses what it waited for.
+
+alice
+await rooms.meet()
+take = asyncio.create_task(self.free.get())
+await self.wait(take)
+await asyncio.wait({take}, timeout=60)
+<- cancelled
+-> the room is taken by nobody
+"""
 
 import asyncio
 

@@ -1,4 +1,39 @@
-"""X07: swallowed CancelledError."""
+"""X07: swallowed CancelledError.
+
+alice                           bob
+name = NAMES[user]
+feed = asyncio.create_task(feeds.serve(name))
+await asyncio.wait({feed}, timeout=5)
+for _ in range(2):
+await self.poll()
+await external("fetch news")
+sent = feeds.sent.count(name)
+feed.cancel()
+await asyncio.wait({feed})
+<- cancelled
+self.sent.append(user)
+for _ in range(2):
+await self.poll()
+await external("fetch news")
+self.sent.append(user)
+for _ in range(2):
+                                name = NAMES[user]
+                                feed = asyncio.create_task(feeds.serve(name))
+                                await asyncio.wait({feed}, timeout=5)
+                                for _ in range(2):
+                                await self.poll()
+                                await external("fetch news")
+                                self.sent.append(user)
+                                for _ in range(2):
+                                await self.poll()
+                                await external("fetch news")
+                                self.sent.append(user)
+                                for _ in range(2):
+                                sent = feeds.sent.count(name)
+                                feed.cancel()
+                                await asyncio.wait({feed})
+-> goes on for a client that has left
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,17 @@
-"""X08: await in finally without shield."""
+"""X08: await in finally without shield.
+
+alice
+request = asyncio.create_task(uploads.upload(NAMES[user]))
+await asyncio.wait({request})
+self.files.add(name)
+await external("scan for viruses")
+await self.clean_up(name)
+await self.remove(name)
+await external("DELETE file")
+<- cancelled
+await asyncio.gather(*uploads.removals)
+-> the file stays for the next tenant
+"""
 
 import asyncio
 

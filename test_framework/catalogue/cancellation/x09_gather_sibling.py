@@ -1,4 +1,39 @@
-"""X09: gather leaves siblings running."""
+"""X09: gather leaves siblings running.
+
+alice                           bob
+order = await checkout.buy()
+connection = _Connection()
+self.connections.append(connection)
+order = asyncio.create_task(connection.execute("INSERT order"))
+with contextlib.suppress(ConnectionError):
+await self.both(order, asyncio.create_task(self.pay()))
+await asyncio.gather(order, pay)
+await external(statement)
+await external("POST /charge")
+raise ConnectionError("the bank says no")
+<- ConnectionError
+connection.is_given_back = True
+return order
+await asyncio.wait({order})
+if self.is_given_back:
+self.misuses.append(statement)
+                                order = await checkout.buy()
+                                connection = _Connection()
+                                self.connections.append(connection)
+                                order = asyncio.create_task(connection.execute("INSER...
+                                with contextlib.suppress(ConnectionError):
+                                await self.both(order, asyncio.create_task(self.pay()))
+                                await asyncio.gather(order, pay)
+                                await external(statement)
+                                await external("POST /charge")
+                                if self.is_given_back:
+                                raise ConnectionError("the bank says no")
+                                <- ConnectionError
+                                connection.is_given_back = True
+                                return order
+                                await asyncio.wait({order})
+-> ran on the connection of another user
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,27 @@
-"""X10: timeout and retry repeat a side effect."""
+"""X10: timeout and retry repeat a side effect.
+
+alice
+await payments.pay(NAMES[user])
+for _ in range(2):
+with contextlib.suppress(TimeoutError):
+async with asyncio.timeout(1):
+await self.charge(f"payment of {user}")
+await external("POST /charge")
+self.book(key)
+self.booked.append(key)
+await external("the answer")
+<- cancelled
+<- TimeoutError
+for _ in range(2):
+with contextlib.suppress(TimeoutError):
+async with asyncio.timeout(1):
+await self.charge(f"payment of {user}")
+await external("POST /charge")
+self.book(key)
+self.booked.append(key)
+await external("the answer")
+-> paid twice
+"""
 
 import asyncio
 import contextlib

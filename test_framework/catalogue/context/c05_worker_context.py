@@ -1,4 +1,31 @@
-"""C05: worker keeps the context of its first user."""
+"""C05: worker keeps the context of its first user.
+
+alice                           bob
+                                current_user.set(NAMES[user])
+                                await writer.submit(f"diary of {NAMES[user]}")
+                                self.texts.append((current_user.get(), text))
+                                if self.worker is None:
+                                self.worker = asyncio.create_task(self.work())
+                                await asyncio.wait({self.worker})
+                                while self.texts:
+                                user, text = self.texts.popleft()
+                                await external("INSERT")
+current_user.set(NAMES[user])
+await writer.submit(f"diary of {NAMES[user]}")
+self.texts.append((current_user.get(), text))
+if self.worker is None:
+await asyncio.wait({self.worker})
+                                self.written.append((self.author(user), text))
+                                return current_user.get()
+                                while self.texts:
+                                user, text = self.texts.popleft()
+                                await external("INSERT")
+                                self.written.append((self.author(user), text))
+                                return current_user.get()
+                                while self.texts:
+                                self.worker = None
+-> 'diary of alice' is signed by bob
+"""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,24 @@
-"""C09: callback runs in the context of whoever registered it."""
+"""C09: callback runs in the context of whoever registered it.
+
+alice                           bob
+                                current_user.set(NAMES[user])
+                                auditor.log(f"{NAMES[user]} logged in")
+                                self.pending.append((current_user.get(), line))
+                                if self._timer is None:
+                                self._timer = asyncio.get_running_loop().call_later(1...
+                                await asyncio.sleep(2)
+current_user.set(NAMES[user])
+auditor.log(f"{NAMES[user]} logged in")
+self.pending.append((current_user.get(), line))
+if self._timer is None:
+await asyncio.sleep(2)
+                                self._timer = None
+                                self.written += [(self.actor(entry), entry[1]) for en...
+                                return current_user.get()
+                                return current_user.get()
+                                self.pending.clear()
+-> 'alice logged in' is booked on bob
+"""
 
 import asyncio
 

@@ -1,4 +1,20 @@
-"""C10: scopes of an error tracker interleave."""
+"""C10: scopes of an error tracker interleave.
+
+alice                           bob
+                                with tracker.scope(NAMES[user]):
+                                self.stack.append(user)
+                                await external("charge the card")
+with tracker.scope(NAMES[user]):
+self.stack.append(user)
+await external("charge the card")
+                                got = tracker.capture("decline")
+                                return f"{message} of {self.stack[-1]}"
+                                self.stack.pop()
+got = tracker.capture("decline")
+return f"{message} of {self.stack[-1]}"
+self.stack.pop()
+-> alice is told as decline of bob
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

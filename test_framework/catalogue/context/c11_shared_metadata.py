@@ -1,4 +1,20 @@
-"""C11: frozen execution context with a shared dict inside."""
+"""C11: frozen execution context with a shared dict inside.
+
+alice                           bob
+                                got = await agents.run(NAMES[user])
+                                context = self.context(user)
+                                return _ExecutionContext(user, self.defaults)
+                                context.metadata["thread"] = f"thread of {user}"
+                                await external("plan the run")
+got = await agents.run(NAMES[user])
+context = self.context(user)
+return _ExecutionContext(user, self.defaults)
+context.metadata["thread"] = f"thread of {user}"
+await external("plan the run")
+                                return context.metadata["thread"]
+return context.metadata["thread"]
+-> bob got thread of alice
+"""
 
 from dataclasses import dataclass
 

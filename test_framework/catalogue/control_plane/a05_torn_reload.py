@@ -1,4 +1,20 @@
-"""A05: policy reload torn."""
+"""A05: policy reload torn.
+
+alice                           bob
+if user:
+await policy.reload()
+self.barred.clear()
+for rule in (("bob", "salaries"), ("carol", "salaries")):
+await external("next rule")
+                                if user:
+                                await external("GET /salaries")
+self.barred.add(rule)
+for rule in (("bob", "salaries"), ("carol", "salaries")):
+await external("next rule")
+self.barred.add(rule)
+for rule in (("bob", "salaries"), ("carol", "salaries")):
+-> bob reads salaries
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

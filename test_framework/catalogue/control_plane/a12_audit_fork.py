@@ -1,4 +1,16 @@
-"""A12: audit chain forks."""
+"""A12: audit chain forks.
+
+alice                           bob
+                                await trail.append(f"{NAMES[user]} read the file")
+                                previous = len(self.entries)
+                                await external("sign")
+await trail.append(f"{NAMES[user]} read the file")
+previous = len(self.entries)
+await external("sign")
+                                self.entries.append((previous, line))
+self.entries.append((previous, line))
+-> the chain forks
+"""
 
 import asyncio
 

@@ -1,4 +1,14 @@
-"""K02: update without a version check."""
+"""K02: update without a version check.
+
+alice                           bob
+                                await objects.patch(("owner", "limit")[user], "set")
+                                found = await self.api.get("workspace")
+await objects.patch(("owner", "limit")[user], "set")
+found = await self.api.get("workspace")
+                                await self.api.set("workspace", found | {key: value})
+await self.api.set("workspace", found | {key: value})
+-> a change is lost
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import Store, visits

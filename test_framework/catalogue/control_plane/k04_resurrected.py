@@ -1,4 +1,20 @@
-"""K04: deleted object resurrected by a late event."""
+"""K04: deleted object resurrected by a late event.
+
+alice                           bob
+                                key = _Key("ci", uid=1)
+                                if user:
+                                await cache.on_delete(key)
+                                self.deleted.add(key.uid)
+                                self.keys.pop(key.name, None)
+key = _Key("ci", uid=1)
+if user:
+await cache.on_change(key)
+await external("SELECT permissions")
+if not self.is_gone(key):
+return False
+self.keys[key.name] = key
+-> a deleted key opens the door
+"""
 
 from dataclasses import dataclass
 

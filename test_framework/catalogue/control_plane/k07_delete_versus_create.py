@@ -1,4 +1,16 @@
-"""K07: run started while its tenant is deleted."""
+"""K07: run started while its tenant is deleted.
+
+alice                           bob
+await (tenants.delete("acme") if user else tenants.start("acme"))
+if tenant in self.tenants:
+await external("reserve a worker")
+                                await (tenants.delete("acme") if user else tenants.st...
+                                await external("stop the runs")
+                                self.runs = [run for run in self.runs if run != tenant]
+                                self.tenants.discard(tenant)
+self.runs.append(tenant)
+-> runs with the data of a gone tenant
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

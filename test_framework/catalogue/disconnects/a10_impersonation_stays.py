@@ -1,4 +1,14 @@
-"""A10: impersonation not taken back."""
+"""A10: impersonation not taken back.
+
+alice
+if not user:
+await support.look("alice")
+with self.impersonate(user):
+self.acting_as = user
+await external("SELECT account")
+<- cancelled
+-> acts as alice from now on
+"""
 
 import contextlib
 from collections.abc import Iterator

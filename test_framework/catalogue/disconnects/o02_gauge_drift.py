@@ -1,4 +1,13 @@
-"""O02: gauge drifts."""
+"""O02: gauge drifts.
+
+alice
+await admission.handle()
+if self.in_flight:
+self.in_flight += 1
+await external("call the model")
+<- cancelled
+-> the tenant is never admitted again
+"""
 
 from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
 from test_framework.catalogue.world import visits

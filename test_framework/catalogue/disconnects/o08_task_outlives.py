@@ -1,4 +1,14 @@
-"""O08: task outlives its connection."""
+"""O08: task outlives its connection.
+
+alice
+await connections.serve(NAMES[user])
+beat = asyncio.create_task(self.heartbeat(user))
+await external("the client says good-bye")
+while True:
+await asyncio.sleep(30)
+<- cancelled
+-> alice/heartbeat[0] was still running when the scenario ended; in the order of plai...
+"""
 
 import asyncio
 

@@ -1,4 +1,12 @@
-"""R04: INCR, then EXPIRE."""
+"""R04: INCR, then EXPIRE.
+
+alice
+await limit.hit(NAMES[user])
+if await self.redis.add(user, 1) == 1:
+await external("EXPIRE")
+<- cancelled
+-> locked out for ever
+"""
 
 from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits

@@ -1,4 +1,14 @@
-"""X11: client leaves in the middle of a stream."""
+"""X11: client leaves in the middle of a stream.
+
+alice
+await streams.respond(NAMES[user])
+async for _ in self.tokens(user):
+self.running.add(user)
+for token in ("a", "b"):
+await external("next token")
+<- cancelled
+-> the model goes on, at the cost of a user who left
+"""
 
 import contextlib
 from collections.abc import AsyncGenerator

@@ -1,4 +1,13 @@
-"""X13: cancelled between commit and publish."""
+"""X13: cancelled between commit and publish.
+
+alice
+await grants.grant(NAMES[user])
+await external("COMMIT")
+self.table.append(user)
+await external("PUBLISH")
+<- cancelled
+-> granted, and nobody knows
+"""
 
 from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

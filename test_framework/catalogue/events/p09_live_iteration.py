@@ -1,4 +1,19 @@
-"""P09: iterating a live collection across awaits."""
+"""P09: iterating a live collection across awaits.
+
+alice                           bob
+                                await (broadcast.leave("carol") if user else broadcas...
+                                await external("close")
+await (broadcast.leave("carol") if user else broadcast.announce("hello"))
+for socket in self.receivers().values():
+return self.sockets
+await socket.send(text)
+await external("send")
+                                del self.sockets[user]
+self.frames.append(frame)
+for socket in self.receivers().values():
+<- RuntimeError
+-> RuntimeError: dictionary changed size during iteration
+"""
 
 from test_framework.catalogue.events import Socket
 from test_framework.catalogue.pattern import Area, Pattern

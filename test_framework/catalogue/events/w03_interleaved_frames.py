@@ -1,4 +1,22 @@
-"""W03: interleaved frames."""
+"""W03: interleaved frames.
+
+alice                           bob
+                                await framed.send(NAMES[user])
+                                await self.socket.send(f"from {user}: ")
+                                await external("send")
+await framed.send(NAMES[user])
+await self.socket.send(f"from {user}: ")
+await external("send")
+                                self.frames.append(frame)
+                                await self.socket.send(f"hello, I am {user}")
+                                await external("send")
+self.frames.append(frame)
+await self.socket.send(f"hello, I am {user}")
+await external("send")
+                                self.frames.append(frame)
+self.frames.append(frame)
+-> words of one user under the name of another
+"""
 
 import asyncio
 

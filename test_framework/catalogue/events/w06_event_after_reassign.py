@@ -1,4 +1,24 @@
-"""W06: buffered event reaches the next owner."""
+"""W06: buffered event reaches the next owner.
+
+alice                           bob
+                                slot = slots.open(NAMES[user])
+                                self.slots[0] = Socket(user)
+                                return 0
+                                await slots.emit(slot, f"event of {NAMES[user]}")
+                                self.buffers[slot].append(event)
+                                await external("the socket is writable")
+slot = slots.open(NAMES[user])
+self.slots[0] = Socket(user)
+return 0
+await slots.emit(slot, f"event of {NAMES[user]}")
+self.buffers[slot].append(event)
+await external("the socket is writable")
+                                self.slots[slot].frames += self.buffers[slot]
+                                self.buffers[slot].clear()
+self.slots[slot].frames += self.buffers[slot]
+self.buffers[slot].clear()
+-> alice got event of bob
+"""
 
 from collections import deque
 

@@ -1,4 +1,21 @@
-"""W07: lifecycle events out of order."""
+"""W07: lifecycle events out of order.
+
+alice                alice, task 2        alice, task 3
+await runs.run()
+for event in ("started", "completed"):
+await self.emit(event)
+self.sending.append(asyncio.create_task(self.send(event)))
+for event in ("started", "completed"):
+await self.emit(event)
+self.sending.append(asyncio.create_task(self.send(event)))
+for event in ("started", "completed"):
+await asyncio.gather(*self.sending)
+                     await external("send")
+                                          await external("send")
+                                          self.events.append(event)
+                     self.events.append(event)
+-> completed, then started
+"""
 
 import asyncio
 

@@ -1,4 +1,21 @@
-"""W09: gap between snapshot and subscription."""
+"""W09: gap between snapshot and subscription.
+
+alice                           bob
+if user:
+shown = await board.watch()
+await external("SELECT messages")
+                                if user:
+                                await external("INSERT message")
+shown = list(self.messages)
+await external("SUBSCRIBE")
+                                board.post("you are invited")
+                                self.messages.append(message)
+                                for queue in self.subscribers:
+self.subscribers.append(shown)
+return shown
+await external("the user looks at it later")
+-> a message that this user never sees
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,25 @@
-"""B10: semaphore released without being acquired."""
+"""B10: semaphore released without being acquired.
+
+alice                bob                  carol
+await downloads.download()
+await self.slots.acquire()
+await self.run()
+self.running += 1
+await external("GET file")
+                     await downloads.download()
+                     await self.slots.acquire()
+                     <- cancelled
+                     self.slots.release()
+                     <- cancelled
+                                          await downloads.download()
+                                          await self.slots.acquire()
+                                          await self.run()
+                                          self.running += 1
+                                          self.slots.release()
+self.running -= 1
+self.slots.release()
+-> more downloads at a time than allowed
+"""
 
 import asyncio
 

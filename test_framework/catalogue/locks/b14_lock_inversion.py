@@ -1,4 +1,16 @@
-"""B14: lock order inversion."""
+"""B14: lock order inversion.
+
+alice                           bob
+                                await (documents.reindex() if user else documents.ren...
+                                async with self.index:
+                                await external("read the index")
+await (documents.reindex() if user else documents.rename())
+async with self.folder:
+await external("rename")
+                                async with self.folder:
+async with self.index:
+-> Deadlock: alice -> bob -> alice; nothing can go.
+"""
 
 import asyncio
 

@@ -1,4 +1,26 @@
-"""B17: two readers upgrade to writers."""
+"""B17: two readers upgrade to writers.
+
+alice                           bob
+                                await settings.ensure()
+                                await self.read()
+                                async with self.changed:
+                                await self.changed.wait_for(lambda: not self.is_writing)
+                                self.readers += 1
+                                await external("SELECT")
+await settings.ensure()
+await self.read()
+async with self.changed:
+await self.changed.wait_for(lambda: not self.is_writing)
+self.readers += 1
+await external("SELECT")
+                                await self.write(as_reader=True)
+                                async with self.changed:
+                                await self.changed.wait_for(lambda: not self.is_writi...
+await self.write(as_reader=True)
+async with self.changed:
+await self.changed.wait_for(lambda: not self.is_writing and self.readers == as_reader)
+-> Deadlock: nothing can go; main, alice, bob wait for ever.
+"""
 
 import asyncio
 

@@ -1,4 +1,14 @@
-"""P19: busy flag not reset."""
+"""P19: busy flag not reset.
+
+alice
+with contextlib.suppress(ConnectionError):
+await reports.make()
+if self.is_busy:
+self.is_busy = True
+await external("render")
+<- ConnectionResetError
+-> nobody gets a report any more
+"""
 
 import contextlib
 

@@ -1,4 +1,21 @@
-"""R06: lock released without looking whose it is."""
+"""R06: lock released without looking whose it is.
+
+alice                           bob
+name = NAMES[user]
+if user:
+await lease.work(name)
+if not await self.redis.set_if_absent("lock", user):
+await external("work")
+                                name = NAMES[user]
+                                if user:
+                                lease.expire()
+                                self.redis.data.pop("lock", None)
+                                if await lease.redis.set_if_absent("lock", name):
+await self.release(user)
+await self.redis.pop("lock")
+                                await external("work")
+-> somebody else took it away
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits

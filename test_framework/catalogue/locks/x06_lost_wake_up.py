@@ -1,4 +1,24 @@
-"""X06: lost wake-up."""
+"""X06: lost wake-up.
+
+alice                           bob
+await limiter.acquire()
+if self.is_free:
+self.is_free = False
+await external("call the model")
+                                await limiter.acquire()
+                                if self.is_free:
+                                waiter: asyncio.Future[None] = asyncio.get_running_lo...
+                                self.waiters.append(waiter)
+                                await self.wait(waiter)
+                                await waiter
+limiter.release()
+while self.waiters:
+waiter = self.waiters.popleft()
+if not waiter.done():
+waiter.set_result(None)
+                                <- cancelled
+-> nobody gets the slot again
+"""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,14 @@
-"""X14: lock held by a cancelled task."""
+"""X14: lock held by a cancelled task.
+
+alice                      bob
+await ledger.book()
+await self.lock.acquire()
+await external("INSERT")
+<- cancelled
+                           await ledger.book()
+                           await self.lock.acquire()
+-> Deadlock: nothing can go; main, bob wait for ever.
+"""
 
 import asyncio
 

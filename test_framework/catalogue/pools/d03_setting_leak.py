@@ -1,4 +1,21 @@
-"""D03: session setting leaks through the pool."""
+"""D03: session setting leaks through the pool.
+
+alice                           bob
+if user:
+got = await pool.invoices("alice")
+async with self.borrow() as connection:
+async with self.lock:
+connection.tenant = user
+await external("SELECT invoices")
+<- cancelled
+                                if user:
+                                assert await pool.is_anonymous(), "a visitor acts as ...
+                                async with self.borrow() as connection:
+                                async with self.lock:
+                                await external("SELECT current_setting('tenant')")
+                                return not connection.tenant
+-> a visitor acts as a tenant
+"""
 
 from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
 from test_framework.catalogue.pools.x01_unread_reply import Pool

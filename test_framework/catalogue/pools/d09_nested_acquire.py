@@ -1,4 +1,18 @@
-"""D09: second connection while holding one."""
+"""D09: second connection while holding one.
+
+alice                     bob
+                          await nested.handle()
+                          async with self.pool:
+                          await external("UPDATE")
+await nested.handle()
+async with self.pool:
+await external("UPDATE")
+                          await self.audit()
+                          async with self.pool:
+await self.audit()
+async with self.pool:
+-> Deadlock: bob -> bob; nothing can go.
+"""
 
 import asyncio
 

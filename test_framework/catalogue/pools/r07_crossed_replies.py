@@ -1,4 +1,20 @@
-"""R07: replies cross on one connection."""
+"""R07: replies cross on one connection.
+
+alice                           bob
+got = await redis.get(NAMES[user])
+return await self.connection.call(f"GET {key}")
+await external("send")
+                                got = await redis.get(NAMES[user])
+                                return await self.connection.call(f"GET {key}")
+                                await external("send")
+self.replies.append(f"reply to {request}")
+await external("receive")
+                                self.replies.append(f"reply to {request}")
+                                await external("receive")
+                                return self.replies.popleft()
+return self.replies.popleft()
+-> alice got reply to GET bob
+"""
 
 import asyncio
 

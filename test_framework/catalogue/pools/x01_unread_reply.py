@@ -1,4 +1,24 @@
-"""X01: unread reply left on a pooled connection."""
+"""X01: unread reply left on a pooled connection.
+
+alice                           bob
+got = await pool.get(NAMES[user])
+async with self.borrow() as connection:
+async with self.lock:
+return await connection.call(f"GET {key}")
+await external("send")
+self.replies.append(f"reply to {request}")
+await external("receive")
+<- cancelled
+                                got = await pool.get(NAMES[user])
+                                async with self.borrow() as connection:
+                                async with self.lock:
+                                return await connection.call(f"GET {key}")
+                                await external("send")
+                                self.replies.append(f"reply to {request}")
+                                await external("receive")
+                                return self.replies.popleft()
+-> bob got reply to GET alice
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,31 @@
-"""X02: stale result set on a reused connection."""
+"""X02: stale result set on a reused connection.
+
+alice                           bob
+for row in await pool.rows(NAMES[user]):
+async with self.borrow() as connection:
+async with self.lock:
+await external("SELECT")
+connection.replies.extend((f"{user} row 1", f"{user} row 2"))
+rows = []
+for _ in range(2):
+await external("fetch")
+<- cancelled
+                                for row in await pool.rows(NAMES[user]):
+                                async with self.borrow() as connection:
+                                async with self.lock:
+                                await external("SELECT")
+                                connection.replies.extend((f"{user} row 1", f"{user} ...
+                                rows = []
+                                for _ in range(2):
+                                await external("fetch")
+                                rows.append(connection.replies.popleft())
+                                for _ in range(2):
+                                await external("fetch")
+                                rows.append(connection.replies.popleft())
+                                for _ in range(2):
+                                return rows
+-> bob got alice row 1
+"""
 
 from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
 from test_framework.catalogue.pools.x01_unread_reply import DroppingPool, Pool

@@ -1,4 +1,17 @@
-"""X03: connection never returned."""
+"""X03: connection never returned.
+
+alice                       bob
+await pool.query()
+await self.free.acquire()
+await external("SELECT")
+await self.give_back()
+await self.reset()
+await external("ROLLBACK")
+<- cancelled
+                            await pool.query()
+                            await self.free.acquire()
+-> Deadlock: nothing can go; main, bob wait for ever.
+"""
 
 import asyncio
 

@@ -1,4 +1,19 @@
-"""X04: slot of an HTTP pool leaks."""
+"""X04: slot of an HTTP pool leaks.
+
+alice                           bob
+await pool.fetch(NAMES[user])
+await self.take(user)
+async with self.freed:
+await self.freed.wait_for(lambda: not self.slots)
+self.slots.append(user)
+await external("connect")
+<- cancelled
+                                await pool.fetch(NAMES[user])
+                                await self.take(user)
+                                async with self.freed:
+                                await self.freed.wait_for(lambda: not self.slots)
+-> Deadlock: nothing can go; main, bob wait for ever.
+"""
 
 import asyncio
 

@@ -1,4 +1,16 @@
-"""B02: worker dies silently."""
+"""B02: worker dies silently.
+
+alice                           worker
+                                while True:
+                                await self.render(await self.jobs.get())
+job: Job = asyncio.get_running_loop().create_future()
+renderer.jobs.put_nowait(job)
+with contextlib.suppress(ConnectionError):
+await job
+                                await external("render")
+                                <- ConnectionResetError
+-> Deadlock: nothing can go; main, alice wait for ever.
+"""
 
 import asyncio
 import contextlib

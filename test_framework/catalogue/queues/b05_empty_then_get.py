@@ -1,4 +1,17 @@
-"""B05: queue asked whether it is empty, then awaited."""
+"""B05: queue asked whether it is empty, then awaited.
+
+alice                           bob
+                                await exports.work()
+                                while not self.jobs.empty():
+                                await external("reserve memory")
+await exports.work()
+while not self.jobs.empty():
+await external("reserve memory")
+                                await self.jobs.get()
+                                while not self.jobs.empty():
+await self.jobs.get()
+-> Deadlock: nothing can go; main, alice wait for ever.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,22 @@
-"""B06: shutdown drops accepted work."""
+"""B06: shutdown drops accepted work.
+
+alice                bob                  worker
+                                          while True:
+                                          mail = await self.mails.get()
+if user:
+mailer.accept("reset link of alice")
+if self.is_open:
+self.mails.put_nowait(mail)
+self.accepted.append(mail)
+                                          await external("SMTP")
+                     if user:
+                     await mailer.shut_down()
+                     self.is_open = False
+                     self.worker.cancel()
+                     await asyncio.wait({mailer.worker})
+                                          <- cancelled
+-> accepted, and never sent
+"""
 
 import asyncio
 

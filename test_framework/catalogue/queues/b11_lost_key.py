@@ -1,4 +1,20 @@
-"""B11: change dropped while its key is worked on."""
+"""B11: change dropped while its key is worked on.
+
+alice                           bob
+                                reconciler.wanted = ("team only", "private")[user]
+                                await reconciler.notify()
+                                if self.is_running:
+                                self.is_running = True
+                                await self.apply()
+                                wanted = self.wanted
+                                await external("PUT access rule")
+reconciler.wanted = ("team only", "private")[user]
+await reconciler.notify()
+if self.is_running:
+                                self.actual = wanted
+                                self.is_running = False
+-> others still see it
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,20 @@
-"""B13: consumer puts into its own full queue."""
+"""B13: consumer puts into its own full queue.
+
+alice                bob                  worker
+                                          while True:
+                                          has_links, job = await self.pages.get()
+                     job: Job = asyncio.get_running_loop().create_future()
+                     await crawler.pages.put((True, job))
+                     await job
+                                          await external("GET page")
+job: Job = asyncio.get_running_loop().create_future()
+await crawler.pages.put((True, job))
+await job
+                                          if has_links:
+                                          await self.follow(job)
+                                          await self.pages.put((False, job))
+-> Deadlock: nothing can go; main, work[0], alice, bob wait for ever.
+"""
 
 import asyncio
 

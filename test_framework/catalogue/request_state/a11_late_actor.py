@@ -1,4 +1,16 @@
-"""A11: actor of the audit log read after the await."""
+"""A11: actor of the audit log read after the await.
+
+alice                           bob
+                                await ledger.transfer(NAMES[user])
+                                self.actor = user
+                                await external("UPDATE accounts")
+await ledger.transfer(NAMES[user])
+self.actor = user
+await external("UPDATE accounts")
+                                self.entries.append(f"{user}'s money moved by {self.a...
+self.entries.append(f"{user}'s money moved by {self.actor}")
+-> bob did not move it: ["bob's money moved by alice", "alice's money moved by alice"]
+"""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,22 @@
-"""C08: threading.local as request-local."""
+"""C08: threading.local as request-local.
+
+alice                           bob
+                                got = await settings.theme(NAMES[user])
+                                self.enter(user)
+                                self._local.user = user
+                                await external("SELECT theme")
+got = await settings.theme(NAMES[user])
+self.enter(user)
+self._local.user = user
+await external("SELECT theme")
+                                return f"theme of {self.current()}"
+                                user: str = self._local.user
+                                return user
+return f"theme of {self.current()}"
+user: str = self._local.user
+return user
+-> bob got theme of alice
+"""
 
 import threading
 

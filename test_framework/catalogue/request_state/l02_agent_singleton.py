@@ -1,4 +1,22 @@
-"""L02: agent engine keeps the socket of the last run."""
+"""L02: agent engine keeps the socket of the last run.
+
+alice                           bob
+socket: list[str] = []
+await bridge.start(NAMES[user], socket)
+self.socket = socket
+await external("call the model")
+                                socket: list[str] = []
+                                await bridge.start(NAMES[user], socket)
+                                self.socket = socket
+                                await external("call the model")
+self.socket.append(f"answer for {user}")
+await asyncio.sleep(0)
+for event in socket:
+                                self.socket.append(f"answer for {user}")
+                                await asyncio.sleep(0)
+                                for event in socket:
+-> the answer went elsewhere
+"""
 
 import asyncio
 

@@ -1,4 +1,16 @@
-"""P01: request state on a shared service."""
+"""P01: request state on a shared service.
+
+alice                           bob
+                                got = await mailbox.letters(NAMES[user])
+                                self.user = user
+                                await external("verify the session")
+got = await mailbox.letters(NAMES[user])
+self.user = user
+await external("verify the session")
+                                return f"letters of {self.user}"
+return f"letters of {self.user}"
+-> bob got letters of alice
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

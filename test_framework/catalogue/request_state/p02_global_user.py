@@ -1,4 +1,20 @@
-"""P02: module-global "current user"."""
+"""P02: module-global "current user".
+
+alice                           bob
+                                got = await settings.theme(NAMES[user])
+                                self.enter(user)
+                                request["user"] = user
+                                await external("SELECT theme")
+got = await settings.theme(NAMES[user])
+self.enter(user)
+request["user"] = user
+await external("SELECT theme")
+                                return f"theme of {self.current()}"
+                                return request["user"]
+return f"theme of {self.current()}"
+return request["user"]
+-> bob got theme of alice
+"""
 
 from contextvars import ContextVar
 

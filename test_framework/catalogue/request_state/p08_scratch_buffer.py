@@ -1,4 +1,30 @@
-"""P08: shared scratch buffer."""
+"""P08: shared scratch buffer.
+
+alice                           bob
+                                name = NAMES[user]
+                                got = await exporter.export(name)
+                                self.buffer.clear()
+                                for page in range(2):
+                                await external("next page of rows")
+name = NAMES[user]
+got = await exporter.export(name)
+self.buffer.clear()
+for page in range(2):
+await external("next page of rows")
+                                self.buffer.append(f"{user}/{page}")
+                                for page in range(2):
+                                await external("next page of rows")
+self.buffer.append(f"{user}/{page}")
+for page in range(2):
+await external("next page of rows")
+                                self.buffer.append(f"{user}/{page}")
+                                for page in range(2):
+                                return list(self.buffer)
+self.buffer.append(f"{user}/{page}")
+for page in range(2):
+return list(self.buffer)
+-> alice got ['bob/0', 'alice/0', 'bob/1', 'alice/1']
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

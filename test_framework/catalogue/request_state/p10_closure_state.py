@@ -1,4 +1,16 @@
-"""P10: closure keeps state of a request."""
+"""P10: closure keeps state of a request.
+
+alice                           bob
+                                got = await render(NAMES[user])
+                                locale = f"language of {user}"
+                                await external("load the template")
+got = await render(NAMES[user])
+locale = f"language of {user}"
+await external("load the template")
+                                return locale
+return locale
+-> bob got language of alice
+"""
 
 from collections.abc import Awaitable, Callable
 

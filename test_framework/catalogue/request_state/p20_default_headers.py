@@ -1,4 +1,20 @@
-"""P20: default headers of a shared client changed per call."""
+"""P20: default headers of a shared client changed per call.
+
+alice                           bob
+                                got = await client.files(NAMES[user])
+                                self.headers["Authorization"] = user
+                                await external("resolve the host")
+got = await client.files(NAMES[user])
+self.headers["Authorization"] = user
+await external("resolve the host")
+                                return await self.get()
+                                sent = self.headers | (headers or {})
+                                return f"files of {sent['Authorization']}"
+return await self.get()
+sent = self.headers | (headers or {})
+return f"files of {sent['Authorization']}"
+-> bob got files of alice
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

@@ -1,4 +1,25 @@
-"""D01: one AsyncSession in concurrent tasks."""
+"""D01: one AsyncSession in concurrent tasks.
+
+alice                           alice, task 2
+assert len(await dashboard.load(NAMES[user])) == 2, "a part is missing"
+orders = asyncio.create_task(self.later(f"orders of {user}"))
+profile = await self.query(f"profile of {user}")
+return await self.wire.call(statement)
+if self.is_reading:
+self.is_reading = True
+await external(request)
+                                await external("read the first page from the cache")
+                                return await self.query(statement)
+                                return await self.wire.call(statement)
+                                if self.is_reading:
+                                raise RuntimeError("another operation is in progress")
+                                <- RuntimeError
+return f"reply to {request}"
+self.is_reading = False
+return [profile, await orders]
+<- RuntimeError
+-> RuntimeError: another operation is in progress
+"""
 
 import asyncio
 

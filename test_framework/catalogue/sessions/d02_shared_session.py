@@ -1,4 +1,28 @@
-"""D02: one session for the whole application."""
+"""D02: one session for the whole application.
+
+alice                           bob
+                                if await orders.order(NAMES[user], is_valid=user == 0):
+                                session = self.begin()
+                                return self.session
+                                session.added.append(f"order of {user}")
+                                await external("check the stock")
+if await orders.order(NAMES[user], is_valid=user == 0):
+session = self.begin()
+return self.session
+session.added.append(f"order of {user}")
+await external("check the stock")
+                                if not is_valid:
+                                session.rollback()
+                                self.added.clear()
+                                return False
+if not is_valid:
+await session.commit()
+await external("COMMIT")
+self.table += self.added
+self.added.clear()
+return True
+-> confirmed, and not stored
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

@@ -1,4 +1,24 @@
-"""D10: session used after its request."""
+"""D10: session used after its request.
+
+alice                           bob
+                                await endpoint.handle(NAMES[user])
+                                async with self.lock:
+                                self.session.tenant = user
+                                await external("UPDATE")
+await endpoint.handle(NAMES[user])
+async with self.lock:
+                                self.background.add(asyncio.create_task(self.mail(use...
+                                await asyncio.gather(*endpoint.background)
+                                await external("connect to the mail server")
+self.session.tenant = user
+await external("UPDATE")
+                                self.mails.append((user, self.session.tenant))
+self.background.add(asyncio.create_task(self.mail(user)))
+await asyncio.gather(*endpoint.background)
+await external("connect to the mail server")
+self.mails.append((user, self.session.tenant))
+-> the mail was written with the session of another user
+"""
 
 import asyncio
 from types import SimpleNamespace

@@ -1,4 +1,22 @@
-"""D14: driver connection shared by requests."""
+"""D14: driver connection shared by requests.
+
+alice                           bob
+                                statement = f"SELECT {NAMES[user]}"
+                                got = await database.query(statement)
+                                return await self.wire.call(statement)
+                                if self.is_reading:
+                                self.is_reading = True
+                                await external(request)
+statement = f"SELECT {NAMES[user]}"
+got = await database.query(statement)
+return await self.wire.call(statement)
+if self.is_reading:
+raise RuntimeError("another operation is in progress")
+<- RuntimeError
+                                return f"reply to {request}"
+                                self.is_reading = False
+-> RuntimeError: another operation is in progress
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.sessions import Database

@@ -1,4 +1,28 @@
-"""R09: shared pipeline object."""
+"""R09: shared pipeline object.
+
+alice                           bob
+                                loaded = await pipelines.load(NAMES[user])
+                                pipeline = self.pipeline()
+                                return self.queued
+                                pipeline.append(f"name of {user}")
+                                await external("look up the shard")
+loaded = await pipelines.load(NAMES[user])
+pipeline = self.pipeline()
+return self.queued
+pipeline.append(f"name of {user}")
+await external("look up the shard")
+                                pipeline.append(f"mail of {user}")
+                                sent = list(pipeline)
+                                pipeline.clear()
+                                await external("EXEC")
+pipeline.append(f"mail of {user}")
+sent = list(pipeline)
+pipeline.clear()
+await external("EXEC")
+                                return sent
+return sent
+-> alice got ['mail of alice']
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

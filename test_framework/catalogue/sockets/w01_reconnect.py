@@ -1,4 +1,20 @@
-"""W01: reconnect race in a registry."""
+"""W01: reconnect race in a registry.
+
+alice                           bob
+                                socket = registry.connect("alice")
+                                self.newest = self.sockets[user] = Socket(user)
+                                return self.newest
+                                await external("the connection ends")
+socket = registry.connect("alice")
+self.newest = self.sockets[user] = Socket(user)
+return self.newest
+await external("the connection ends")
+                                if registry.newest is socket:
+                                registry.disconnect(socket)
+                                self.sockets.pop(socket.user, None)
+if registry.newest is socket:
+-> connected, and gets nothing
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.sockets import Socket

@@ -1,4 +1,18 @@
-"""W02: room registration lost."""
+"""W02: room registration lost.
+
+alice                           bob
+                                await rooms.enter("lobby", NAMES[user])
+                                if room not in self.members:
+                                await external("load the room")
+await rooms.enter("lobby", NAMES[user])
+if room not in self.members:
+await external("load the room")
+                                self.members[room] = set()
+                                self.members[room].add(user)
+self.members[room] = set()
+self.members[room].add(user)
+-> in the room, and hears nothing
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

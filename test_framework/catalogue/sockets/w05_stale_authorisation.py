@@ -1,4 +1,21 @@
-"""W05: authorised only at the handshake."""
+"""W05: authorised only at the handshake.
+
+alice                           bob
+await (channel.expel("carol") if user else channel.publish("salaries"))
+for user in tuple(self.members):
+await external("serialise for the client")
+                                await (channel.expel("carol") if user else channel.pu...
+                                await external("DELETE member")
+                                self.members.discard(user)
+if self.may_receive(user):
+return True
+self.deliver(user, text)
+self.socket.frames.append(text)
+if user not in self.members:
+self.leaks.append(text)
+for user in tuple(self.members):
+-> sent to somebody who was expelled
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.sockets import Socket

@@ -1,4 +1,22 @@
-"""W08: answer routed over the transport that connected last."""
+"""W08: answer routed over the transport that connected last.
+
+alice                           bob
+                                socket = Socket(NAMES[user])
+                                await server.serve(socket)
+                                self.transport = socket
+                                await external("run the tool")
+socket = Socket(NAMES[user])
+await server.serve(socket)
+self.transport = socket
+await external("run the tool")
+                                await self.transport.send(f"result for {socket.user}")
+                                await external("send")
+await self.transport.send(f"result for {socket.user}")
+await external("send")
+                                self.frames.append(frame)
+self.frames.append(frame)
+-> alice got ['result for bob', 'result for alice']
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.sockets import Socket

@@ -1,4 +1,24 @@
-"""W10: one close ends the stream of another."""
+"""W10: one close ends the stream of another.
+
+alice                           bob
+                                await streams.watch()
+                                upstream = self.open()
+                                if self.shared is None or not self.shared.is_open:
+                                self.shared = _Upstream()
+                                return self.shared
+                                self.watchers += 1
+                                await external("next value")
+await streams.watch()
+upstream = self.open()
+if self.shared is None or not self.shared.is_open:
+return self.shared
+self.watchers += 1
+await external("next value")
+                                self.watchers -= 1
+                                self.close(upstream)
+                                upstream.is_open = False
+-> cut off by the leaving of somebody else
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

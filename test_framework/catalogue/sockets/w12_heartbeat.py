@@ -1,4 +1,20 @@
-"""W12: ping timeout closes the connection that came after."""
+"""W12: ping timeout closes the connection that came after.
+
+alice                           bob
+socket = heartbeats.connect("alice")
+socket = self.sockets[user] = Socket(user)
+return socket
+if user == 0:
+await heartbeats.ping(socket)
+await external("no pong")
+                                socket = heartbeats.connect("alice")
+                                socket = self.sockets[user] = Socket(user)
+                                return socket
+                                if user == 0:
+                                await external("first message")
+self.sockets[socket.user].is_open = False
+-> closed for the silence of the connection before it
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.sockets import Socket

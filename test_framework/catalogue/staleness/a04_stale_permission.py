@@ -1,4 +1,19 @@
-"""A04: permission checked, then awaited, then used."""
+"""A04: permission checked, then awaited, then used.
+
+alice                           bob
+if user:
+await documents.read("alice")
+if user not in self.readers:
+await external("SELECT body")
+                                if user:
+                                await documents.revoke("alice")
+                                await external("DELETE grant")
+                                self.readers.discard(user)
+return self.hand_out(user)
+self.was_reader.append(user in self.readers)
+return "body"
+-> read after revocation
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,16 @@
-"""K08: feature flag read twice."""
+"""K08: feature flag read twice.
+
+alice                           bob
+if user:
+await flags.save("diary")
+body = f"sealed {text}" if self.encrypts else text
+await external("reserve space")
+                                if user:
+                                await external("the operator")
+                                flags.encrypts = True
+self.stored.append((body, self.encrypts))
+-> plain text taken for sealed
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,16 @@
-"""P16: index kept across await."""
+"""P16: index kept across await.
+
+alice                           bob
+gone = await lobby.leave(NAMES[user])
+index = self.waiting.index(user)
+await external("tell the friends")
+                                gone = await lobby.leave(NAMES[user])
+                                index = self.waiting.index(user)
+                                await external("tell the friends")
+return self.waiting.pop(index)
+                                return self.waiting.pop(index)
+-> bob threw carol out
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

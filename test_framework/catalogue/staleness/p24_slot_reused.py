@@ -1,4 +1,37 @@
-"""P24: ABA on a reused slot."""
+"""P24: ABA on a reused slot.
+
+alice                           bob
+                                slot, generation = slots.open(NAMES[user])
+                                slot = next(n for n in range(len(NAMES)) if n not in ...
+                                self.owner[slot] = user
+                                self.generation += 1
+                                return slot, self.generation
+                                chunk = asyncio.create_task(receive())
+                                await external("the client gives up or is done")
+                                await external("next chunk")
+                                slots.close(slot)
+                                self.owner.pop(slot, None)
+                                await chunk
+slot, generation = slots.open(NAMES[user])
+slot = next(n for n in range(len(NAMES)) if n not in self.owner)
+self.owner[slot] = user
+self.generation += 1
+return slot, self.generation
+chunk = asyncio.create_task(receive())
+await external("the client gives up or is done")
+await external("next chunk")
+                                slots.store(slot, generation, f"file of {NAMES[user]}")
+                                if self.is_mine(slot, generation):
+                                return slot in self.owner
+                                self.files[self.owner[slot]] = data
+slots.close(slot)
+self.owner.pop(slot, None)
+await chunk
+slots.store(slot, generation, f"file of {NAMES[user]}")
+if self.is_mine(slot, generation):
+return slot in self.owner
+-> alice got the file of bob
+"""
 
 import asyncio
 

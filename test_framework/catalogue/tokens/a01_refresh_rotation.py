@@ -1,4 +1,22 @@
-"""A01: parallel refresh-token rotation."""
+"""A01: parallel refresh-token rotation.
+
+alice                           bob
+token = browser.token
+await external("decide that the access token is too old")
+rotated = await browser.family.rotate(token)
+current = await self.current.get("token")
+                                token = browser.token
+                                await external("decide that the access token is too o...
+if token != current:
+await self.current.set("token", token + 1)
+                                rotated = await browser.family.rotate(token)
+                                current = await self.current.get("token")
+return token + 1
+browser.token = rotated
+                                if token != current:
+                                return None
+-> an honest tab is taken for a thief
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import Store, visits

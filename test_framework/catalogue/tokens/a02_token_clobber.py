@@ -1,4 +1,30 @@
-"""A02: token manager stores the older token."""
+"""A02: token manager stores the older token.
+
+alice                           bob
+                                await tokens.get()
+                                if self.token is None:
+                                self.token = await self.refresh()
+                                await external("POST /token")
+await tokens.get()
+if self.token is None:
+self.token = await self.refresh()
+await external("POST /token")
+for old in self.issued:
+token = _Token(len(self.issued))
+self.issued.append(token)
+await external("the answer")
+                                for old in self.issued:
+                                old.is_revoked = True
+                                for old in self.issued:
+                                token = _Token(len(self.issued))
+                                self.issued.append(token)
+                                await external("the answer")
+                                return token
+                                return self.token
+return token
+return self.token
+-> everybody is logged out
+"""
 
 import asyncio
 from dataclasses import dataclass

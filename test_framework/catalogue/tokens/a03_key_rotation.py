@@ -1,4 +1,19 @@
-"""A03: key rotation turns valid users away."""
+"""A03: key rotation turns valid users away.
+
+alice                           bob
+                                assert await keys.verify("new"), "a valid user was se...
+                                if kid not in self.keys and not self.is_fetching:
+                                self.is_fetching = True
+                                await self.fetch()
+                                await external("GET /jwks")
+assert await keys.verify("new"), "a valid user was sent away"
+if kid not in self.keys and not self.is_fetching:
+return kid in self.keys
+                                self.keys = {"new": "key"}
+                                self.is_fetching = False
+                                return kid in self.keys
+-> a valid user was sent away
+"""
 
 import asyncio
 

@@ -1,4 +1,20 @@
-"""A08: one-time token spent twice."""
+"""A08: one-time token spent twice.
+
+alice                           bob
+                                await invitations.join(NAMES[user])
+                                if await self.consume():
+                                team = await self.codes.get("code")
+await invitations.join(NAMES[user])
+if await self.consume():
+team = await self.codes.get("code")
+                                await self.codes.pop("code")
+await self.codes.pop("code")
+                                return team
+                                self.members.append(user)
+return team
+self.members.append(user)
+-> a stranger joined the team
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits

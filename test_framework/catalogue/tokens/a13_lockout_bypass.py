@@ -1,4 +1,18 @@
-"""A13: login limit passed by parallel attempts."""
+"""A13: login limit passed by parallel attempts.
+
+alice                           bob
+                                await logins.try_password()
+                                if await self.redis.get("failures") < 3:
+await logins.try_password()
+if await self.redis.get("failures") < 3:
+                                self.guesses += 1
+                                await external("hash the password")
+self.guesses += 1
+await external("hash the password")
+                                await self.redis.add("failures", 1)
+await self.redis.add("failures", 1)
+-> the lock of the account was passed
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import Store, visits

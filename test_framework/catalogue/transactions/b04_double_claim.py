@@ -1,4 +1,26 @@
-"""B04: two workers claim one job."""
+"""B04: two workers claim one job.
+
+alice                           bob
+                                job = await jobs.claim(f"worker {user}")
+                                await external("SELECT ... WHERE worker IS NULL")
+job = await jobs.claim(f"worker {user}")
+await external("SELECT ... WHERE worker IS NULL")
+                                job = next((job for job, taken in self.table.items() ...
+                                if job is not None:
+                                await external("UPDATE")
+job = next((job for job, taken in self.table.items() if not taken), None)
+if job is not None:
+await external("UPDATE")
+                                self.table[job] = worker
+                                return job
+                                if job is not None:
+                                jobs.done.append(job)
+self.table[job] = worker
+return job
+if job is not None:
+jobs.done.append(job)
+-> the mail went out twice
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import visits

@@ -1,4 +1,14 @@
-"""D05: lost update under READ COMMITTED."""
+"""D05: lost update under READ COMMITTED.
+
+alice                           bob
+                                await accounts.pay_in(10 + user)
+                                row = await self.table.get("alice")
+await accounts.pay_in(10 + user)
+row = await self.table.get("alice")
+                                await self.table.set("alice", replace(row, balance=ro...
+await self.table.set("alice", replace(row, balance=row.balance + amount))
+-> 110, of 100 and 10 and 11
+"""
 
 from dataclasses import dataclass, replace
 

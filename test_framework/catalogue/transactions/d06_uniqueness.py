@@ -1,4 +1,22 @@
-"""D06: uniqueness kept by the application."""
+"""D06: uniqueness kept by the application.
+
+alice                           bob
+                                await handles.sign_up("@admin", NAMES[user])
+                                return not await self.is_taken(handle) and await self...
+                                await external("SELECT")
+await handles.sign_up("@admin", NAMES[user])
+return not await self.is_taken(handle) and await self.insert(handle, user)
+await external("SELECT")
+                                return any(row[0] == handle for row in self.rows)
+                                await external("INSERT")
+return any(row[0] == handle for row in self.rows)
+await external("INSERT")
+                                self.rows.append((handle, user))
+                                return True
+self.rows.append((handle, user))
+return True
+-> mail to one owner of the handle reaches the other
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

@@ -1,4 +1,22 @@
-"""D07: write skew."""
+"""D07: write skew.
+
+alice                           bob
+                                await owners.resign(NAMES[user])
+                                await external("SELECT owners")
+await owners.resign(NAMES[user])
+await external("SELECT owners")
+                                read = frozenset(self.owners)
+                                if read - {user}:
+                                await self.commit(user, read)
+                                await external("COMMIT")
+read = frozenset(self.owners)
+if read - {user}:
+await self.commit(user, read)
+await external("COMMIT")
+                                self.owners.discard(user)
+self.owners.discard(user)
+-> nobody owns the project
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import NAMES, visits

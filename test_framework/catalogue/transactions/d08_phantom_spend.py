@@ -1,4 +1,18 @@
-"""D08: phantom over-spend."""
+"""D08: phantom over-spend.
+
+alice                           bob
+                                await card.spend(30 + user)
+                                await external("SELECT sum(amount)")
+await card.spend(30 + user)
+await external("SELECT sum(amount)")
+                                if 50 - sum(self.uses) >= amount:
+                                await external("INSERT use")
+if 50 - sum(self.uses) >= amount:
+await external("INSERT use")
+                                self.uses.append(amount)
+self.uses.append(amount)
+-> 61 spent of 50
+"""
 
 import asyncio
 

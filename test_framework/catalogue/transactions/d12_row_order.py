@@ -1,4 +1,20 @@
-"""D12: row-lock order deadlock."""
+"""D12: row-lock order deadlock.
+
+alice                           bob
+                                await transfers.transfer(NAMES[user], NAMES[1 - user])
+                                first, second = self.order(source, target)
+                                return source, target
+                                async with self.rows[first]:
+                                await external("SELECT FOR UPDATE")
+await transfers.transfer(NAMES[user], NAMES[1 - user])
+first, second = self.order(source, target)
+return source, target
+async with self.rows[first]:
+await external("SELECT FOR UPDATE")
+                                async with self.rows[second]:
+async with self.rows[second]:
+-> Deadlock: alice -> bob -> alice; nothing can go.
+"""
 
 import asyncio
 

@@ -1,4 +1,22 @@
-"""D17: commit order differs from the order of numbers."""
+"""D17: commit order differs from the order of numbers.
+
+alice                           bob
+await outbox.publish()
+number, self.next_id = self.next_id, self.next_id + 1
+await external("COMMIT")
+                                await outbox.publish()
+                                number, self.next_id = self.next_id, self.next_id + 1
+                                await external("COMMIT")
+                                self.visible.append(number)
+                                outbox.poll()
+                                self.read += sorted(number for number in self.visible...
+                                self.seen = max([self.seen, *self.read])
+self.visible.append(number)
+outbox.poll()
+self.read += sorted(number for number in self.visible if number > self.seen)
+self.seen = max([self.seen, *self.read])
+-> an event was skipped for ever
+"""
 
 import asyncio
 

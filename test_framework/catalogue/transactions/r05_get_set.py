@@ -1,4 +1,14 @@
-"""R05: GET and SET instead of one atomic command."""
+"""R05: GET and SET instead of one atomic command.
+
+alice                           bob
+                                await quota.hit()
+                                hits = await self.redis.get("hits")
+await quota.hit()
+hits = await self.redis.get("hits")
+                                await self.redis.set("hits", hits + 1)
+await self.redis.set("hits", hits + 1)
+-> a request was not counted
+"""
 
 from test_framework.catalogue.pattern import Area, Pattern
 from test_framework.catalogue.world import Store, visits

@@ -19,6 +19,7 @@ from test_framework.catalogue import (
     load_patterns,
     load_themes,
 )
+from test_framework.catalogue.drawing import draw
 from test_framework.core import UsageError
 from test_framework.explore import (
     Conclusion,
@@ -138,6 +139,50 @@ def test_every_failure_says_what_it_did() -> None:
     ]
 
     assert silent == []
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11),
+    reason="the drawings are of 3.11; asyncio takes other steps in other versions",
+)
+@each_theme
+def test_drawing_is_what_the_explorer_found(theme: str) -> None:
+    """The docstring of each file draws the run that breaks it; make docs draws anew."""
+    stale = [one.id for one in THEMES[theme] if _drawn(one) != one.interleaving]
+
+    assert stale == []
+
+
+def _drawn(pattern: Pattern) -> str:
+    return draw(pattern, witness_of(pattern))
+
+
+def test_drawing_shows_whose_statements_run_when() -> None:
+    """Each user has a column, filled with the statements of the program."""
+    head, *rows, outcome = find_pattern("P03").interleaving.splitlines()
+
+    assert head.split() == ["alice", "bob"]
+    assert [row.strip() for row in rows if row.startswith(" ")] == [
+        "await credit.spend(3)",
+        "left = self.left",
+        'await external("charge the card")',
+        "self.left = left - amount",
+    ]
+    assert rows[3:6] == [
+        "await credit.spend(3)",
+        "left = self.left",
+        'await external("charge the card")',
+    ]
+    assert outcome == "-> 7 credits left, of 10 less two times 3"
+
+
+def test_drawing_ends_where_nothing_can_go_on() -> None:
+    """What is done to the tasks of a deadlock afterwards is not told; a fault is."""
+    inversion = find_pattern("B14").interleaving
+    orphaned = find_pattern("X14").interleaving
+
+    assert "<- cancelled" not in inversion
+    assert orphaned.count("<- cancelled") == 1
 
 
 @each_theme
