@@ -79,8 +79,10 @@ def _cut(line: str) -> str:
 
 
 def _without_teardown(rows: list[_Row], witness: Witness) -> list[_Row]:
-    """Leave out what the explorer did to tasks that can never end."""
+    """Leave out what the explorer did to tasks that do not end by themselves."""
     if witness.failure.kind != "deadlock":
+        while rows and rows[-1] == _Row("worker", _CANCELLED):
+            rows.pop()
         return rows
     cancels = [number for number, row in enumerate(rows) if row.text == _CANCELLED]
     own = sum(not isinstance(fault, Raise) for fault in witness.schedule.faults)
@@ -105,8 +107,11 @@ def _trace(pattern: Pattern, witness: Witness) -> list[_Row]:
         await scenario.user(state, number)
 
     def column() -> str:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # a job of an executor
+            return "thread"
         number = _user.get()
-        task = asyncio.current_task()
         if number is None:
             return tasks.get(task, "worker")
         if scenario.users > 1:

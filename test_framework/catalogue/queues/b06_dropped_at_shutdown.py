@@ -14,7 +14,6 @@ self.accepted.append(mail)
                      self.is_open = False
                      self.worker.cancel()
                      await asyncio.wait({mailer.worker})
-                                          <- cancelled
 -> accepted, and never sent
 """
 
