@@ -128,6 +128,9 @@ def _need_of_frames(task: Task, *, at_timeout: bool) -> Need | None:
         if name == "wait_for":
             return _need_of_children("awaits with a timeout", [names.get("fut")])
         if name == "_wait" and "fs" in names:
+            # Who looks at tasks for a while and goes on takes them as they are.
+            if names.get("timeout") is not None and not at_timeout:
+                return None
             need = _need_of_children("awaits a set of tasks", names["fs"])
             if need is not None and names.get("return_when") == "FIRST_COMPLETED":
                 return Need(need.what, need.tasks, takes_all=True)

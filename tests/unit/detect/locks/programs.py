@@ -254,6 +254,16 @@ async def take(lock: asyncio.Lock) -> None:
         await asyncio.sleep(0)
 
 
+async def child_seen_to_wait_under_lock() -> None:
+    """A look at a child that needs the lock, and not a wait until it has ended."""
+    lock = asyncio.Lock()
+    async with lock:
+        child = asyncio.create_task(take(lock))
+        _, pending = await asyncio.wait([child], timeout=0.01)
+    assert pending == {child}
+    await child
+
+
 async def child_awaited_after_lock() -> None:
     """The lock is given back before its children are awaited."""
     lock = asyncio.Lock()

@@ -38,6 +38,7 @@ STALLS = (
     programs.readers_and_writers_crosswise,
 )
 SAFE = (
+    programs.child_seen_to_wait_under_lock,
     programs.same_way_at_once,
     programs.same_way_in_turn,
     programs.crosswise_under_a_gate,
