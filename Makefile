@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help audit test check bench soak compose-up compose-audit compose-down clean
+.PHONY: help audit test check bench soak docs matrix compose-up compose-audit compose-down clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -46,6 +46,12 @@ bench: $(BENCH_READY) ## measure what benchmarks/README.md states
 
 soak: $(READY) ## the long suites: 20 audits in a row with different seeds
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+docs: $(READY) ## draw the interleavings and write the pages of docs/patterns
+	@$(BIN)/python -m test_framework.catalogue
+
+matrix: $(READY) ## measure which detector finds which pattern, then as docs
+	@$(BIN)/python -m test_framework.catalogue --measure
 
 compose-up: ## Postgres, Redis and two replicas of the service in containers
 	docker compose up --detach --build --wait

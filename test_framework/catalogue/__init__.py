@@ -11,6 +11,7 @@ Not here: races between processes, and what only a real database does.
 """
 
 from test_framework.catalogue.index import find_pattern, load_patterns, load_themes
+from test_framework.catalogue.matrix import load_matrix
 from test_framework.catalogue.pattern import (
     MEANS,
     Area,
@@ -28,6 +29,7 @@ __all__ = [
     "Pattern",
     "Twin",
     "find_pattern",
+    "load_matrix",
     "load_patterns",
     "load_themes",
 ]

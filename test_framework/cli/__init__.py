@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from test_framework.cli import audits, exploring, watch
+from test_framework.cli import audits, exploring, patterns, watch
 from test_framework.cli.output import (
     EXIT_INTERNAL,
     EXIT_TARGET,
@@ -37,6 +37,7 @@ for command in (
     exploring.explore_command,
     exploring.replay_command,
     watch.watch,
+    patterns.patterns,
 ):
     cli.add_command(command)
 

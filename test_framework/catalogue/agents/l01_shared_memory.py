@@ -64,7 +64,7 @@ PATTERN = Pattern(
     ),
     fix="Store both in one step.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "leaks", "swarm"),
+    detectors=("explorer", "swarm"),
     source="https://github.com/langchain-ai/langchain/issues/11650",
     vulnerable=visits(_Memory, _talk, _pairs_fit),
     safe=visits(_PairingMemory, _talk, _pairs_fit),

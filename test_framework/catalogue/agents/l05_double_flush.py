@@ -81,7 +81,7 @@ PATTERN = Pattern(
     ),
     fix="Swap the list before the await.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "swarm"),
+    detectors=("explorer", "access", "swarm"),
     source="https://cwe.mitre.org/data/definitions/362.html",
     vulnerable=visits(_Embedder, _embed),
     safe=visits(_SwappingEmbedder, _embed),

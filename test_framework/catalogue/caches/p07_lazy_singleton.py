@@ -76,7 +76,7 @@ PATTERN = Pattern(
         Area.DATABASE_SESSION,
         Area.ENGINE_REGISTRY,
     ),
-    detectors=("explorer", "access", "leaks"),
+    detectors=("explorer", "access"),
     source="https://cwe.mitre.org/data/definitions/609.html",
     vulnerable=visits(_Pools, _write_and_read),
     safe=visits(_LockedPools, _write_and_read),

@@ -64,7 +64,7 @@ PATTERN = Pattern(
     ),
     fix="Make the user a part of the key.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm", "timing", "static"),
+    detectors=("explorer", "access", "swarm", "timing", "static"),
     source="https://docs.astral.sh/ruff/rules/cached-instance-method/",
     vulnerable=visits(_Dashboards, _look),
     safe=visits(_KeyedDashboards, _look),

@@ -86,7 +86,7 @@ PATTERN = Pattern(
     ),
     fix="Catch Exception, which it is not.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "leaks"),
+    detectors=("explorer",),
     source="https://flake8-async.readthedocs.io/en/latest/rules.html#async103",
     vulnerable=visits(_Feeds, _follow),
     safe=visits(_RaisingFeeds, _follow),

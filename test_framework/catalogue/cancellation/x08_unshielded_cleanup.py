@@ -64,7 +64,7 @@ PATTERN = Pattern(
     ),
     fix="Run it as a task of its own and shield it.",
     areas=(Area.DATABASE_SESSION,),
-    detectors=("explorer", "leaks"),
+    detectors=("explorer",),
     source="https://github.com/sqlalchemy/sqlalchemy/issues/6652",
     vulnerable=visits(_Uploads, _upload),
     safe=visits(_ShieldedUploads, _upload),

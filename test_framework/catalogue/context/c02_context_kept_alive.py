@@ -85,7 +85,7 @@ PATTERN = Pattern(
     ),
     fix="Reset what was set in finally, or run each request in a context of its own.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "leaks", "swarm"),
+    detectors=("explorer", "swarm"),
     source="https://github.com/encode/starlette/discussions/2335",
     vulnerable=visits(_Connections, _greet),
     safe=visits(_ResettingConnections, _greet),

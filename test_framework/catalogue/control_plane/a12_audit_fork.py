@@ -54,7 +54,7 @@ PATTERN = Pattern(
     ),
     fix="Append under a lock, or by one writer.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "checkers"),
+    detectors=("explorer", "access", "checkers"),
     source="https://datatracker.ietf.org/doc/html/rfc9162",
     vulnerable=visits(_AuditTrail, _audit, _is_one_chain),
     safe=visits(_SerialAuditTrail, _audit, _is_one_chain),

@@ -50,7 +50,7 @@ PATTERN = Pattern(
     ),
     fix="Do both in one script.",
     areas=(Area.DATABASE_SESSION,),
-    detectors=("explorer", "leaks"),
+    detectors=("explorer",),
     source="https://redis.io/docs/latest/commands/incr/",
     vulnerable=visits(_RateLimit, _hit, _all_counters_expire),
     safe=visits(_AtomicRateLimit, _hit, _all_counters_expire),

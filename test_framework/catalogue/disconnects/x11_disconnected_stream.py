@@ -72,7 +72,7 @@ PATTERN = Pattern(
         Area.AGENT_STATE,
         Area.WEBSOCKET,
     ),
-    detectors=("explorer", "leaks"),
+    detectors=("explorer",),
     source="https://github.com/Arize-ai/openinference/issues/1769",
     vulnerable=visits(_Streams, _stream, _nothing_runs),
     safe=visits(_ClosingStreams, _stream, _nothing_runs),

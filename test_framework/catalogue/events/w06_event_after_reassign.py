@@ -75,7 +75,7 @@ PATTERN = Pattern(
     ),
     fix="Bind the buffer to the connection.",
     areas=(Area.WEBSOCKET,),
-    detectors=("explorer", "swarm"),
+    detectors=("explorer", "access", "swarm"),
     source="https://cwe.mitre.org/data/definitions/672.html",
     vulnerable=visits(_Slots, _emit, _events_reached_owners),
     safe=visits(_FreshSlots, _emit, _events_reached_owners),

@@ -62,7 +62,7 @@ PATTERN = Pattern(
     ),
     fix="Clear it in finally, or use a lock.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "locks", "timing"),
+    detectors=("explorer", "timing"),
     source="https://cwe.mitre.org/data/definitions/459.html",
     vulnerable=visits(_Reports, _make_report, _is_free),
     safe=visits(_RestoringReports, _make_report, _is_free),

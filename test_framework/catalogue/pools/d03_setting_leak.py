@@ -69,7 +69,7 @@ PATTERN = Pattern(
     ),
     fix="Use SET LOCAL.",
     areas=(Area.DATABASE_SESSION,),
-    detectors=("explorer", "leaks", "swarm"),
+    detectors=("explorer", "swarm"),
     source="https://github.com/django-tenants/django-tenants/issues/545",
     vulnerable=visits(_TenantPool, _read_invoices),
     safe=visits(_LocalTenantPool, _read_invoices),

@@ -62,7 +62,7 @@ PATTERN = Pattern(
     ),
     fix="Give it back whatever the rollback does.",
     areas=(Area.DATABASE_SESSION,),
-    detectors=("explorer", "locks", "leaks"),
+    detectors=("explorer", "locks"),
     source="https://github.com/sqlalchemy/sqlalchemy/issues/8145",
     vulnerable=visits(_LeakyPool, _query),
     safe=visits(_TerminatingPool, _query),

@@ -71,7 +71,7 @@ PATTERN = Pattern(
     ),
     fix="Begin the try before the first await.",
     areas=(Area.DATABASE_SESSION,),
-    detectors=("explorer", "leaks"),
+    detectors=("explorer", "locks"),
     source="https://github.com/encode/httpcore/issues/658",
     vulnerable=visits(_HttpPool, _fetch),
     safe=visits(_CarefulHttpPool, _fetch),

@@ -63,7 +63,7 @@ PATTERN = Pattern(
     ),
     fix="Hand the error to the job.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "leaks"),
+    detectors=("explorer", "locks"),
     source="https://docs.python.org/3/library/asyncio-dev.html#detect-never-retrieved-exceptions",
     vulnerable=visits(_Renderer, _get_picture),
     safe=visits(_ReportingRenderer, _get_picture),

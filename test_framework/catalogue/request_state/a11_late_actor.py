@@ -61,7 +61,7 @@ PATTERN = Pattern(
     ),
     fix="Capture the actor on entry.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm", "checkers"),
+    detectors=("explorer", "access", "swarm", "checkers"),
     source="https://cwe.mitre.org/data/definitions/778.html",
     vulnerable=visits(_Ledger, _transfer, _moved_by_owner),
     safe=visits(_CapturingLedger, _transfer, _moved_by_owner),

@@ -53,7 +53,7 @@ PATTERN = Pattern(
     ),
     fix="Use a ContextVar.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm"),
+    detectors=("explorer", "access", "swarm"),
     source="https://github.com/openedx/openedx-platform/issues/38740",
     vulnerable=visits(_ThreadSettings, read_theme),
     safe=visits(ContextSettings, read_theme),

@@ -57,7 +57,7 @@ PATTERN = Pattern(
     ),
     fix="Make it a local of the view.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "swarm"),
+    detectors=("explorer", "access", "swarm"),
     source="https://cwe.mitre.org/data/definitions/488.html",
     vulnerable=visits(_renderer, _render_page),
     safe=visits(_stateless_renderer, _render_page),

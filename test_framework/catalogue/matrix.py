@@ -1,0 +1,41 @@
+"""What was measured last: pattern x means, kept beside the patterns as data."""
+
+import enum
+import json
+from pathlib import Path
+
+from test_framework.catalogue.pattern import Means
+
+SEEDS = range(12)
+"""Natural runs of each twin; in each the world outside takes other times."""
+
+RUNS = 400
+"""Runs of the explorer, for each twin."""
+
+WATCHED: tuple[Means, ...] = ("access", "locks", "leaks")
+"""The means that are detectors of running processes."""
+
+_FILE = Path(__file__).with_name("matrix.json")
+
+Matrix = dict[str, dict[str, str]]
+"""By id of a pattern and by means: an ``Outcome``; nothing where it does not apply."""
+
+
+class Outcome(enum.StrEnum):
+    """What a means makes of a pattern."""
+
+    FOUND = "found"
+    MISSED = "missed"
+    FALSE_ALARM = "false alarm"
+
+
+def load_matrix() -> Matrix:
+    """Return what was measured last."""
+    stored: Matrix = json.loads(_FILE.read_text(encoding="utf-8"))
+    return stored
+
+
+def store_matrix(measured: Matrix) -> None:
+    """Keep what was measured."""
+    text = json.dumps(measured, indent=1, sort_keys=True)
+    _FILE.write_text(f"{text}\n", encoding="utf-8")

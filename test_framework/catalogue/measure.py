@@ -1,0 +1,179 @@
+"""Measure by which means each pattern is found: the matrix pattern x means.
+
+The explorer searches for an order that breaks the vulnerable twin. The detectors watch
+some natural runs of both twins, each in a detector of its own that sees no other twin.
+What only a whole service shows is measured by the tests that sabotage the reference
+service: the docstring of each such service names its patterns, and its test the rule.
+"""
+
+import ast
+import contextlib
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from test_framework.catalogue.index import load_patterns
+from test_framework.catalogue.matrix import RUNS, SEEDS, WATCHED, Matrix, Outcome
+from test_framework.catalogue.natural import run_naturally
+from test_framework.catalogue.pattern import Means, Pattern, Twin
+from test_framework.catalogue.world import NAMES
+from test_framework.core import AlarmRecord
+from test_framework.detect import Detector
+from test_framework.detect.access import AccessTracker
+from test_framework.detect.leaks import Leaks
+from test_framework.detect.locks import DeadlockWatcher
+from test_framework.detect.roots import declare_root
+
+
+def measure(pattern: Pattern, means: Means) -> Outcome | None:
+    """Return what a means makes of the twins of a pattern.
+
+    Args:
+        pattern: The pattern.
+        means: The explorer, or one of ``WATCHED``.
+
+    Returns:
+        None where it finds nothing and was not expected to: it does not apply.
+    """
+    if means == "explorer":
+        is_found, is_alarmed = (_explored(pattern, twin) for twin in _TWINS)
+    elif means == "leaks" and means not in pattern.detectors:
+        # The state of a twin stands for its database, too: it may hold data of users.
+        return None
+    else:
+        is_found, is_alarmed = (
+            any(alarm.level == "error" for alarm in watch(pattern, twin, means))
+            for twin in _TWINS
+        )
+    if is_alarmed:
+        return Outcome.FALSE_ALARM
+    if is_found:
+        return Outcome.FOUND
+    return Outcome.MISSED if means in pattern.detectors else None
+
+
+def sabotaged(tests: Path) -> dict[str, set[Means]]:
+    """Return which patterns audits of sabotaged services find, and by what.
+
+    Args:
+        tests: The folder of the end-to-end tests, which are power tests: they fail when
+            an audit does not find what it should.
+
+    Returns:
+        By id of a pattern: the swarm where a canary was seen, else the checkers.
+    """
+    judged = (tests / "test_sabotage.py").read_text(encoding="utf-8")
+    found: dict[str, set[Means]] = {}
+    for path in sorted((tests / "sabotage").glob("*.py")):
+        for function in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            rule = re.search(rf'"{path.stem}:{function.name}",\s*"([a-z-]+)"', judged)
+            told = re.search(r"Catalogue ([^(.:]+)", ast.get_docstring(function) or "")
+            if rule is None or told is None:
+                continue
+            means: Means = "swarm" if _SEEN.search(rule[1]) else "checkers"
+            for id_ in re.findall(r"[A-Z]\d\d", told[1]):
+                found.setdefault(id_, set()).add(means)
+    return found
+
+
+def measure_all(tests: Path) -> Matrix:
+    """Return the outcomes of all patterns, by id and by means.
+
+    Args:
+        tests: The folder of the end-to-end tests.
+    """
+    services = sabotaged(tests)
+    measured: Matrix = {}
+    for pattern in load_patterns():
+        outcomes = {one: measure(pattern, one) for one in ("explorer", *WATCHED)}
+        outcomes |= dict.fromkeys(services.get(pattern.id, ()), Outcome.FOUND)
+        measured[pattern.id] = {
+            means: str(outcome)
+            for means, outcome in outcomes.items()
+            if outcome is not None
+        }
+    return measured
+
+
+_SEEN = re.compile("canary|cached-for|collision|names-another")
+"""Rules by which somebody saw what belongs to another."""
+
+_TWINS: tuple[Twin, ...] = ("vulnerable", "safe")
+
+
+def _explored(pattern: Pattern, twin: Twin) -> bool:
+    return pattern.explore(twin, schedules=RUNS, budget=60, seed=1).witness is not None
+
+
+def watch(pattern: Pattern, twin: Twin, means: Means) -> list[AlarmRecord]:
+    """Return the alarms of a detector that watches natural runs of a twin."""
+    detector = _make(means, pattern)
+    alarms: list[AlarmRecord] = []
+
+    def ask(state: object, is_stuck: bool) -> None:  # noqa: FBT001  # as AtEnd has it
+        # Of our own classes the walk keeps out, so it begins at what the state holds.
+        declare_root("service", vars(state))
+        if is_stuck and isinstance(detector, DeadlockWatcher):
+            alarms.extend(detector.stalled())
+        else:
+            alarms.extend(detector.alarms())
+        declare_root("service", None)
+
+    with _running(detector, pattern) as watched:
+        for seed in SEEDS:
+            run_naturally(watched, twin, seed=seed, at_end=ask)
+    return alarms
+
+
+def _make(means: Means, pattern: Pattern) -> Detector:
+    if means == "access":
+        return AccessTracker([_package(pattern)])
+    if means == "locks":
+        return DeadlockWatcher()
+    modules = [name for name in sys.modules if name.startswith(_package(pattern))]
+    return Leaks(
+        recognise=_named,
+        packages=[_package(pattern)],
+        allowed_residue=[f"{name}.NAMES" for name in modules],
+        spare_tasks=0,
+    )
+
+
+def _named(text: str | bytes) -> list[int]:
+    """Return the numbers of the users that are named in a text."""
+    told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return [number for number, name in enumerate(NAMES) if name in told]
+
+
+def _package(pattern: Pattern) -> str:
+    return pattern.module.rpartition(".")[0]
+
+
+@contextlib.contextmanager
+def _running(detector: Detector, pattern: Pattern) -> Iterator[Pattern]:
+    """Start a detector, then import the pattern again under its eyes."""
+    package = _package(pattern)
+    before = {name: sys.modules.pop(name) for name in _modules_of(package)}
+    parent: Any = sys.modules[package.rpartition(".")[0]]
+    detector.start()
+    try:
+        yield importlib.import_module(pattern.module).PATTERN
+    finally:
+        detector.stop()
+        for name in _modules_of(package):
+            del sys.modules[name]
+        sys.modules.update(before)
+        setattr(parent, package.rpartition(".")[2], before[package])
+
+
+def _modules_of(package: str) -> list[str]:
+    return [
+        name
+        for name in sys.modules
+        if name == package or name.startswith(f"{package}.")
+    ]

@@ -1,0 +1,233 @@
+"""The pages of the catalogue: an index with the matrix, and a page for each pattern.
+
+They are made of the files of the patterns and of what was measured last, and of nothing
+else, so that a test can tell when they are stale.
+"""
+
+import re
+from itertools import groupby
+from pathlib import Path
+
+from test_framework.catalogue.code import mend, vulnerable_code
+from test_framework.catalogue.index import load_patterns, load_themes
+from test_framework.catalogue.matrix import (
+    RUNS,
+    SEEDS,
+    WATCHED,
+    Matrix,
+    Outcome,
+    load_matrix,
+)
+from test_framework.catalogue.pattern import MEANS, Means, Pattern
+
+_COLUMNS: dict[Means, str] = {
+    "explorer": "explorer",
+    "access": "access tracker",
+    "locks": "deadlock watcher",
+    "leaks": "leak watchers",
+    "swarm": "canary swarm",
+    "checkers": "checkers",
+}
+_FOUND, _MISSED, _ALARM, _UNTRIED, _NOT = "●", "○", "✗", "?", "·"
+
+_INDEX = """\
+# Patterns: ways in which users get into each other's way
+
+Each pattern is a bug of real services, as a short program that has it (the vulnerable twin) and as the same program with the smallest mend (the safe twin).
+`isolation-audit patterns` lists them, and `isolation-audit patterns P03` explains one.
+These pages are written by `make docs`, from the files in `test_framework/catalogue/`: one file is one pattern, and adding a pattern is adding a file.
+
+```python
+from test_framework.catalogue import find_pattern
+
+pattern = find_pattern("X01")
+print(pattern.mechanism, pattern.fix, pattern.source)
+print(pattern.explore().text())  # FOUND, with the schedule that breaks it
+print(pattern.explore("safe").text())  # PROVEN or SAMPLED
+```
+
+*Needs* says what it takes: another order, tasks that are cancelled, errors with which the world outside answers, or *nothing* but a second user.
+Races between processes and what only a real database does have no twins here.
+
+## Who finds what
+
+{counts}
+
+The explorer searches each twin, within {runs} runs.
+Access tracker, deadlock watcher and leak watchers watch {seeds} natural runs of each twin, all users at once on plain asyncio.
+Swarm and checkers are measured with whole services: the reference service with one such mistake, in `tests/e2e/sabotage/`; most patterns have no such service yet.
+
+* {found} found, and the safe twin left alone
+* {missed} missed, though it ought to be found
+* {alarm} an error told about the safe twin
+* {untried} ought to be found, not measured
+* {nothing} not its office
+
+{matrix}
+"""
+
+_PAGE = """\
+# {id}: {title}
+
+{mechanism}
+**Mend:** {fix}
+
+| | |
+|---|---|
+| Theme | {theme} |
+| Strikes | {areas} |
+| Needs | {needs} |
+| Ought to be found by | {detectors} |
+| Found by | {found} |
+| Missed by | {missed} |
+| Source | {source} |
+| File | `{file}` |
+
+## What happens
+
+```text
+{interleaving}
+```
+
+## The vulnerable program
+
+```python
+{code}
+```
+
+## The mend
+
+```diff
+{mend}
+```
+
+## Try it
+
+```console
+$ isolation-audit explore {file}::PATTERN::vulnerable
+```
+"""
+
+
+def write_pages(folder: Path) -> None:
+    """Write all pages into a folder, and take away those of patterns that are gone."""
+    pages = make_pages()
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.md"):
+        if path.name not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def make_pages() -> dict[str, str]:
+    """Return the text of each page by the name of its file."""
+    matrix = load_matrix()
+    pages = {"index.md": _index(matrix)}
+    for pattern in load_patterns():
+        pages[f"{pattern.id}.md"] = _page(pattern, matrix.get(pattern.id, {}))
+    return pages
+
+
+def symbol(pattern: Pattern, means: Means, outcomes: dict[str, str]) -> str:
+    """Return how the matrix shows what a means makes of a pattern."""
+    outcome = outcomes.get(means)
+    if outcome is None:
+        return _UNTRIED if means in pattern.detectors else _NOT
+    shown = {
+        Outcome.FOUND: _FOUND,
+        Outcome.MISSED: _MISSED,
+        Outcome.FALSE_ALARM: _ALARM,
+    }
+    return shown[Outcome(outcome)]
+
+
+def _index(matrix: Matrix) -> str:
+    head = ["id", "pattern", "needs", *_COLUMNS.values()]
+    themes = load_themes()
+    lines = []
+    for theme, patterns in groupby(load_patterns(), lambda one: one.theme):
+        lines += [
+            f"### {themes[theme].rstrip('.')}",
+            "",
+            _row(head),
+            _row(["---"] * len(head)),
+        ]
+        for one in patterns:
+            outcomes = matrix.get(one.id, {})
+            cells = [symbol(one, means, outcomes) for means in _COLUMNS]
+            link = f"[{one.id}]({one.id}.md)"
+            lines.append(_row([link, one.title, str(one.needs), *cells]))
+        lines.append("")
+    return _INDEX.format(
+        counts=_counts(matrix),
+        matrix="\n".join(lines).rstrip(),
+        runs=RUNS,
+        seeds=len(SEEDS),
+        found=_FOUND,
+        missed=_MISSED,
+        alarm=_ALARM,
+        untried=_UNTRIED,
+        nothing=_NOT,
+    )
+
+
+def _counts(matrix: Matrix) -> str:
+    """Return a table that counts outcomes: by means, and all means together."""
+    lines = [
+        _row(["means", "found", "missed", "errors on safe twins", "not measured"]),
+        _row(["---"] * 5),
+    ]
+    patterns = load_patterns()
+    for means, name in _COLUMNS.items():
+        shown = [symbol(one, means, matrix.get(one.id, {})) for one in patterns]
+        counts = [shown.count(one) for one in (_FOUND, _MISSED, _ALARM, _UNTRIED)]
+        lines.append(_row([name, *map(str, counts)]))
+    detected = sum(
+        any(matrix[one.id].get(means) == Outcome.FOUND for means in WATCHED)
+        for one in patterns
+        if one.id in matrix
+    )
+    lines += [
+        "",
+        f"The detectors together find {detected} of {len(patterns)} patterns.",
+    ]
+    return "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
+    names = {**_COLUMNS, "timing": "timing", "static": "static rules"}
+
+    def told(outcome: Outcome) -> str:
+        means = [names[one] for one in MEANS if outcomes.get(one) == outcome]
+        return ", ".join(means) or "none"
+
+    return _PAGE.format(
+        id=pattern.id,
+        title=pattern.title,
+        mechanism=_one_per_line(pattern.mechanism),
+        fix=_one_per_line(pattern.fix),
+        theme=load_themes()[pattern.theme].rstrip("."),
+        areas=", ".join(pattern.areas) or "any shared state",
+        needs=pattern.needs,
+        detectors=", ".join(names[one] for one in pattern.detectors),
+        found=told(Outcome.FOUND),
+        missed=told(Outcome.MISSED),
+        source=_link(pattern.source),
+        file=f"test_framework/catalogue/{pattern.theme}/{pattern.file.name}",
+        interleaving=pattern.interleaving,
+        code=vulnerable_code(pattern),
+        mend=mend(pattern),
+    )
+
+
+def _one_per_line(text: str) -> str:
+    return re.sub(r"(?<=[.?]) (?=[A-Z])", "\n", text)
+
+
+def _link(source: str) -> str:
+    return f"<{source}>" if source.startswith("https://") else source

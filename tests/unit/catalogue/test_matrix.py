@@ -1,0 +1,85 @@
+"""What the matrix says is what explorer and detectors do."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from test_framework.catalogue import find_pattern, load_matrix, load_patterns
+from test_framework.catalogue.matrix import WATCHED, Outcome
+from test_framework.catalogue.measure import measure, measure_all, sabotaged, watch
+from test_framework.catalogue.pattern import Means
+
+TESTS = Path(__file__).parents[2] / "e2e"
+MATRIX = load_matrix()
+SHARE = 4
+"""One pattern in so many is measured again by the default tests, by a fixed choice."""
+
+
+@pytest.fixture(autouse=True)
+def _plain_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away pytest's import hook, which the tracker leaves alone.
+
+    It rewrites the asserts of packages that are plugins, as this one is.
+    """
+    plain = [one for one in sys.meta_path if "pytest" not in type(one).__module__]
+    monkeypatch.setattr(sys, "meta_path", plain)
+
+
+def stored(means: Means, outcome: Outcome) -> list[str]:
+    """Return the ids of the patterns of which the matrix says that of a means."""
+    return [one for one, outcomes in MATRIX.items() if outcomes.get(means) == outcome]
+
+
+def test_every_pattern_is_in_the_matrix() -> None:
+    """No pattern was added without being measured: make matrix."""
+    assert set(MATRIX) == {pattern.id for pattern in load_patterns()}
+
+
+def test_explorer_misses_nothing() -> None:
+    """All patterns are found by the explorer, as test_patterns shows, with no alarm."""
+    assert set(stored("explorer", Outcome.FOUND)) == set(MATRIX)
+
+
+@pytest.mark.power
+@pytest.mark.parametrize("means", WATCHED)
+def test_detectors_still_find_what_the_matrix_says(means: Means) -> None:
+    """What a detector has found once it finds again: here a fourth, all in make soak."""
+    known = stored(means, Outcome.FOUND)[::SHARE]
+
+    lost = [one for one in known if measure(find_pattern(one), means) != Outcome.FOUND]
+
+    assert known
+    assert lost == []
+
+
+@pytest.mark.parametrize("means", ["access", "locks"])
+def test_detectors_leave_safe_twins_alone(means: Means) -> None:
+    """No error is told about a safe twin but those that the matrix owns up to."""
+    known = stored(means, Outcome.FALSE_ALARM)
+    chosen = [one for one in load_patterns() if one.id not in known][::SHARE]
+
+    alarmed = [
+        one.id
+        for one in chosen
+        if any(alarm.level == "error" for alarm in watch(one, "safe", means))
+    ]
+
+    assert alarmed == []
+
+
+@pytest.mark.long
+def test_matrix_is_what_is_measured_now() -> None:
+    """All of it; where this fails, make matrix measures it anew."""
+    assert measure_all(TESTS) == MATRIX
+
+
+def test_services_that_audits_judge_name_patterns() -> None:
+    """Swarm and checkers found what the docstrings of sabotaged services name."""
+    found = sabotaged(TESTS)
+
+    assert len(found) > 10
+    assert found["P01"] == {"swarm", "checkers"}
+    for pattern in load_patterns():
+        told = {one for one in ("swarm", "checkers") if one in MATRIX[pattern.id]}
+        assert told == found.get(pattern.id, set()), pattern.id
