@@ -32,7 +32,11 @@ from test_framework.core import (
 )
 from test_framework.swarm.alarms import Alarms
 from test_framework.swarm.identities import Identities
-from test_framework.swarm.lasting import find_lasting, look_at_connections
+from test_framework.swarm.lasting import (
+    find_lasting,
+    look_at_connections,
+    spare_connections,
+)
 from test_framework.swarm.residue import count_tasks, find_residue
 from test_framework.swarm.scene import Scene
 from test_framework.swarm.shapes import (
@@ -202,7 +206,10 @@ async def _run(scene: Scene, target: "Target", progress: Progress) -> None:
         await scene.close()
         for record in await find_residue(target, identities, tasks_before=tasks_before):
             scene.history.add(record)
-        for lasting in await find_lasting(target, identities, before=held_before):
+        spare = spare_connections(len(scene.everybody()))
+        for lasting in await find_lasting(
+            target, identities, before=held_before, spare=spare
+        ):
             scene.history.add(lasting)
     scene.require_alive()
 

@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from test_framework.swarm.identities import Identities
     from test_framework.swarm.target import Target
 
-SPARE_CONNECTIONS = 64
-"""Connections of one application that may be more than before: pools keep theirs."""
-
 PAUSE_S = 1.0
 """Longer than a statement that somebody is in the middle of."""
 
 _Place = tuple[str, str]
+
+
+def spare_connections(users: int) -> int:
+    """Return how many connections of one application the pools may have kept.
+
+    A pool holds as many as were in use at once, and a request seldom uses more than
+    some at a time; what leaks grows with the number of requests instead.
+    """
+    return 64 + 4 * users
 
 
 @dataclass(slots=True)
@@ -73,7 +79,7 @@ async def find_lasting(
     identities: "Identities",
     *,
     before: Lasting,
-    spare_connections: int = SPARE_CONNECTIONS,
+    spare: int,
     pause_s: float = PAUSE_S,
 ) -> list[AlarmRecord | WatchRecord]:
     """Return what is held that was not, and what could not be looked at.
@@ -82,7 +88,7 @@ async def find_lasting(
         target: The service.
         identities: Of everybody who was there.
         before: What was held before the first user came.
-        spare_connections: Connections of one application that may be more (count).
+        spare: Connections of one application that may be more (count); see ``spare_connections``.
         pause_s: What is held is looked at once more after this (seconds, >= 0).
     """
     after = await look_at_connections(target)
@@ -98,7 +104,7 @@ async def find_lasting(
     for (server, name), count in sorted(
         (after.connections - before.connections).items()
     ):
-        if count > spare_connections:
+        if count > spare:
             alarms.append(
                 _alarm(
                     "connection-left",

@@ -35,12 +35,11 @@ class Stage:
         self.sql = sql
         self.redis = redis
 
-    async def look(self, **options: Any) -> tuple[list[AlarmRecord], WatchRecord]:  # noqa: ANN401  # of find_lasting
+    async def look(self, *, spare: int = 64) -> tuple[list[AlarmRecord], WatchRecord]:
         """Return what is said at the end, with the watch."""
         identities = Identities({7: [self.alice]})
-        options.setdefault("before", self.before)
         *alarms, watch = await find_lasting(
-            self.target, identities, pause_s=0, **options
+            self.target, identities, before=self.before, spare=spare, pause_s=0
         )
         assert isinstance(watch, WatchRecord)
         return [alarm for alarm in alarms if isinstance(alarm, AlarmRecord)], watch
@@ -122,8 +121,8 @@ async def test_connections_that_pile_up_are_told(
     settings = {"application_name": "leaking"}
     opened = [await asyncpg.connect(url, server_settings=settings) for _ in range(4)]
 
-    (alarm,), _ = await stage.look(spare_connections=3)
-    quiet, _ = await stage.look(spare_connections=4)
+    (alarm,), _ = await stage.look(spare=3)
+    quiet, _ = await stage.look(spare=4)
 
     for connection in opened:
         await connection.close()
