@@ -17,8 +17,14 @@ from test_framework.detect.leaks.files import (
     is_whole,
     open_files,
 )
-from test_framework.detect.leaks.modules import own_modules
-from test_framework.detect.leaks.residue import CLOSED, Holding, Recognise, survey
+from test_framework.detect.leaks.modules import own_modules, trunk_of
+from test_framework.detect.leaks.residue import (
+    CLOSED,
+    LEAST_ENTRIES,
+    Holding,
+    Recognise,
+    survey,
+)
 from test_framework.detect.leaks.tasks import LeakedTask, describe_task
 from test_framework.detect.roots import declared_roots
 
@@ -31,7 +37,7 @@ SPARE_TASKS = 3
 SPARE_FILES = 3
 """Files below one folder, and connections of clients, that may stay open."""
 
-SPARE_CONNECTIONS = 64
+SPARE_CONNECTIONS = 256
 """Connections to one other server that may stay open: pools keep theirs."""
 
 
@@ -99,6 +105,7 @@ class Leaks:
         self._spare_files = spare_files
         self._spare_connections = spare_connections
         self._files_before: Counter[Place] | None = None
+        self._sizes_before: dict[str, int] | None = None
         self._coverage = WatchRecord(
             self.name, unwatched=("nothing was looked at: nobody asked",)
         )
@@ -126,6 +133,7 @@ class Leaks:
         for name, holdings in found.survivors.items():
             alarms += (_survivor(name, holding) for holding in holdings)
         alarms += (_loose(name, count) for name, count in found.loose.items())
+        alarms += self._grown(found.tables)
         tasks = _tasks()
         alarms += _leaked(tasks, spare=self._spare_tasks)
         files = count_places(open_files())
@@ -156,6 +164,25 @@ class Leaks:
         )
         return alarms
 
+    def _grown(self, tables: Collection[Holding]) -> Iterator[AlarmRecord]:
+        sizes = {table.path: table.count for table in tables}
+        if self._sizes_before is None:
+            self._sizes_before = sizes
+        for table in tables:
+            before = self._sizes_before.get(table.path, 0)
+            if table.count - before >= LEAST_ENTRIES:
+                yield AlarmRecord(
+                    rule="memory-growth",
+                    level="warning",
+                    claim=(
+                        f"{table.path} holds {table.count - before} entries more than "
+                        "before the first user"
+                    ),
+                    site=table.site,
+                    evidence=(f"Holder  {table.path}",),
+                    fix=_declared("Remove entries when their user leaves.", table.path),
+                )
+
     def _left_open(self, files: "Counter[Place]") -> Iterator[AlarmRecord]:
         if self._files_before is None:
             self._files_before = files
@@ -183,11 +210,7 @@ def _residue(holding: Holding) -> AlarmRecord:
         claim=f"{holding.path} still holds data of {_users(len(holding.users))}",
         site=holding.site,
         evidence=(f"Holder  {holding.path}",),
-        fix=(
-            "Remove the entry when its user or request ends. If it is a cache that is "
-            "keyed by user and bounded, declare it: allowed_residue = "
-            f"[{_trunk(holding.path)!r}]."
-        ),
+        fix=_declared("Remove the entry when its user or request ends.", holding.path),
         users=holding.users,
         count=holding.count,
     )
@@ -250,12 +273,15 @@ def _leaked(tasks: Iterable[LeakedTask], *, spare: int) -> Iterator[AlarmRecord]
         )
 
 
+def _declared(cure: str, path: str) -> str:
+    return (
+        f"{cure} If it is a cache that is keyed by user and bounded, declare it: "
+        f"allowed_residue = [{trunk_of(path)!r}]."
+    )
+
+
 def _users(count: int) -> str:
     return "1 departed user" if count == 1 else f"{count} departed users"
-
-
-def _trunk(path: str) -> str:
-    return path.partition("[")[0].partition(".<")[0]
 
 
 def _packages(modules: Iterable[str]) -> set[str]:

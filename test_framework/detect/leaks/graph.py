@@ -169,7 +169,7 @@ def _namespace(names: Mapping[str, object]) -> list[object]:
     # Dunders are the interpreter's, all but the annotations and slots of nobody.
     return [
         value
-        for name, value in names.items()
+        for name, value in list(names.items())
         if not (name.startswith("__") and name.endswith("__"))
         and type(value) is not types.ModuleType
     ]
@@ -207,7 +207,10 @@ class Path(NamedTuple):
 
 
 class Namer:
-    """Names the steps of paths; tables are read once, however many paths lead by."""
+    """Names the steps of paths; tables are read once, however many paths lead by.
+
+    Tables are copied before they are read: a thread of the service may write to them.
+    """
 
     def __init__(self) -> None:
         self._keys: dict[int, dict[int, str]] = {}
@@ -253,7 +256,7 @@ class Namer:
         names = self._keys.get(id(table))
         if names is None:
             names = self._keys[id(table)] = {}
-            for key, value in table.items():
+            for key, value in list(table.items()):
                 names.setdefault(id(key), "[key]")
                 names.setdefault(id(value), f"[{key!r}]" if _is_name(key) else "[...]")
         return names.get(id(child), "")
@@ -280,7 +283,7 @@ def _attributes(value: object) -> dict[str, object] | None:
 
 
 def _attribute(names: Mapping[str, object] | None, child: object) -> str:
-    for name, value in (names or {}).items():
+    for name, value in list((names or {}).items()):
         if value is child:
             return f".{name}"
     return ""

@@ -2,14 +2,18 @@
 
 import ast
 import functools
+import re
 import sys
 import types
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from test_framework.core import UsageError
 
 _OURS = "test_framework"
+_STEP = re.compile(r"\.(\w+)|\['(\w+)'\]")
+_TRUNK = re.compile(r"\w+(?:\.\w+|\['\w+'\])*")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
@@ -44,34 +48,44 @@ def _is_own(
     return _INSTALLED.isdisjoint(parts) and not parts[0].startswith(".")
 
 
-def resolve(path: str, roots: dict[str, object]) -> object:
+def resolve(path: str, roots: Mapping[str, object]) -> object:
     """Return the object that a dotted path names, such as ``notes.CACHE``.
 
     Args:
-        path: A root and attributes; what follows a ``[`` is ignored, so the path of
-            an alarm can be pasted.
+        path: A root, attributes and keys; what no name can follow, such as ``[...]``,
+            ends it, so the path of an alarm can be pasted.
         roots: The roots by name; the longest that fits is taken.
 
     Raises:
         UsageError: It names nothing.
     """
-    dotted = path.partition("[")[0].rstrip(".")
+    trunk = trunk_of(path)
     fitting = [
-        root for root in roots if dotted == root or dotted.startswith(f"{root}.")
+        root
+        for root in roots
+        if trunk == root or trunk.startswith((f"{root}.", f"{root}["))
     ]
     if fitting:
         root = max(fitting, key=len)
-        value = roots[root]
-        names = dotted[len(root) + 1 :].split(".") if dotted != root else []
+        value: Any = roots[root]
         try:
-            return functools.reduce(getattr, names, value)
-        except AttributeError:
+            for name, key in _STEP.findall(trunk[len(root) :]):
+                value = getattr(value, name) if name else value[key]
+        except (AttributeError, LookupError, TypeError):
             pass
+        else:
+            return value
     message = (
         f"{path!r} names nothing that can be reached. Write it as alarms write paths: a "
         "module or 'app', then attributes, such as 'notes.CACHE'."
     )
     raise UsageError(message)
+
+
+def trunk_of(path: str) -> str:
+    """Return the part of an alarm's path that names one object: up to ``[...]``."""
+    found = _TRUNK.match(path)
+    return found[0] if found else ""
 
 
 def line_of_name(module: types.ModuleType, names: Sequence[str]) -> int:

@@ -8,13 +8,16 @@ alone. Classes that must not outlive their request, such as a context of executi
 looked for in the same walk.
 """
 
+import contextlib
+import functools
 import gc
 import types
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from test_framework.core import UsageError
-from test_framework.detect.leaks.graph import Modules, Namer, Path, Walk
+from test_framework.detect.leaks.graph import Modules, Namer, Node, Path, Walk
 from test_framework.detect.leaks.modules import line_of_name, relative_site, resolve
 
 CLOSED = frozenset(
@@ -42,6 +45,14 @@ CLOSED = frozenset(
     }
 )
 """Packages whose objects are not entered, and why."""
+
+LEAST_ENTRIES = 32
+"""Entries from which on a container is worth comparing with what it held before."""
+
+_TABLES = (dict, list, set, deque)
+_CONTAINERS = (*_TABLES, tuple, frozenset, types.CellType)
+_BAGS = frozenset({"types", "starlette.datastructures"})
+"""Modules of classes that hold whatever a service hangs on them, as ``app.state``."""
 
 Recognise = Callable[[str | bytes], Iterable[int]]
 """Returns the numbers of the users that a text names."""
@@ -72,6 +83,7 @@ class Survey:
         residue: Places that hold what names a user.
         survivors: Places that hold instances of the wanted classes, by class.
         loose: How many more instances live where the walk did not come, by class.
+        tables: Containers without a bound that hold many entries.
         objects: How many objects it met.
         unwatched: What it could not look at, and why.
     """
@@ -79,6 +91,7 @@ class Survey:
     residue: tuple[Holding, ...]
     survivors: Mapping[str, tuple[Holding, ...]]
     loose: Mapping[str, int]
+    tables: tuple[Holding, ...]
     objects: int
     unwatched: tuple[str, ...]
 
@@ -86,8 +99,11 @@ class Survey:
 @dataclass(slots=True)
 class _Place:
     path: Path
-    users: set[int]
-    count: int = 1
+    users: set[int] = field(default_factory=set)
+    count: int = 0
+
+
+_Places = dict[str, _Place]
 
 
 def survey(
@@ -109,60 +125,129 @@ def survey(
         classes: ``module:Class`` of which no instance may live.
     """
     gc.collect()
-    known = dict(roots)
     excluded, unwatched = [], []
     for path in allowed:
         try:
-            excluded.append(resolve(path, known))
+            excluded.append(resolve(path, roots))
         except UsageError as exc:
             unwatched.append(f"allowed_residue: {exc}")
     own = Modules(
-        name for name, one in known.items() if isinstance(one, types.ModuleType)
+        name for name, one in roots.items() if isinstance(one, types.ModuleType)
     )
-    walk = Walk(known, own=own, closed=CLOSED, excluded=excluded)
-    named: dict[str, _Place] = {}
-    surviving: dict[str, dict[str, _Place]] = {one: {} for one in classes}
-    wanted = frozenset(classes)
-    met: set[int] = set()
-    namer = Namer()
-    is_wanted: dict[type, str] = {}
-    for node in walk:
-        kind = type(node.value)
-        if kind is str or kind is bytes or kind is bytearray:
-            text = bytes(node.value) if kind is bytearray else node.value
-            users = set(recognise(text))
-            if users:
-                _add(named, namer.path_to(node), users)
-        elif wanted:
-            name = is_wanted.get(kind)
-            if name is None:
-                name = is_wanted[kind] = _class_among(kind, wanted)
-            if name:
-                met.add(id(node.value))
-                _add(surviving[name], namer.path_to(node), set())
+    walk = Walk(roots, own=own, closed=CLOSED, excluded=excluded)
+    look = _Look(recognise, frozenset(classes), own)
+    with _no_collection():
+        for node in walk:
+            look.at(node)
     if not walk.is_complete:
         unwatched.append(
             f"the walk gave up after {walk.objects} objects; name the packages to look "
             "at to make it smaller"
         )
     return Survey(
-        residue=_told(named, known),
-        survivors={name: _told(places, known) for name, places in surviving.items()},
-        loose=_loose(wanted, met) if wanted else {},
+        residue=_told(look.residue, roots),
+        survivors={name: _told(look.survivors[name], roots) for name in classes},
+        loose=look.loose() if classes else {},
+        tables=_told(look.tables, roots),
         objects=walk.objects,
         unwatched=tuple(unwatched),
     )
 
 
-def _add(places: dict[str, _Place], path: Path, users: set[int]) -> None:
-    # All that one container holds is one place.
-    key = path.text.partition("[...]")[0]
-    place = places.get(key)
-    if place is None:
-        places[key] = _Place(path, users)
-    else:
-        place.users |= users
-        place.count += 1
+class _Look:
+    """Sorts what a walk meets into places."""
+
+    def __init__(
+        self, recognise: Recognise, classes: frozenset[str], own: Modules
+    ) -> None:
+        self._own = own
+        self.residue: _Places = {}
+        self.survivors: dict[str, _Places] = {name: {} for name in classes}
+        self.tables: _Places = {}
+        self._recognise = recognise
+        self._classes = classes
+        self._namer = Namer()
+        self._met: set[int] = set()
+        self._wanted: dict[type, str] = {}
+
+    def at(self, node: Node) -> None:
+        """Note where an object is held, if it is one to note."""
+        value = node.value
+        kind = type(value)
+        if kind is str or kind is bytes or kind is bytearray:
+            text = bytes(value) if kind is bytearray else value
+            users = set(self._recognise(text))
+            if users:
+                self._add(self.residue, node, users)
+            return
+        if (
+            isinstance(value, _TABLES)
+            and len(value) >= LEAST_ENTRIES
+            and self._may_grow(node)
+        ):
+            self._add(self.tables, node, count=len(value))
+        if self._classes and (name := self._wanted_name(kind)):
+            self._met.add(id(value))
+            self._add(self.survivors[name], node)
+
+    def loose(self) -> dict[str, int]:
+        """Return how many instances of the classes live where nothing was met."""
+        counts: Counter[str] = Counter()
+        for value in gc.get_objects():
+            name = self._wanted_name(type(value))
+            if name and id(value) not in self._met:
+                counts[name] += 1
+        return dict(counts)
+
+    def _add(
+        self, places: _Places, node: Node, users: Iterable[int] = (), count: int = 1
+    ) -> None:
+        path = self._namer.path_to(node)
+        # All that one container holds is one place.
+        place = places.setdefault(path.text.partition("[...]")[0], _Place(path))
+        place.users.update(users)
+        place.count += count
+
+    def _may_grow(self, node: Node) -> bool:
+        """Whether a table is the service's own and nothing bounds it."""
+        if isinstance(node.value, deque) and node.value.maxlen is not None:
+            return False
+        step = node.parent
+        while step is not None and isinstance(step.value, _CONTAINERS):
+            step = step.parent
+        owner = step.value if step is not None else None
+        if isinstance(owner, functools._lru_cache_wrapper):  # noqa: SLF001  # it has no public name
+            return owner.cache_parameters()["maxsize"] is None
+        # As the caches of cachetools and the like have it.
+        if isinstance(getattr(owner, "maxsize", None), int | float):
+            return False
+        # Insides of libraries are theirs to bound; a bag of attributes is the service's.
+        kind = owner if isinstance(owner, type) else type(owner)
+        return (
+            isinstance(owner, types.ModuleType | types.FunctionType)
+            or self._own(kind.__module__)
+            or kind.__module__ in _BAGS
+        )
+
+    def _wanted_name(self, kind: type) -> str:
+        name = self._wanted.get(kind)
+        if name is None:
+            names = (f"{cls.__module__}:{cls.__qualname__}" for cls in kind.__mro__)
+            name = next((one for one in names if one in self._classes), "")
+            self._wanted[kind] = name
+        return name
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the collector from looking again and again at what a walk allocates."""
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_enabled:
+            gc.enable()
 
 
 def _told(
@@ -177,23 +262,6 @@ def _told(
         )
         for place in places.values()
     )
-
-
-def _class_among(kind: type, wanted: Collection[str]) -> str:
-    for cls in kind.__mro__:
-        name = f"{cls.__module__}:{cls.__qualname__}"
-        if name in wanted:
-            return name
-    return ""
-
-
-def _loose(wanted: Collection[str], met: Collection[int]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in gc.get_objects():
-        name = "" if id(value) in met else _class_among(type(value), wanted)
-        if name:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def site_of(path: Path, roots: Mapping[str, object]) -> str:

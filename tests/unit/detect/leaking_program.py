@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 MODULE_TABLE: dict[str, str] = {}
 MODULE_LIST: list[str] = []
+RECENT: collections.deque[str] = collections.deque(maxlen=100)
 LAST_VALUE: str | bytes = ""
 LOG = io.StringIO()
 QUEUE: asyncio.Queue[str] = asyncio.Queue()
@@ -118,6 +119,7 @@ def reset() -> None:
         table.clear()
     keep_last("")
     collect("")[:] = []
+    RECENT.clear()
     BOUND = FAILED = None
     QUEUE = asyncio.Queue()
     LOG = io.StringIO()

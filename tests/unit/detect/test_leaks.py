@@ -1,6 +1,7 @@
 """What outlives its user is found where it is held; what does not is left alone."""
 
 import asyncio
+import logging
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -123,6 +124,19 @@ def test_declared_caches_stay_quiet() -> None:
     assert [alarm.users for alarm in alarms] == [(31,)]
 
 
+@pytest.mark.parametrize(
+    "path", ["app.state['seen'][...].text", "app.state['seen']", "app.state"]
+)
+def test_a_declared_path_may_lead_through_keys(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As alarms write them, up to what names no single object."""
+    monkeypatch.setattr("test_framework.detect.roots._ROOTS", {})
+    declare_root("app", types.SimpleNamespace(state={"seen": [ALICE]}))
+
+    assert look(allowed_residue=[path]) == []
+
+
 def test_a_declared_path_that_names_nothing_is_told() -> None:
     """A declaration that went out of date says so instead of hiding nothing."""
     detector = Leaks(
@@ -212,6 +226,57 @@ def test_a_context_that_a_frame_holds_is_a_warning() -> None:
 
     del context
     assert (alarm.level, alarm.count) == ("warning", 1)
+
+
+def grown(leave: Callable[[int], object], **options: Any) -> list[AlarmRecord]:  # noqa: ANN401  # those of Leaks
+    """Return what is said when forty users without canaries came and left."""
+    detector = Leaks(recognise=users_named, packages=[NAME], **options)
+    assert detector.alarms() == []
+    for number in range(40):
+        leave(number)
+    return detector.alarms()
+
+
+@pytest.mark.power
+def test_a_table_that_grows_with_users_is_a_warning() -> None:
+    """Also where nothing in it names anybody."""
+    (alarm,) = grown(lambda n: program.MODULE_TABLE.update({f"id-{n}": ""}))
+
+    assert (alarm.rule, alarm.level) == ("memory-growth", "warning")
+    assert alarm.claim.startswith(f"{NAME}.MODULE_TABLE holds 40 entries more than")
+    assert alarm.site == line_of("MODULE_TABLE")
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda n: program.MODULE_TABLE.update(last=f"id-{n}"),
+        lambda n: program.greet(f"id-{n}"),
+        lambda n: program.RECENT.append(f"id-{n}"),
+    ],
+    ids=["replaced", "lru_cache", "maxlen"],
+)
+def test_a_table_with_a_bound_raises_no_alarm(leave: Callable[[int], object]) -> None:
+    """What replaces its entries, or cannot grow for ever, is left alone."""
+    assert grown(leave) == []
+
+
+def test_insides_of_a_library_may_grow() -> None:
+    """A library bounds its own tables, or it is the library's defect."""
+    handler = logging.Handler()
+    program.SERVICE.last = handler  # type: ignore[assignment]  # anything may be held
+
+    assert grown(lambda n: handler.filters.append(lambda _: bool(n))) == []
+
+
+def test_a_declared_table_may_grow() -> None:
+    """What may hold data of the departed may also hold many entries."""
+    alarms = grown(
+        lambda n: program.MODULE_TABLE.update({f"id-{n}": ""}),
+        allowed_residue=[f"{NAME}.MODULE_TABLE"],
+    )
+
+    assert alarms == []
 
 
 async def wait_for_ever() -> None:
