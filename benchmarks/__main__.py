@@ -8,7 +8,14 @@ Options go to the benchmarks that are named.
 import runpy
 import sys
 
-BENCHMARKS = ("audit_run", "client_cost", "canary_scan", "explore", "catalogue")
+BENCHMARKS = (
+    "audit_run",
+    "client_cost",
+    "canary_scan",
+    "explore",
+    "catalogue",
+    "detect_leaks",
+)
 
 
 def main() -> None:
