@@ -1,7 +1,10 @@
 """What a pool hands from one user's session to the next is found; what ended is not."""
 
 import asyncio
+import inspect
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -16,6 +19,7 @@ from test_framework.detect import make_detector, operation_scope
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+ROOT = Path(__file__).parents[3]
 HERE = "tests/integration/clients/test_hygiene.py:"
 
 
@@ -268,3 +272,20 @@ def test_a_wrong_option_is_explained() -> None:
     """A text in place of a list is a mistake of the configuration."""
     with pytest.raises(UsageError, match="is no list of names"):
         make_detector("hygiene", {"settings": "app.user_id"})
+
+
+async def test_examples_of_the_docs_run(database_url: str) -> None:
+    """Every program of docs/detect-leaks.md does what the page says."""
+    page = (ROOT / "docs" / "detect-leaks.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    url = database_url.replace("postgresql://", "postgresql+asyncpg://")
+    ran = []
+    for program in programs:
+        names: dict[str, Any] = {}
+        exec(compile(program, "docs", "exec"), names)  # noqa: S102  # our own page
+        for name in [name for name in names if name.startswith("test_")]:
+            takes_url = "database_url" in inspect.signature(names[name]).parameters
+            await (names[name](url) if takes_url else names[name]())
+            ran.append(name)
+
+    assert len(ran) == 4
