@@ -214,11 +214,11 @@ def _blame(caller: FrameType) -> tuple[FrameType, list[FrameType]]:
     nearest, way = None, []
     for frame in _outwards(caller):
         way.append(frame)
+        if _is_program(frame):
+            return frame, way
         if _is_standard(frame):
             continue
         nearest = nearest or frame
-        if _is_program(frame):
-            return frame, way
         if frame.f_code.co_flags & inspect.CO_COROUTINE:
             break
     return nearest or caller, way
@@ -247,7 +247,7 @@ def _is_standard(frame: FrameType) -> bool:
 
 
 def _is_program(frame: FrameType) -> bool:
-    return not _file(frame).startswith(("<", _STANDARD, *_PACKAGES, _OURS))
+    return not _is_standard(frame) and not _file(frame).startswith((*_PACKAGES, _OURS))
 
 
 def _file(frame: FrameType) -> str:

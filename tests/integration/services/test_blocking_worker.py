@@ -41,5 +41,6 @@ def test_worker_tells_its_blocking_calls(tmp_path: Path, loop: str) -> None:
     (alarm,) = report.alarms
     assert (alarm.rule, alarm.level) == ("blocking-call", "warning")
     assert alarm.operations == (1, 3)
+    assert alarm.count == 2
     assert alarm.claim.startswith("time.sleep held the event loop")
     assert alarm.site.startswith("blocking_app.py:")

@@ -110,7 +110,7 @@ def test_own_requests_of_one_user_may_wait_for_each_other() -> None:
 def test_requests_that_came_one_by_one_are_silent() -> None:
     """Answers that follow the rhythm of their requests show nothing of the service."""
     builder = Builder(USERS)
-    _burst(builder, [30.0 + n for n in range(USERS)], spread_ms=20)
+    _burst(builder, [5.0 + 3 * n for n in range(USERS)], spread_ms=20)
 
     assert list(find_convoys(builder.history)) == []
 

@@ -141,6 +141,23 @@ def test_disturbed_phase_is_no_regression() -> None:
     assert compare_runs(before, after).regressions == ()
 
 
+def test_few_scattered_answers_accuse_no_endpoint() -> None:
+    """Ten answers that scatter tenfold shift far by chance, on the quietest machine.
+
+    The rank test lets 1 in 100 pass; three or more of 40 have odds of 1 %.
+    """
+    rng = random.Random(SEED)
+    alarms = 0
+    for _ in range(40):
+        before, after = _run(rng, queue=0.0), _run(rng, queue=0.0)
+        for cells in (before, after):
+            rare = sorted(rng.lognormvariate(3, 1.2) for _ in range(10))
+            cells["GET /rare", SHAPES[0]] = rare
+        alarms += bool(compare_runs(before, after).regressions)
+
+    assert alarms <= 2
+
+
 def test_lonely_endpoint_of_a_phase_has_no_witness() -> None:
     """An endpoint alone in its shape may be as slow as the phase: three times."""
     rng = random.Random(SEED)

@@ -6,10 +6,12 @@ import io
 import os
 import socket
 import sqlite3
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,11 +141,19 @@ async def test_asynchronous_siblings_are_silent() -> None:
 
 
 def test_call_without_a_loop_is_silent() -> None:
-    """A program that serves nobody may block."""
-    with watching() as detector:
+    """A program that serves nobody may block, also after its loop has ended."""
+
+    async def serve() -> None:
         nap()
 
-    assert detector.alarms() == []
+    with watching() as detector:
+        nap()
+        assert detector.alarms() == []
+        asyncio.run(serve())
+        nap()
+
+    (alarm,) = detector.alarms()
+    assert alarm.count == 1
 
 
 async def _handle(operation: int, work: Callable[[], object]) -> None:
@@ -191,6 +201,62 @@ async def test_service_goes_on_as_without_the_detector(tmp_path: Path) -> None:
 
     assert text == "grüße"
     assert any("os.stat" in alarm.claim for alarm in detector.alarms())
+
+
+async def test_call_inside_of_a_call_is_told_once() -> None:
+    """What a blocking call does inside is part of it, and of no later call."""
+    with watching() as detector:
+        os.path.abspath("here")  # noqa: PTH100, ASYNC240  # asks for the current folder
+        asyncio.get_running_loop().run_in_executor(None, nap)
+        await asyncio.to_thread(nap)
+
+    (alarm,) = detector.alarms()
+    assert alarm.claim.startswith("os.path.abspath held")
+    assert alarm.count == 1
+
+
+def _library() -> dict[str, Any]:
+    """Return the functions of a module among the installed packages."""
+    source = """
+import time
+
+def call():
+    time.sleep(0)
+
+async def serve(handler=None):
+    await handler() if handler else call()
+"""
+    file = str(Path(sysconfig.get_path("purelib"), "some_library", "core.py"))
+    names: dict[str, Any] = {}
+    exec(compile(source, file, "exec"), names)  # noqa: S102  # stands for an import
+    return names
+
+
+async def test_line_of_the_service_is_named_before_a_library() -> None:
+    """Who calls a library that blocks is named, also through made-up code."""
+    library = _library()
+
+    async def handler() -> None:
+        library["call"]()
+
+    with watching() as detector:
+        await library["serve"](handler)
+        eval("call()", library)  # noqa: S307  # as dataclasses make their __init__
+
+    file = str(Path("tests", "unit", "detect", "test_blocking.py"))
+    sites = [alarm.site.rpartition(":")[0] for alarm in detector.alarms()]
+    assert sites == [file, file]
+
+
+async def test_library_that_blocks_by_itself_is_named() -> None:
+    """A line that merely awaited a library's coroutine is not accused."""
+    library = _library()
+    with watching() as detector:
+        await library["serve"]()
+
+    (alarm,) = detector.alarms()
+    assert alarm.site == str(Path("some_library", "core.py:5"))
+    assert "in serve" in alarm.evidence[1]
 
 
 async def test_allowed_function_may_block() -> None:
