@@ -22,6 +22,9 @@ TARGET_VARIABLE = "ISOLATION_TARGET"
 
 SERVICES = ("postgres", "redis")
 
+DETECTED = ("locks", "leaks")
+"""Detectors that run unless others are asked for: they cost next to nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -61,7 +64,7 @@ class Config:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     uvicorn: Mapping[str, Any] = field(default_factory=dict)
-    detectors: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = DETECTED
     track: tuple[str, ...] = ()
     detector_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     p50_gates_s: Mapping[str, float] = field(default_factory=dict)
@@ -109,6 +112,8 @@ class Config:
         if not self.is_url:
             words += ["--services", ",".join(self.services) or "none"]
             words += ["--workers", str(self.workers)]
+            if self.detectors != DETECTED:
+                words += ["--detect", ",".join(self.detectors) or "none"]
             words += [word for name in self.track for word in ("--track", name)]
         return shlex.join(words)
 
@@ -181,7 +186,7 @@ def load_config(
             )
             raise UsageError(message)
     values["logs"] = tuple(Path(path) for path in values.get("logs", ()))
-    values["detectors"] = _check_detectors(values.get("detectors", ()))
+    values["detectors"] = _check_detectors(values.get("detectors", DETECTED))
     config = Config(root=root, **values)
     return replace(config, services=_check_services(config.services))
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from test_framework.check import RULES, Judgement, judge, rule
 from test_framework.cli.baselines import make_comparison
 from test_framework.cli.output import EXIT_TARGET, make_console
-from test_framework.config import load_config
+from test_framework.config import DETECTED, load_config
 from test_framework.core import (
     EndRecord,
     History,
@@ -48,7 +48,8 @@ from test_framework.swarm import SHAPES
 @click.option(
     "--detect",
     "detectors",
-    help="Detectors inside of module:app, with commas, or none.",
+    help="Detectors inside of module:app, with commas, or none.  "
+    f"[default: {','.join(DETECTED)}]",
 )
 @click.option(
     "--track",
