@@ -289,9 +289,11 @@ class Runner:
         return None
 
     def _explained(self, failure: Failure) -> Failure:
-        """Add to what failed the connections that were left dirty before."""
-        told = [leftover.message for leftover in self._unusual_leftovers()]
-        return replace(failure, details=(*failure.details, *told))
+        """Add to what failed what was left in pools before: it may be the cause."""
+        told = list(failure.details)
+        for leftover in self._unusual_leftovers():
+            told += [leftover.message, *leftover.details]
+        return replace(failure, details=tuple(told))
 
     def _unusual_leftovers(self) -> Iterator[Leftover]:
         for leftover in self.loop.leftovers:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _ENDERS = {"COMMIT", "END", "ROLLBACK", "ABORT", "EXEC", "DISCARD", "RESET", "UNWATCH"}
 """Requests that end what was begun; one that is held will."""
 
+_CLOSERS = {"close", "QUIT"}
+"""Requests after which there is no next user."""
+
 _LISTENERS = {"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR"}
 """Requests after which nobody need read what comes."""
 
@@ -71,7 +74,8 @@ def leftover_on(
         transport: The connection.
         taker: The request of the next user; None while there is none.
     """
-    if not transport.is_usable:
+    is_over = taker is not None and _word(taker) in _CLOSERS
+    if is_over or not transport.is_usable:
         return None
     last, first = transport.last, transport.began
     if last is not None and _is_abandoned(loop, last) and _is_unread(transport):

@@ -168,6 +168,7 @@ async def queue_commands(pool: WirePool, user: int) -> None:
         await external("think")
         await wire.ask("SET", "gate:pool", str(user))
         await wire.ask("EXEC")
+        await wire.listen()
 
 
 @pytest.mark.power
@@ -225,8 +226,10 @@ def test_each_wait_inside_of_multi_leaves_its_own_dirt(
     failure = replay(scenario, lines).failure
 
     assert failure is not None
-    assert claim in failure.message
-    assert any("user[1] then sent MULTI on it" in line for line in failure.details)
+    # A MULTI inside of another one is an error, and then the second user is stuck.
+    told = "\n".join([failure.message, *failure.details])
+    assert claim in told
+    assert "user[1] then sent MULTI on it" in told
 
 
 @pytest.mark.parametrize("user", [ask_twice, queue_commands])
