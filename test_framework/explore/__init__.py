@@ -29,6 +29,7 @@ from test_framework.explore.report import (
 )
 from test_framework.explore.scenario import Scenario, external, invariant
 from test_framework.explore.schedule import (
+    Backwards,
     Cancel,
     Disconnect,
     Expire,
@@ -42,6 +43,7 @@ from test_framework.explore.schedule import (
 
 __all__ = [
     "Asgi",
+    "Backwards",
     "Cancel",
     "Conclusion",
     "Disconnect",

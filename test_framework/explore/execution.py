@@ -30,9 +30,11 @@ from test_framework.explore.faults import (
     interposing,
 )
 from test_framework.explore.loop import ExplorationLoop, Hook
+from test_framework.explore.ordered import begin_run
 from test_framework.explore.pools import Leftover
 from test_framework.explore.scenario import CoroutineFunction, is_broken
 from test_framework.explore.schedule import (
+    Backwards,
     Cancel,
     Disconnect,
     Expire,
@@ -144,15 +146,17 @@ class Runner:
         before: Hook | None = None
         hooks: list[Hook] = [] if after is None else [after]
         loop.set_task_factory(None)
-        if faults:
+        strikes = tuple(f for f in faults if not isinstance(f, Backwards))
+        begin_run(is_backwards=len(strikes) < len(faults))
+        if strikes:
             self.faulty += 1
-            plan = FaultPlan(loop, faults)
+            plan = FaultPlan(loop, strikes)
             self.struck, self.strokes = plan.struck, plan.strokes
             before = _together([plan.before])
             hooks.append(plan.after)
-            if any(isinstance(fault, Raise) for fault in faults):
+            if any(isinstance(fault, Raise) for fault in strikes):
                 loop.set_task_factory(interposing(loop))
-        elif self.points is not None:
+        elif self.points is not None and not faults:
             hooks.append(self.points.watch(loop))
         if self.watches:
             # Until a run shows that the scenario has no invariants.
@@ -165,7 +169,7 @@ class Runner:
                 after=_together(hooks),
             )
         except BaseException as exc:  # noqa: BLE001  # judged, and raised again if not of the scenario
-            if not _is_consequence(exc, faults, is_real=loop.io != "sim"):
+            if not _is_consequence(exc, strikes, is_real=loop.io != "sim"):
                 return self._explained(self._judge(exc))
             # The scenario was ended by the fault, so what it left is no wonder.
             self.excused += 1

@@ -19,6 +19,7 @@ from typing import Any
 from test_framework.core import UsageError
 from test_framework.explore.loop import ExplorationLoop, Hook
 from test_framework.explore.schedule import (
+    Backwards,
     Cancel,
     Disconnect,
     Expire,
@@ -228,6 +229,9 @@ def strike(loop: ExplorationLoop, task: asyncio.Task[Any], fault: Fault) -> bool
         case Raise(error=name):
             # Where there is a network, it is the connection that fails.
             return bool(loop.cut(task, error_named(name)))
+        case Backwards():
+            # It strikes no task.
+            return False
 
 
 def error_named(name: str) -> BaseException:

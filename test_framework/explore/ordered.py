@@ -6,6 +6,10 @@ Tasks hash by their address, so that order differs from run to run of one schedu
 no replay would be exact. While an exploration runs, the name ``set`` means an ordered
 set in the modules concerned. Every order of insertion is one that the real set may
 have, so nothing impossible is made.
+
+So is the opposite order, and a program that relies on either is wrong. In a run
+backwards all sets go from the member that any of them got last to the first one, as if
+addresses fell where they rose before: whoever comes first in one set comes first in all.
 """
 
 import sys
@@ -17,18 +21,44 @@ from typing import Any
 _MODULES = ("asyncio.tasks", "asyncio.taskgroups", "anyio._backends._asyncio")
 
 
+_ranks: dict[Any, int] | None = None
+_is_iterated = False
+
+
+def begin_run(*, is_backwards: bool) -> None:
+    """Say how sets are iterated until the next run begins."""
+    global _ranks, _is_iterated  # noqa: PLW0603  # sets are made deep inside of asyncio
+    _ranks = {} if is_backwards else None
+    _is_iterated = False
+
+
+def is_iterated() -> bool:
+    """Tell whether this run iterated a set of more than one member."""
+    return _is_iterated
+
+
 class OrderedSet(set[Any]):
-    """A set that is iterated in order of insertion.
+    """A set that is iterated in order of insertion, or backwards.
 
     Unions and differences of it are plain sets.
     """
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
         """Take the items in their order."""
-        self._order = dict.fromkeys(items)
+        self._order: dict[Any, None] = dict.fromkeys(
+            items._order if isinstance(items, OrderedSet) else items
+        )
         super().__init__(self._order)
+        if _ranks is not None:
+            for item in self._order:
+                _ranks.setdefault(item, len(_ranks))
 
     def __iter__(self) -> Iterator[Any]:
+        global _is_iterated  # noqa: PLW0603  # see begin_run
+        if len(self._order) > 1:
+            _is_iterated = True
+            if _ranks is not None:
+                return iter(sorted(self._order, key=_rank, reverse=True))
         return iter(self._order)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -36,6 +66,8 @@ class OrderedSet(set[Any]):
 
     def add(self, item: Any) -> None:
         """Add an item at the end, unless it is there."""
+        if _ranks is not None:
+            _ranks.setdefault(item, len(_ranks))
         self._order[item] = None
         super().add(item)
 
@@ -65,7 +97,7 @@ class OrderedSet(set[Any]):
         Raises:
             KeyError: There is none.
         """
-        for item in self._order:
+        for item in self:
             self.remove(item)
             return item
         return super().pop()
@@ -78,6 +110,11 @@ class OrderedSet(set[Any]):
     def copy(self) -> "OrderedSet":
         """Return an ordered copy."""
         return OrderedSet(self._order)
+
+
+def _rank(item: Any) -> int:
+    # What was there before the run comes last, as it came first.
+    return -1 if _ranks is None else _ranks.get(item, -1)
 
 
 _ordered: list[dict[str, Any]] = []

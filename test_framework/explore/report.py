@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from test_framework.core import UsageError, Verdict
 from test_framework.explore.execution import Failure
-from test_framework.explore.schedule import Raise, Schedule
+from test_framework.explore.schedule import Backwards, Raise, Schedule
 from test_framework.explore.waits import NOWHERE
 
 
@@ -129,6 +129,11 @@ class Witness:
     def text(self) -> str:
         """Return the proof as lines: what fails, how it comes to that, how to repeat."""
         lines = [*failure_lines(self.failure), *story_lines(self.story)]
+        if Backwards() in self.schedule.faults:
+            lines.append(
+                "    The sets of asyncio are iterated backwards: their order is that of "
+                "addresses."
+            )
         if self.is_confirmed:
             lines.append("    The loop of plain asyncio fails the same way.")
         elif self.is_confirmed is False:
@@ -289,7 +294,7 @@ def _options(schedule: Schedule) -> str:
     errors = {fault.error for fault in schedule.faults if isinstance(fault, Raise)}
     if errors:
         options.append(f"errors={tuple(sorted(errors))!r}")
-    if any(not isinstance(fault, Raise) for fault in schedule.faults):
+    if any(not isinstance(fault, Raise | Backwards) for fault in schedule.faults):
         options.append("cancel=True")
     return ", ".join(options)
 

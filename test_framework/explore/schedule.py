@@ -106,7 +106,20 @@ class Disconnect:
     suspension: int
 
 
-Fault = Cancel | Interrupt | Expire | Raise | Disconnect
+@dataclass(frozen=True, slots=True)
+class Backwards:
+    """Let the sets of asyncio be iterated backwards; see :mod:`.ordered`.
+
+    The order of ``done`` of ``asyncio.wait``, of the tasks that a ``TaskGroup`` cancels
+    and that ``as_completed`` starts is by address on plain asyncio. It is no fault of
+    one task, so it has no place.
+    """
+
+    task = ""
+    suspension = 0
+
+
+Fault = Cancel | Interrupt | Expire | Raise | Disconnect | Backwards
 
 _SEGMENT = re.compile(r"(?P<name>\S.*?)\s+(?P<steps>\d+)")
 _FAULT = re.compile(
@@ -117,6 +130,7 @@ _FAULT = re.compile(
 _NEARLY_FAULT = re.compile(
     r".* in .* at \d+|(cancel-late|cancel|expire|disconnect|raise( \S+)?)\b(.* at \d+| in .*)"
 )
+_BACKWARDS = "sets = backwards"
 TOKEN_PREFIX = "x1."  # noqa: S105  # a version, no secret
 """What every token of a schedule begins with."""
 
@@ -133,6 +147,8 @@ def _describe(fault: Fault) -> str:
             kind = "disconnect"
         case Raise(error=error):
             kind = f"raise {error}"
+        case Backwards():
+            return _BACKWARDS
         case _:
             assert_never(fault)
     return f"{kind} in {fault.task} at {fault.suspension}"
@@ -218,6 +234,8 @@ class Schedule:
                 fidelity = _fidelity(match[1])
             elif match := re.fullmatch(r"io = (sim|gate|live)", line):
                 io = match[1]
+            elif line == _BACKWARDS:
+                faults.append(Backwards())
             elif match := re.fullmatch(r"scenario = (\S.*)", line):
                 scenario = match[1]
             elif match := re.fullmatch(r"users = (\d+)", line):

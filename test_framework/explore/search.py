@@ -12,11 +12,17 @@ from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import FaultPoints
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.loops import make_loop
-from test_framework.explore.ordered import order_more
+from test_framework.explore.ordered import is_iterated, order_more
 from test_framework.explore.reduction import Reduction
 from test_framework.explore.report import Conclusion, Listener, Progress
 from test_framework.explore.scenario import CoroutineFunction
-from test_framework.explore.schedule import Cancel, Fault, Fidelity, Schedule
+from test_framework.explore.schedule import (
+    Backwards,
+    Cancel,
+    Fault,
+    Fidelity,
+    Schedule,
+)
 from test_framework.explore.schedulers import (
     Pct,
     Pos,
@@ -147,9 +153,15 @@ class Search:
         key = hash((faults, *loop.order) if faults else tuple(loop.order))
         count = self._seen.get(key, 0)
         self._seen[key] = count + 1
+        self._note_sets()
         if failure is not None:
             self._judge(failure, faults)
         self.go_on(is_new=not count)
+
+    def _note_sets(self) -> None:
+        """Look at the sets of asyncio backwards as well, once a run has iterated one."""
+        if is_iterated() and self._options.io == "sim":
+            self._points[Backwards()] = None
 
     def go_on(self, *, is_new: bool) -> None:
         """Collect garbage and tell the listener, now and then."""
@@ -196,7 +208,9 @@ class Search:
             if not self.is_over():
                 self.run(scheduler)
         self._sweep()
-        if not has_choices and not self._points:
+        has_choices |= self.loop.choices > 0
+        is_swept = self._swept == len(self._points)
+        if not (has_choices or self._strikes) and is_swept:
             conclusion, claim = Conclusion.PROVEN, self._only_order()
         else:
             conclusion, claim = self._sample_and_enumerate()
@@ -235,6 +249,7 @@ class Search:
         self.jobs += self.loop.jobs
         self._seen[hash(tuple(self.loop.order))] = 1
         self._profile.learn(self.loop.order)
+        self._note_sets()
         if second_failure is not None:
             _require_inside(second_failure)
             raise FoundError(second_failure, self.runner.schedule())
@@ -295,7 +310,7 @@ class Search:
                 " At no point could two things happen: if its awaits stand for I/O, use "
                 "external() or fidelity='await'."
             )
-        return f"Only one order is possible {self._possible}.{hint}"
+        return f"Only one order is possible {self._possible}{self._sets}.{hint}"
 
     @property
     def _possible(self) -> str:
@@ -380,7 +395,7 @@ class Search:
         return (
             f"All {self.classes:,} classes of orders at fidelity "
             f"{self._options.fidelity} were run, as far as only these are shared: "
-            f"{', '.join(self.tracked)}."
+            f"{', '.join(self.tracked)}.{self.only_forwards}"
         )
 
     def _take(self, runs: Iterator[None], amount: int) -> bool:
@@ -446,12 +461,40 @@ class Search:
 
     def _complete(self) -> str:
         faults = ""
-        if self._points:
+        if self._strikes:
             faults = (
-                f", alone and with each of {len(self._points)} faults at every "
+                f", alone and with each of {self._strikes} faults at every "
                 "suspension that they have"
             )
-        return f"All {len(self._seen):,} orders {self._possible} were run{faults}."
+        return (
+            f"All {len(self._seen):,} orders {self._possible} were run{faults}"
+            f"{self._sets}."
+        )
+
+    @property
+    def _strikes(self) -> int:
+        """How many faults were met that strike a task."""
+        return len(self._points) - self._has_sets
+
+    @property
+    def _has_sets(self) -> bool:
+        """Whether a run iterated a set of asyncio, so that its order may matter."""
+        return Backwards() in self._points
+
+    @property
+    def _sets(self) -> str:
+        """How the sets of asyncio were iterated, as words; empty where none was."""
+        if not self._has_sets:
+            return ""
+        without = " without faults" if self._strikes else ""
+        return f", the sets of asyncio forwards and{without} backwards"
+
+    @property
+    def only_forwards(self) -> str:
+        """That sets of asyncio were iterated in one way, as a sentence; empty for none."""
+        if not self._has_sets:
+            return ""
+        return " The sets of asyncio were iterated in order of insertion only."
 
     @property
     def unseen_mass(self) -> float | None:

@@ -246,7 +246,7 @@ class SymmetricSearch(Search):
         return (
             f"all states of {self._users} identical users ({len(states.states):,} "
             f"states, {runs:,} runs) at fidelity {self._fidelity}; fingerprints: "
-            f"{', '.join(parts)}."
+            f"{', '.join(parts)}.{self.only_forwards}"
         )
 
     def _note_opaque(self, states: StateSearch) -> None:

@@ -5,13 +5,19 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from test_framework.explore.explorer import prepared
 from test_framework.explore.loop import ExplorationLoop
-from test_framework.explore.ordered import OrderedSet, ordered_sets
+from test_framework.explore.ordered import (
+    OrderedSet,
+    begin_run,
+    is_iterated,
+    ordered_sets,
+)
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Stock
 
@@ -112,6 +118,58 @@ def test_ordered_set_is_a_set() -> None:
     assert not one
     with pytest.raises(KeyError):
         one.pop()
+
+
+@pytest.fixture
+def _backwards() -> Iterator[None]:
+    """Let sets be iterated backwards."""
+    begin_run(is_backwards=True)
+    yield
+    begin_run(is_backwards=False)
+
+
+@pytest.mark.usefixtures("_backwards")
+def test_sets_go_backwards_from_who_came_last() -> None:
+    """One order for all sets, as addresses give one: a copy does not turn it again."""
+    one = OrderedSet([3, 1, 2])
+    other = OrderedSet(one)
+    turned = OrderedSet(list(one))
+
+    assert list(one) == list(other) == list(turned) == [2, 1, 3]
+    turned.add(0)
+    assert turned.pop() == 0
+    assert turned.pop() == 2
+
+
+@pytest.mark.parametrize(("size", "is_seen"), [(0, False), (1, False), (2, True)])
+def test_iteration_is_seen_where_it_has_an_order(size: int, *, is_seen: bool) -> None:
+    """A set of one has no order that could matter."""
+    begin_run(is_backwards=False)
+    list(OrderedSet(range(size)))
+
+    assert is_iterated() is is_seen
+    begin_run(is_backwards=False)
+    assert not is_iterated()
+
+
+@pytest.mark.power
+def test_plain_sets_of_asyncio_go_either_way() -> None:
+    """On the loop of CPython, without our sets, ``done`` has both orders: none is ours."""
+
+    async def order_of_done() -> tuple[int, ...]:
+        # Another object between the tasks for every other run.
+        kept: list[object] = []
+        tasks = []
+        for number in range(2):
+            kept.extend(bytearray(64) for _ in range(random.randrange(50)))
+            tasks.append(asyncio.create_task(asyncio.sleep(0, number)))
+            kept = kept[random.randrange(len(kept) + 1) :]
+        done, _ = await asyncio.wait(tasks)
+        return tuple(task.result() for task in done)
+
+    # Each run takes one of two orders by where memory was free; of a hundred, none may
+    # be another one, and both must come.
+    assert {asyncio.run(order_of_done()) for _ in range(100)} == {(0, 1), (1, 0)}
 
 
 PROGRAM = """

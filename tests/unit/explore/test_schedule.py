@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from test_framework.core import UsageError
 from test_framework.explore import (
+    Backwards,
     Cancel,
     Disconnect,
     Expire,
@@ -21,6 +22,7 @@ _faults = st.one_of(
     st.builds(Cancel, _names, _counts, st.booleans()),
     st.builds(Expire, _names, _counts),
     st.builds(Disconnect, _names, _counts),
+    st.just(Backwards()),
     st.builds(Raise, _names, _counts, st.sampled_from(["OSError", "a.b:Error"])),
 )
 _schedules = st.builds(
@@ -60,6 +62,7 @@ def test_schedule_text_can_be_read_and_changed() -> None:
         ("user[0] two\n", "Line 1 of the schedule is 'user\\[0\\] two'"),
         ("fidelity = slow\n", "expected one of fifo, await, any"),
         ("fidelity = await\nuser[0]\n", "Line 2"),
+        ("sets = sideways\n", "Line 1 .* nor a fault"),
         ("cancl in user[3] at 2\n", "Line 1 .* nor a fault"),
         ("cancel user[3] at 2\n", "Line 1 .* nor a fault"),
         ("cancel in user[3] 2\n", "Line 1 .* nor a fault"),

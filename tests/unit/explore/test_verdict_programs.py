@@ -23,6 +23,7 @@ from tests.unit.explore import (  # noqa: F401  # they fill the list of cases
     programs_deadlocks,
     programs_faults,
     programs_limits,
+    programs_sets,
     programs_tasks,
     programs_timeouts,
     programs_users,
