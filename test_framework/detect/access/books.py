@@ -3,14 +3,16 @@
 import weakref
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from test_framework.detect.access.methods import Kind
 from test_framework.detect.access.patterns import Pattern, Use
 
 Stack = tuple[tuple[CodeType, int], ...]
 """Code and instruction of the service's frames, innermost first."""
 
-NOBODY: Final = -1
+Wrote = tuple[Kind, int, int, int, Stack]
+"""Kind, site, step of the task, instant and stack of a write."""
 
 
 class User(NamedTuple):
@@ -73,29 +75,6 @@ class TaskState:
         self.waits_for: dict[int, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """The latest write of a place.
-
-    Attributes:
-        kind: ``write`` or ``update``.
-        site: Where.
-        user: For whom.
-        task: Number of the task.
-        step: Its step.
-        tick: Instant.
-        stack: How it came there.
-    """
-
-    kind: str
-    site: int
-    user: User
-    task: int
-    step: int
-    tick: int
-    stack: Stack
-
-
 class Place:
     """An attribute, key or variable that several tasks used.
 
@@ -104,18 +83,20 @@ class Place:
         key: Which of it.
         version: How often it was written since it is shared.
         uses: The last use of each task.
-        write: The latest write.
+        writer: Who wrote last; None when nobody did since it is shared.
+        wrote: Kind, site, step, instant and stack of that.
         is_relied: Whether anybody ever did more than update it.
     """
 
-    __slots__ = ("entry", "is_relied", "key", "uses", "version", "write")
+    __slots__ = ("entry", "is_relied", "key", "uses", "version", "writer", "wrote")
 
     def __init__(self, entry: "Entry", key: Any) -> None:
         self.entry = entry
         self.key = key
         self.version = 0
         self.uses: dict[TaskState, Use] = {}
-        self.write: Write | None = None
+        self.writer: TaskState | None = None
+        self.wrote: Wrote = ("write", 0, 0, 0, ())
         self.is_relied = False
 
 
@@ -194,6 +175,7 @@ class Conflict:
         entry: The object.
         window: The uses before and after, and the await between.
         other: What the other user wrote.
+        by: The other user.
         happened: Whether it was seen; else it only could.
         count: How often it happened.
         operations: The audit's requests it happened in.
@@ -206,7 +188,8 @@ class Conflict:
     is_keyed: bool
     entry: Entry
     window: Window
-    other: Write
+    other: Wrote
+    by: User
     happened: bool
     count: int = 0
     operations: set[int] = field(default_factory=set)

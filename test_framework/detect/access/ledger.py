@@ -27,6 +27,7 @@ for synchronisation by hand.
 
 import asyncio
 import contextvars
+import itertools
 import sys
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
@@ -42,7 +43,7 @@ from test_framework.detect.access.books import (
     TaskState,
     User,
     Window,
-    Write,
+    Wrote,
 )
 from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
 from test_framework.detect.access.patterns import (
@@ -62,6 +63,7 @@ MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
 _MOST_WINDOWS: Final = 16
+_MOST_FRUITLESS: Final = 8
 _MOST_FRAMES: Final = 16
 _AWAITS_KEPT: Final = 32
 
@@ -94,6 +96,7 @@ class Ledger:
         self._tick = 0
         self._sweep_at = 2_048
         self._told: set[int] = set()
+        self._fruitless: dict[int, int] = {}
         # Twice as quick as asyncio.current_task, which is half of what a use costs.
         self._running: Callable[[], Any] = asyncio._get_running_loop
         self._current: Any = getattr(asyncio.tasks, "_current_tasks", _CurrentTask)
@@ -115,11 +118,6 @@ class Ledger:
         """Return the state of a task that has not ended."""
         return self._states.get(task)
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether more than one task is on the way."""
-        return len(self._states) > 1
-
     def knows(self, thing: Any, key: Any) -> bool:
         """Whether a running task used a place."""
         entry = self._entries.get(id(thing))
@@ -132,6 +130,10 @@ class Ledger:
         places = conflict.entry.places
         place = None if places is None else places.get(conflict.key)
         return 0 if place is None else place.version
+
+    def has_found(self, conflict: Conflict) -> bool:
+        """Whether what was foretold has happened since."""
+        return _cause(conflict.window) in self.found
 
     def stands_in(self, conflict: Conflict) -> bool:
         """Whether the running task has just done the first use of a conflict."""
@@ -197,7 +199,7 @@ class Ledger:
             elif before[0] == kind and kind not in WRITES:
                 return
             kind = in_sequence(before, kind, step, site)
-        elif place.write is not None and place.write.user != state.user:
+        elif place.writer is not None and place.writer.user != state.user:
             self._judge(state, place, before, kind, site)
         if kind == "show":
             return
@@ -206,9 +208,8 @@ class Ledger:
             place.version += 1
             # A stack costs more than all the rest: only where somebody relies on it.
             stack = self._stack(sys._getframe(3)) if place.is_relied else ()
-            place.write = Write(
-                kind, site, state.user, state.number, step, self._tick, stack
-            )
+            place.writer = state
+            place.wrote = (kind, site, step, self._tick, stack)
             if entry.windows is not None:
                 self._foretell(entry, state, key, kind, site)
         elif kind != "result":
@@ -244,11 +245,11 @@ class Ledger:
     def _judge(
         self, state: TaskState, place: Place, before: Use, kind: Kind, site: int
     ) -> None:
-        other = place.write
+        writer, other = place.writer, place.wrote
         pattern = pattern_of(before, kind, place.key, site)
-        if pattern is None or other is None:
+        if pattern is None or writer is None:
             return
-        if state.heard.get(other.task, -1) >= other.step:
+        if state.heard.get(writer.number, -1) >= other[2]:
             return
         cause = (pattern, before[3], site)
         conflict = self.found.get(cause)
@@ -260,13 +261,13 @@ class Ledger:
                 state.user,
                 self._stack(sys._getframe(4)),
                 _held_since(state, before[2]),
-                _await_after(state, other.tick),
+                _await_after(state, other[3]),
             )
             conflict = self.found[cause] = _conflict(
-                place.entry, place.key, window, other, happened=True
+                place.entry, place.key, window, other, writer.user, happened=True
             )
         conflict.count += 1
-        for user in (state.user, other.user):
+        for user in (state.user, writer.user):
             if user.operation is not None:
                 conflict.operations.add(user.operation)
 
@@ -285,7 +286,7 @@ class Ledger:
         if pattern is None or pattern == "unrepeatable-read":
             return
         pair = before[3] << 32 | site
-        if pair in self._told:
+        if pair in self._told or self._fruitless.get(pair, 0) > _MOST_FRUITLESS:
             return
         if entry.windows is None:
             entry.windows = {}
@@ -325,9 +326,9 @@ class Ledger:
             windows[pair] = None
             self._told.add(pair)
             stack = self._stack(sys._getframe(3))
-            other = Write(kind, site, state.user, state.number, state.step, 0, stack)
-            conflict = _conflict(entry, key, window, other, happened=False)
-            self.foretold[window.pattern, window.first[3], window.second[3]] = conflict
+            other = (kind, site, state.step, self._tick, stack)
+            conflict = _conflict(entry, key, window, other, state.user, happened=False)
+            self.foretold[_cause(window)] = conflict
             self.trials.add(conflict)
 
     # Books.
@@ -375,6 +376,10 @@ class Ledger:
         key = held.key if isinstance(held, Reference) else id(held)
         if self._entries.get(key) is entry:
             del self._entries[key]
+        if entry.windows is not None and entry.owner is not None:
+            # Two uses of something that nobody else ever saw: as a rule it is so.
+            for pair in itertools.chain.from_iterable(entry.windows.values()):
+                self._fruitless[pair] = self._fruitless.get(pair, 0) + 1
         # Its places may still be known to tasks: they must not keep it alive.
         entry.held = None
 
@@ -396,7 +401,7 @@ class Ledger:
     def _gone(self, reference: Reference) -> None:
         entry = self._entries.get(reference.key)
         if entry is not None and entry.held is reference:
-            del self._entries[reference.key]
+            self._drop(entry)
 
     def _share(self, entry: Entry) -> dict[Any, Place]:
         """Give an object places, now that a second task uses it."""
@@ -448,7 +453,7 @@ _NO_CONTEXT: Final = contextvars.Context()
 
 
 def _conflict(
-    entry: Entry, key: Any, window: Window, other: Write, *, happened: bool
+    entry: Entry, key: Any, window: Window, other: Wrote, by: User, *, happened: bool
 ) -> Conflict:
     thing = entry.thing
     owner = type(thing).__qualname__
@@ -458,8 +463,12 @@ def _conflict(
         owner = thing.__name__
     is_keyed = category_of(type(thing)) is not None
     return Conflict(
-        window.pattern, owner, key, is_keyed, entry, window, other, happened
+        window.pattern, owner, key, is_keyed, entry, window, other, by, happened
     )
+
+
+def _cause(window: Window) -> tuple[str, int, int]:
+    return window.pattern, window.first[3], window.second[3]
 
 
 def _held_since(state: TaskState, step: int) -> frozenset[int]:

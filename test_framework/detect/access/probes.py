@@ -80,6 +80,7 @@ class Probes:
         self._ledger = ledger
         self._note = ledger.note
         self._trials = ledger.trials
+        self._is_asked = False
         self.resumed = ledger.resume
         self._categories: dict[type, Category | None] = {}
         self._attributes: dict[type, dict[str, Any]] = {}
@@ -92,24 +93,28 @@ class Probes:
         owner = known.get(name, known)
         if owner is known:
             owner = known[name] = _owner(type(thing), name)
-        if owner is None:
-            return thing
-        if owner is not True:
-            # A class attribute, until an instance has one of its own.
-            is_own = kind != "read" and kind != "show"
-            if not is_own and name not in getattr(thing, "__dict__", ()):
-                self._note(owner, name, kind, site)
-                return thing
-        elif isinstance(thing, type):
-            found = _in_class(thing, name)
-            if found is None:
-                return thing
-            self._note(found, name, kind, site)
-            return thing
-        self._note(thing, name, kind, site)
-        if kind == "load":
-            self._load(thing, name, site)
+        if owner is _INSTANCE:
+            self._note(thing, name, kind, site)
+            if kind == "load":
+                self._load(thing, name, site)
+        elif owner is not None:
+            self._class_attribute(thing, name, kind, site, owner)
         return thing
+
+    def _class_attribute(
+        self, thing: Any, name: str, kind: Kind, site: int, owner: Any
+    ) -> None:
+        """Note the use of what is or was in a class."""
+        if isinstance(thing, type):
+            owner = _in_class(thing, name)
+            if owner is None:
+                return
+        elif kind not in _READS or name in getattr(thing, "__dict__", ()):
+            # An instance has its own from now on.
+            owner = thing
+        self._note(owner, name, kind, site)
+        if kind == "load":
+            self._load(owner, name, site)
 
     def variable(self, value: Any, owner: Any, name: str, kind: Kind, site: int) -> Any:
         """Stand at the value that is read from or put into a shared variable."""
@@ -126,6 +131,7 @@ class Probes:
     def contains(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
         """Stand right of ``in``."""
         category = self._category(type(thing))
+        self._is_asked = True
         if category == "sequence":
             self._note(thing, ("in", _key(key)), kind, site)
         elif category is not None:
@@ -230,13 +236,13 @@ class Probes:
         category = self._category(type(thing))
         if category is None or category == "buffer":
             return
-        note = self._note
-        known = _key(key)
-        if category == "mapping" and (
-            kind == "remove" or (kind in _PUTS and not _has(thing, key))
-        ):
-            note(thing, STRUCTURE, "update", site)
-        note(thing, known, "write" if kind == "remove" else kind, site)
+        known = key if type(key) in _PLAIN else _key(key)
+        if kind in _READS:
+            self._note(thing, known, kind, site)
+            return
+        if category == "mapping" and (kind == "remove" or not _has(thing, key)):
+            self._note(thing, STRUCTURE, "update", site)
+        self._note(thing, known, "write" if kind == "remove" else kind, site)
         if kind == "load":
             self._load(thing, known, site)
 
@@ -268,18 +274,20 @@ class Probes:
 
     def _call_whole(self, thing: Any, name: str, key: Any, site: int) -> None:
         # An element is of interest only to those who asked for it before.
-        known = _key(key)
-        place = known if isinstance(thing, set) else ("in", known)
-        if name in _ELEMENTWISE and self._ledger.knows(thing, place):
-            self._note(thing, place, "update", site)
+        if self._is_asked and name in _ELEMENTWISE:
+            known = _key(key)
+            place = known if isinstance(thing, set) else ("in", known)
+            if self._ledger.knows(thing, place):
+                self._note(thing, place, "update", site)
         kind = ON_CONTAINER.get(name, "update")
         if name in {"add", "discard"} and _has(thing, key) == (name == "add"):
             return
         self._note(thing, STRUCTURE, kind, site)
 
 
+_INSTANCE = object()
 _FEW = 32
-_PUTS = frozenset({"write", "update", "load"})
+_READS = frozenset({"read", "show", "check", "size"})
 _ELEMENTWISE = frozenset({"add", "append", "appendleft", "discard", "remove"})
 
 
@@ -287,6 +295,8 @@ def _key(key: Any) -> Any:
     """Return what stands for a key, without keeping objects of the service."""
     if type(key) in _PLAIN:
         return key
+    if type(key).__hash__ is None:
+        return STRUCTURE
     try:
         return ("hash", hash(key))
     except Exception:  # noqa: BLE001  # the operation itself will raise it
@@ -296,6 +306,8 @@ def _key(key: Any) -> Any:
 def _has(thing: Any, key: Any) -> bool:
     """Whether a container holds a key; only built-in code is asked."""
     try:
+        if type(thing) is dict:
+            return key in thing
         if isinstance(thing, dict):
             return dict.__contains__(thing, key)
         return isinstance(thing, set) and set.__contains__(thing, key)
@@ -308,16 +320,15 @@ def _behind(proxy: types.MappingProxyType[Any, Any]) -> Any:
 
 
 def _owner(cls: type, name: str) -> Any:
-    """Return whose an attribute is: True for the object's, or a class; None for code."""
-    if issubclass(cls, type):
-        return True
+    """Return whose an attribute is: of the instance, of a class; None for code."""
     found = _in_class(cls, name)
+    if issubclass(cls, type):
+        return found or cls
     if found is None:
         # A method, a property, or nothing at all: an attribute of the instance.
         is_code = any(name in vars(base) for base in cls.__mro__)
-        return None if is_code else True
-    value = vars(found)[name]
-    return True if inspect.isdatadescriptor(value) else found
+        return None if is_code else _INSTANCE
+    return _INSTANCE if inspect.isdatadescriptor(vars(found)[name]) else found
 
 
 def _in_class(cls: type, name: str) -> type | None:

@@ -28,33 +28,40 @@ class Trials:
     Args:
         ledger: Says where the running task stands.
         hold_s: How long a task is held at most; 0 to hold none.
+
+    Attributes:
+        is_waiting: Whether there is anything to try.
     """
 
     def __init__(self, ledger: "Ledger", *, hold_s: float) -> None:
         self._ledger = ledger
         self._hold_s = hold_s
+        self.is_waiting = False
         self._waiting: dict[int, list[Conflict]] = {}
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether there is anything to try."""
-        return bool(self._waiting)
 
     def add(self, conflict: Conflict) -> None:
         """Try this one when a task comes by."""
         awaited = conflict.window.awaited
         if awaited is not None and self._hold_s > 0:
+            self.is_waiting = True
             self._waiting.setdefault(awaited, []).append(conflict)
 
     def stand_at(self, awaitable: Any, site: int) -> Any:
         """Return what is awaited, with a moment after it if that is worth a trial."""
-        if site not in self._waiting or not self._ledger.is_crowded:
-            return awaitable
-        for conflict in self._waiting[site]:
-            if conflict.trials < MOST_TRIALS and self._ledger.stands_in(conflict):
-                conflict.trials += 1
+        for conflict in self._waiting.get(site, ()):
+            if self._ledger.stands_in(conflict):
+                self._count(conflict, site)
                 return self._hold(awaitable, conflict)
         return awaitable
+
+    def _count(self, conflict: Conflict, site: int) -> None:
+        conflict.trials += 1
+        if conflict.trials < MOST_TRIALS and not self._ledger.has_found(conflict):
+            return
+        self._waiting[site].remove(conflict)
+        if not self._waiting[site]:
+            del self._waiting[site]
+        self.is_waiting = bool(self._waiting)
 
     async def _hold(self, awaitable: Awaitable[Any], conflict: Conflict) -> Any:
         awaited = await awaitable

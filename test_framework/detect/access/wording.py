@@ -56,11 +56,11 @@ def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
     told = {
         "what": what,
         "first": sites[window.first[3]].told(root),
-        "other": sites[conflict.other.site].told(root),
+        "other": sites[conflict.other[1]].told(root),
         "second": sites[window.second[3]].told(root),
     }
     claim = _CLAIMS[conflict.pattern].format(
-        what=what, first=window.user, other=conflict.other.user
+        what=what, first=window.user, other=conflict.by
     )
     if not conflict.happened:
         claim = f"It could happen that {claim}"
@@ -105,11 +105,11 @@ def _evidence(
         awaited = sites[window.awaited]
         yield f"{window.user} awaits at {awaited.told(root)}: {awaited.text}"
     when = "meanwhile" if conflict.happened else "at another time, with no common lock"
-    yield f"{other.user} {_USED.get(other.kind, 'writes')} it {when}:"
-    if other.stack:
-        yield from _frames(other.stack, root)
+    yield f"{conflict.by} {_USED.get(other[0], 'writes')} it {when}:"
+    if other[4]:
+        yield from _frames(other[4], root)
     else:
-        site = sites[other.site]
+        site = sites[other[1]]
         yield f"  {site.told(root)} in {site.function}: {site.text}"
     yield f"{window.user} {_USED.get(window.second[0], 'reads')} it:"
     if window.stack:
@@ -117,7 +117,7 @@ def _evidence(
     else:
         yield f"  {second.told(root)} in {second.function}: {second.text}"
     if window.locks and conflict.happened:
-        yield f"{window.user} held a lock all the while, which {other.user} did not take."
+        yield f"{window.user} held a lock all the while, which {conflict.by} did not take."
     if conflict.trials and not conflict.happened:
         yield (
             f"Tasks were held {conflict.trials} times at that await and nobody wrote: "

@@ -12,7 +12,7 @@ from test_framework.detect.access import AccessTracker
 
 @contextlib.contextmanager
 def tracked(
-    package: str, *modules: str, folder: Path | None = None
+    package: str, *modules: str, folder: Path | None = None, hold_s: float = 0
 ) -> Iterator[tuple[AccessTracker, list[ModuleType]]]:
     """Import modules of a package with probes, and forget them afterwards.
 
@@ -20,6 +20,7 @@ def tracked(
         package: What to track.
         modules: What to import; the package itself by default.
         folder: Put in front of the path.
+        hold_s: Of the tracker.
 
     Yields:
         The tracker, which runs, and the modules.
@@ -29,7 +30,7 @@ def tracked(
     if folder is not None:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
-    tracker = AccessTracker([package], root=folder)
+    tracker = AccessTracker([package], root=folder, hold_s=hold_s)
     tracker.start()
     try:
         yield tracker, [importlib.import_module(name) for name in modules or [package]]
