@@ -41,6 +41,11 @@ class AccessTracker:
         root: Path | None = None,
         hold_s: float = HOLD_S,
     ) -> None:
+        if isinstance(packages, str):
+            raise UsageError(
+                f"packages={packages!r}: a list of packages is expected. "
+                f"Pass [{packages!r}]."
+            )
         self._root = Path.cwd() if root is None else root
         self._imports = Imports(packages)
         self._ledger = Ledger(self._imports.files, hold_s=hold_s)

@@ -1,16 +1,18 @@
 """Tells a conflict to people: what was lost, where, by whom, and what to change."""
 
 import linecache
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType
+from typing import Final
 
 from test_framework.core import AlarmRecord, Level
 from test_framework.detect.access.books import Conflict, Stack
 from test_framework.detect.access.methods import STRUCTURE
+from test_framework.detect.access.patterns import Pattern
 from test_framework.detect.access.sites import Site, Sites, told_path
 
-_RULES = {
+RULE_OF: Final[Mapping[Pattern, str]] = {
     "lost-update": "shared-update-lost",
     "clobbered-write": "shared-write-clobbered",
     "changed-iteration": "shared-iteration-changed",
@@ -65,7 +67,7 @@ def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
     if not conflict.happened:
         claim = f"It could happen that {claim}"
     return AlarmRecord(
-        rule=_RULES[conflict.pattern],
+        rule=RULE_OF[conflict.pattern],
         level=_level(conflict),
         claim=f"{claim}.",
         site=told["second"],

@@ -15,7 +15,7 @@ PACKAGE = "tests.unit.detect.access.twins"
 HOLD_S = 0.5
 
 
-async def one_by_one(pair: Any, twin: str) -> Any:  # noqa: ANN401  # a pair of another import
+async def one_by_one(pair: Any, twin: str) -> Any:  # a pair of another import
     """Let users come one after the other; return what they share."""
     shared = pair.make()
     for user in (1, 2, 3):
@@ -23,7 +23,9 @@ async def one_by_one(pair: Any, twin: str) -> Any:  # noqa: ANN401  # a pair of 
     return shared
 
 
-def alarms_of(module: Any, name: str, twin: str) -> list[AlarmRecord]:  # noqa: ANN401  # a module with pairs
+def alarms_of(
+    module: Any, name: str, twin: str
+) -> list[AlarmRecord]:  # a module with pairs
     """Return what sequential users show of a twin."""
     with tracked(PACKAGE, module.__name__) as (tracker, (loaded,)):
         asyncio.run(one_by_one(loaded.PAIRS[name], twin))
@@ -41,7 +43,9 @@ CASES = [
 
 @pytest.mark.power
 @pytest.mark.parametrize(("module", "name"), CASES)
-def test_sequential_users_are_warned_of(module: Any, name: str) -> None:  # noqa: ANN401  # a module with pairs
+def test_sequential_users_are_warned_of(
+    module: Any, name: str
+) -> None:  # a module with pairs
     """Nothing has happened, so it is a warning, of the rule that would be broken."""
     alarms = alarms_of(module, name, "vulnerable")
 
@@ -53,12 +57,16 @@ def test_sequential_users_are_warned_of(module: Any, name: str) -> None:  # noqa
 @pytest.mark.parametrize(
     ("module", "name"), [*CASES, (handovers, "lazy pool"), (handovers, "token refresh")]
 )
-def test_sequential_users_of_safe_twin_are_quiet(module: Any, name: str) -> None:  # noqa: ANN401  # a module with pairs
+def test_sequential_users_of_safe_twin_are_quiet(
+    module: Any, name: str
+) -> None:  # a module with pairs
     """Locks that both hold throughout, and single steps, leave no window."""
     assert alarms_of(module, name, "safe") == []
 
 
-async def crowd(pair: Any, twin: str, arrive: Callable[[], AsyncIterator[int]]) -> None:  # noqa: ANN401  # a pair of another import
+async def crowd(
+    pair: Any, twin: str, arrive: Callable[[], AsyncIterator[int]]
+) -> None:  # a pair of another import
     """Let users overlap who would not meet by themselves."""
     shared = await one_by_one(pair, twin)
     visit = getattr(pair, twin)
