@@ -12,7 +12,7 @@ DETECTORS: dict[str, str] = {
     "blocking": "test_framework.detect.blocking:BlockingCalls",
     "hygiene": "test_framework.clients.hygiene:PoolHygiene",
     "leaks": "test_framework.services.leaks:watch_leaks",
-    "locks": "test_framework.detect.locks:DeadlockWatcher",
+    "locks": "test_framework.clients.deadlocks:ServiceDeadlockWatcher",
 }
 """Where each is: imported when it is asked for, since most processes need none."""
 

@@ -16,6 +16,18 @@ LOCK_RULES = (
         833,
     ),
     Rule(
+        "database-deadlock",
+        2,
+        "Postgres broke a deadlock by failing a statement",
+        (
+            "alice's request updates row 1, then row 2",
+            "bob's request   updates row 2, then row 1: one of them fails",
+        ),
+        "Lock rows in one order: sort the keys, or SELECT ... ORDER BY id FOR UPDATE "
+        "first. Retry the transaction that failed.",
+        833,
+    ),
+    Rule(
         "lock-order-inversion",
         3,
         "two locks are taken in opposite orders",

@@ -22,13 +22,15 @@ class Patches:
             name: Of the method.
             make: Makes the new method from the old one.
         """
-        original = getattr(owner, name)
+        stored = owner.__dict__.get(name, _ABSENT)
+        is_of_class = isinstance(stored, classmethod)
+        original = stored.__func__ if is_of_class else getattr(owner, name)
         patch = make(original)
         patch.__name__, patch.__doc__ = original.__name__, original.__doc__
         patch.__qualname__ = original.__qualname__
         patch.__wrapped__ = original  # type: ignore[attr-defined]  # as functools.wraps does
-        self._saved.append((owner, name, owner.__dict__.get(name, _ABSENT)))
-        setattr(owner, name, patch)
+        self._saved.append((owner, name, stored))
+        setattr(owner, name, classmethod(patch) if is_of_class else patch)
 
     def remove(self) -> None:
         """Put every original back, the latest first."""

@@ -221,10 +221,16 @@ def stand_of(task: asyncio.Task[Any]) -> Place | None:
     return None if found is None else Place(found.f_code, found.f_lasti)
 
 
-def standing(task: asyncio.Task[Any]) -> str:
-    """Return the innermost line of the program at which a task is suspended."""
-    lines = stack(task)
-    return lines[-1] if lines else NOWHERE
+def site_of(task: asyncio.Task[Any]) -> str:
+    """Return the innermost line of a task that is not in an installed package."""
+    site = NOWHERE
+    is_own = False
+    for frame in _frames(task):
+        installed = frame.f_code.co_filename.startswith(_LIBRARIES)
+        if not installed or not is_own:
+            site = f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+            is_own = is_own or not installed
+    return site
 
 
 def stack(task: asyncio.Task[Any]) -> list[str]:
@@ -233,13 +239,20 @@ def stack(task: asyncio.Task[Any]) -> list[str]:
     Frames of asyncio are left out; of a task that runs there is none but its own.
     """
     lines = []
+    for frame in _frames(task):
+        code = frame.f_code
+        text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+        where = f"{short_path(code.co_filename)}:{frame.f_lineno}"
+        lines.append(f"{where} in {code.co_qualname}: {text}")
+    return lines[-MAX_FRAMES:]
+
+
+def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+    """Yield the frames of a task without asyncio's and ours, outermost first."""
     frames: Iterable[FrameType] = frames_of(task)
     if task is current_task():
         frames = reversed(list(running_frames(task)))
     for frame in frames:
+        # Code that was compiled to C has no lines.
         if not is_plumbing(frame.f_code) and frame.f_lineno is not None:
-            code = frame.f_code
-            text = linecache.getline(code.co_filename, frame.f_lineno).strip()
-            where = f"{short_path(code.co_filename)}:{frame.f_lineno}"
-            lines.append(f"{where} in {code.co_qualname}: {text}")
-    return lines[-MAX_FRAMES:]
+            yield frame

@@ -21,8 +21,8 @@ from test_framework.detect.locks.ledger import Ledger, Resource
 from test_framework.detect.locks.stacks import (
     frames_of,
     is_plumbing,
+    site_of,
     stack,
-    standing,
 )
 
 Task = asyncio.Task[Any]
@@ -84,7 +84,11 @@ def need_of(
         return None
     blockers = tuple(outside.get(task, ()))
     if blockers:
-        return Need("waits in Postgres for a row", blockers, takes_all=False)
+        return Need(
+            "waits in Postgres for what another session holds",
+            blockers,
+            takes_all=False,
+        )
     if isinstance(waiter, asyncio.Task):
         return Need(f"awaits task {waiter.get_name()!r}", (waiter,), takes_all=False)
     children = getattr(waiter, "_children", None)
@@ -363,4 +367,4 @@ def _site(ledger: Ledger, task: Task) -> str:
     wait = ledger.waits.get(task)
     if wait is not None:
         return str(wait.place)
-    return standing(task).partition(" ")[0]
+    return site_of(task)

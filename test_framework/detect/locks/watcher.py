@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from test_framework.core import AlarmRecord, InternalError, WatchRecord
@@ -12,12 +12,12 @@ from test_framework.detect.locks.leases import Leases
 from test_framework.detect.locks.patching import Patches
 from test_framework.detect.locks.pools import Pools
 from test_framework.detect.locks.primitives import patch_primitives
+from test_framework.detect.locks.sessions import MODULE as SESSION_MODULE
+from test_framework.detect.locks.sessions import DatabaseDeadlocks, sessions_of
 from test_framework.detect.locks.stalls import Outside
 from test_framework.detect.locks.watch import Limits, Watch
 
 Task = asyncio.Task[Any]
-Ask = Callable[[Iterable[Task]], Outside]
-"""Asks a server which of these tasks wait there, and for which others."""
 
 
 class DeadlockWatcher:
@@ -32,7 +32,6 @@ class DeadlockWatcher:
             a warning; seconds.
         sorted_classes: Lines that make locks of which several may be held at once,
             since the program takes them in one order: ``app/rooms.py:41``.
-        ask: What servers know about waiting tasks; asked whenever alarms are.
 
     Raises:
         UsageError: A duration is negative, or a class is not ``path:line``.
@@ -46,10 +45,8 @@ class DeadlockWatcher:
         slow_hold_s: float = 1.0,
         slow_wait_s: float = 1.0,
         sorted_classes: Sequence[str] = (),
-        ask: Ask | None = None,
     ) -> None:
         self._limits = Limits(slow_hold_s, slow_wait_s, tuple(sorted_classes))
-        self._ask = ask
         self._watch = Watch(self._limits)
         self._patches: Patches | None = None
         self._imports = ImportWatch({})
@@ -73,7 +70,13 @@ class DeadlockWatcher:
         self._pools = Pools(self._watch, self._patches)
         self._leases = Leases(self._watch, self._patches)
         self._imports = ImportWatch(
-            {**self._pools.modules, LEASE_MODULE: self._leases.patch}
+            {
+                **self._pools.modules,
+                LEASE_MODULE: self._leases.patch,
+                SESSION_MODULE: DatabaseDeadlocks(
+                    self._watch.alarms, self._watch.ledger, self._patches
+                ).patch,
+            }
         )
         self._imports.install()
 
@@ -84,8 +87,16 @@ class DeadlockWatcher:
 
     def _look(self, *, at_timeout: bool) -> None:
         tasks = self._tasks()
-        outside = self._ask(tasks) if self._ask is not None and tasks else {}
-        self._watch.look(tasks, outside, at_timeout=at_timeout)
+        self._watch.look(tasks, self._outside(tasks), at_timeout=at_timeout)
+
+    def _outside(self, tasks: Iterable[Task]) -> Outside:
+        """Return which tasks wait in a server for which others; here for none."""
+        del tasks
+        return {}
+
+    def _sessions(self, tasks: Iterable[Task]) -> dict[int, Task]:
+        """Return the task of each session of Postgres, by its process id."""
+        return sessions_of(self._watch.ledger, tasks)
 
     def stalled(self) -> list[AlarmRecord]:
         """Return the alarms of a test that runs out of time.

@@ -1,7 +1,7 @@
 """Pools and leases that tasks take from each other, on real servers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from test_framework.core import AlarmRecord
 from test_framework.detect.locks import DeadlockWatcher
+from tests.integration.detect.told import until_told
 
 pytestmark = pytest.mark.integration
 
@@ -76,27 +76,6 @@ def watcher() -> Any:  # noqa: ANN401  # a generator
     watcher.start()
     yield watcher
     watcher.stop()
-
-
-async def until_told(
-    watcher: DeadlockWatcher, program: Awaitable[Any], rule: str
-) -> AlarmRecord:
-    """Run a program until the watcher tells of a rule, and give it up then."""
-    before = asyncio.all_tasks()
-    running = asyncio.ensure_future(program)
-    try:
-        async with asyncio.timeout(10):
-            while True:
-                for alarm in watcher.alarms():
-                    if alarm.rule == rule:
-                        return alarm
-                await asyncio.sleep(0.02)
-    finally:
-        running.cancel()
-        # Who is cancelled still gives back what it has, in tasks of their own at times.
-        while left := asyncio.all_tasks() - before:
-            await asyncio.wait(left)
-        await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.power
@@ -170,16 +149,17 @@ async def test_leases_taken_crosswise_are_told(
     async with Redis.from_url(redis_url) as client:
 
         async def nest(first: str, second: str) -> None:
-            # A client may lose a cancellation: it is over when the lease runs out.
-            async with client.lock(first, timeout=1, sleep=0.02):
+            # It is over when the leases run out.
+            async with client.lock(first, timeout=0.5, sleep=0.02):
                 await both.wait()
-                async with client.lock(second, timeout=1, sleep=0.02):
+                async with client.lock(second, timeout=0.5, sleep=0.02):
                     pass
 
         alarm = await until_told(
             watcher,
             asyncio.gather(nest("lease:a", "lease:b"), nest("lease:b", "lease:a")),
             "deadlock",
+            ends_itself=True,
         )
         assert "'lease:a'" in "".join(alarm.evidence)
 
