@@ -11,7 +11,6 @@ import itertools
 import math
 import time
 import weakref
-from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
@@ -53,6 +52,7 @@ class Resource:
     """One lock, semaphore or pool.
 
     Attributes:
+        ledger: The books it stands in; a lock may outlive its watch.
         lock_class: What it has in common with others of its line.
         serial: Tells it from others of its class.
         capacity: How many may hold it; None when it is not known.
@@ -75,14 +75,21 @@ class Resource:
         "is_pool",
         "is_signal",
         "key",
+        "ledger",
         "lock_class",
         "name",
         "serial",
     )
 
     def __init__(
-        self, lock_class: LockClass, capacity: int | None, *, is_pool: bool = False
+        self,
+        ledger: "Ledger",
+        lock_class: LockClass,
+        capacity: int | None,
+        *,
+        is_pool: bool = False,
     ) -> None:
+        self.ledger = ledger
         self.lock_class = lock_class
         self.serial = next(_serials)
         self.capacity = capacity
@@ -245,10 +252,6 @@ class Ledger:
             found = self._classes[kind, place] = LockClass(kind, place)
         return found
 
-    def classes(self) -> Iterator[LockClass]:
-        """Yield every class that was met."""
-        yield from list(self._classes.values())
-
     def give(self, hold: Hold) -> None:
         """Enter a hold."""
         hold.resource.holders.append(hold)
@@ -269,9 +272,3 @@ class Ledger:
             held.remove(hold)
             if not held:
                 del self.held_by[hold.task]
-
-    def forget(self) -> None:
-        """Drop all books."""
-        self.held_by.clear()
-        self.waits.clear()
-        self._classes.clear()

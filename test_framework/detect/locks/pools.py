@@ -119,7 +119,7 @@ class Pools:
     def _resource(self, pool: Any, keeper: Any, capacity: int | None) -> Resource:
         """Return the record of a pool, which ``keeper`` keeps."""
         found: Resource | None = getattr(keeper, ATTRIBUTE, None)
-        if found is None:
+        if found is None or found.ledger is not self._watch.ledger:
             found = self._watch.enrol_pool(type(pool).__name__, capacity)
             setattr(keeper, ATTRIBUTE, found)
         return found

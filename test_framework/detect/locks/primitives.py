@@ -94,8 +94,10 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
         del frame  # it would keep what the caller's names refer to
         try:
             resource = self._watched_resource
+            if resource.ledger is not ledger:
+                resource = watch.adopt(self)
         except AttributeError:
-            resource = watch.enrol(self, None)
+            resource = watch.adopt(self)
         held = held_by.get(task)
         if held:
             watch.nested(held, resource, task, code, offset)
@@ -149,6 +151,8 @@ def _release(watch: Watch, original: Any) -> Callable[..., None]:
         try:
             resource = self._watched_resource
         except AttributeError:  # taken and made before the watch began
+            return
+        if resource.ledger is not ledger:
             return
         held = held_by.get(task)  # type: ignore[arg-type]  # nobody is None
         if held is None:

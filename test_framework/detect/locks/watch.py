@@ -113,12 +113,26 @@ class Watch:
         """
         self.counts.locks += 1
         lock_class = self.ledger.lock_class(type(lock).__name__, place)
-        if str(place) in self.limits.sorted_classes:
+        sorted_classes = self.limits.sorted_classes
+        # A line is looked up for each lock only if there are lines to compare it with.
+        if sorted_classes and str(place) in sorted_classes:
             lock_class.is_sorted = True
-        resource = Resource(lock_class, self._capacity(lock, place))
+        resource = Resource(self.ledger, lock_class, self._capacity(lock, place))
         resource.key = rank_of(lock)
         resource.is_keyed = place is None
         setattr(lock, ATTRIBUTE, resource)
+        return resource
+
+    def adopt(self, lock: Any) -> Resource:
+        """Give a record to a lock that was made before this watch, or in an earlier one.
+
+        Who holds it then is not known; the line that made it is if there was a watch.
+        """
+        earlier: Resource | None = getattr(lock, ATTRIBUTE, None)
+        if earlier is None:
+            return self.enrol(lock, None)
+        resource = self.enrol(lock, earlier.lock_class.place)
+        resource.capacity = earlier.capacity
         return resource
 
     def enrol_pool(self, kind: str, capacity: int | None) -> Resource:
@@ -129,7 +143,9 @@ class Watch:
             capacity: How many connections it has at most; None for any number.
         """
         self.counts.pools += 1
-        resource = Resource(self.ledger.lock_class(kind, None), capacity, is_pool=True)
+        resource = Resource(
+            self.ledger, self.ledger.lock_class(kind, None), capacity, is_pool=True
+        )
         resource.is_keyed = True
         return resource
 
@@ -141,7 +157,7 @@ class Watch:
         """
         self.counts.leases += 1
         resource = Resource(
-            self.ledger.lock_class("Redis lease", None), 1, is_pool=True
+            self.ledger, self.ledger.lock_class("Redis lease", None), 1, is_pool=True
         )
         resource.is_keyed = True
         resource.name = name

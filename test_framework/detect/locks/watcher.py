@@ -14,10 +14,19 @@ from test_framework.detect.locks.pools import Pools
 from test_framework.detect.locks.primitives import patch_primitives
 from test_framework.detect.locks.sessions import MODULE as SESSION_MODULE
 from test_framework.detect.locks.sessions import DatabaseDeadlocks, sessions_of
-from test_framework.detect.locks.stalls import Outside
+from test_framework.detect.locks.stalls import Outside, is_idle
 from test_framework.detect.locks.watch import Limits, Watch
 
 Task = asyncio.Task[Any]
+
+_UNWATCHED = (
+    "anyio's Lock, Semaphore and CapacityLimiter keep books of their own.",
+    "Locks of other processes: a circle over several workers is not seen.",
+)
+_BLIND = (
+    "The loop of {} does not say whether it is idle: tasks that wait for what nobody "
+    "does, such as the set of an Event, are listed and not called stuck."
+)
 
 
 class DeadlockWatcher:
@@ -48,6 +57,7 @@ class DeadlockWatcher:
     ) -> None:
         self._limits = Limits(slow_hold_s, slow_wait_s, tuple(sorted_classes))
         self._watch = Watch(self._limits)
+        self._blind: set[str] = set()
         self._patches: Patches | None = None
         self._imports = ImportWatch({})
         self._pools = Pools(self._watch, Patches())
@@ -133,12 +143,7 @@ class DeadlockWatcher:
                 *self._pools.watched,
                 *self._leases.watched,
             ),
-            (
-                (
-                    "anyio's Lock, Semaphore and CapacityLimiter keep books of their own "
-                    "and are not watched."
-                ),
-            ),
+            (*_UNWATCHED, *self._blind),
             {
                 "locks": self._watch.counts.locks,
                 "pools": self._watch.counts.pools,
@@ -162,4 +167,7 @@ class DeadlockWatcher:
         # Asked after the loop has ended, or from a thread, there is none.
         with contextlib.suppress(RuntimeError):
             loops.add(asyncio.get_running_loop())
+        for loop in loops:
+            if is_idle(loop) is None:
+                self._blind.add(_BLIND.format(type(loop).__module__))
         return [task for loop in loops for task in asyncio.all_tasks(loop)]

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from test_framework.detect.locks import DeadlockWatcher
 from tests.integration.detect.told import until_told
 
-pytestmark = pytest.mark.integration
+# No watcher of the plugin around: two would patch the same methods.
+pytestmark = [pytest.mark.integration, pytest.mark.detect()]
 
 Take = Callable[[], AbstractAsyncContextManager[Any]]
 """Takes a connection from a pool of two, for the length of a block."""

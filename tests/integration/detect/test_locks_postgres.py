@@ -15,7 +15,8 @@ from test_framework.core import UsageError
 from test_framework.detect.registry import make_detector
 from tests.integration.detect.told import until_told
 
-pytestmark = pytest.mark.integration
+# No watcher of the plugin around: two would patch the same methods.
+pytestmark = [pytest.mark.integration, pytest.mark.detect()]
 
 _TOUCH = "UPDATE deadlock_rows SET n = n + 1 WHERE id = $1"
 
