@@ -1,5 +1,7 @@
 """The deadlock suite: every program that hangs, or could, and its safe sibling."""
 
+import asyncio
+
 import pytest
 
 from tests.unit.detect.locks import programs
@@ -87,8 +89,27 @@ async def test_stall_is_told_at_the_timeout(program: Program) -> None:
     alarms = await alarms_of(program, at_timeout=True)
 
     stalls = [alarm for alarm in alarms if alarm.rule == "task-stall"]
-    assert len(stalls) == 1
+    assert [stall.level for stall in stalls] == ["error"]
     assert "programs.py" in "".join(stalls[0].evidence)
+
+
+async def test_stall_with_a_timer_is_a_note() -> None:
+    """While a timer runs somebody may still be woken: told, and not called an error."""
+
+    async def program() -> None:
+        await asyncio.gather(programs.event_never_set(), asyncio.sleep(3600))
+
+    (alarm,) = await alarms_of(program, at_timeout=True)
+
+    assert (alarm.rule, alarm.level) == ("task-stall", "note")
+    assert "waits for an Event to be set" in str(alarm.evidence)
+
+
+async def test_worker_without_items_is_told_at_the_timeout() -> None:
+    """Who waits for an item that only its own waiter could bring is told, but then only."""
+    alarms = await alarms_of(programs.worker_with_nothing_to_do, at_timeout=True)
+
+    assert [alarm.rule for alarm in alarms] == ["deadlock"]
 
 
 @pytest.mark.parametrize("program", SAFE)
