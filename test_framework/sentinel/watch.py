@@ -131,7 +131,7 @@ class Sentinel:
             planned_s, missed = self._schedule.next_start(planned_s, self._time.now_s())
             if missed:
                 self._memory.count("rounds_skipped", missed)
-                self._say(f"{missed} rounds were left out: the last took too long.")
+                self._say(f"Rounds left out, since the last took too long: {missed}.")
             pause_s = planned_s - self._time.now_s()
             await self._until(
                 stop, self._time.sleep(pause_s + self._schedule.delay_s(self._rng))

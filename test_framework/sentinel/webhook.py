@@ -112,7 +112,7 @@ class Courier:
                 await self._empty()
         except TimeoutError:
             count = len(self._memory.outbox)
-            self._say(f"{count} messages wait for the webhook until the next start.")
+            self._say(f"Messages that wait for the next start: {count}.")
 
     async def _empty(self) -> None:
         while self._memory.outbox:

@@ -139,7 +139,7 @@ async def test_unsent_messages_stay_stored() -> None:
     await post.courier.flush(0.01)
 
     assert [n.id for n in post.memory.outbox] == ["1"]
-    assert post.said == ["1 messages wait for the webhook until the next start."]
+    assert post.said == ["Messages that wait for the next start: 1."]
 
 
 @contextmanager
