@@ -59,6 +59,9 @@ async def look_at_connections(target: "Target") -> Lasting:
     A server that does not answer, or not to us, is told as not watched.
     """
     lasting = Lasting()
+    if target.is_shared:
+        lasting.unwatched.append("sessions: those of people come and go beside ours")
+        return lasting
     if target.database_url is not None:
         try:
             async with SqlReader(target.database_url) as reader:

@@ -15,9 +15,11 @@ from test_framework.core import (
     Observation,
     ResidueRecord,
     SurfaceRecord,
+    WatchRecord,
 )
 from test_framework.swarm import Plan, Target, User
 from test_framework.swarm.identities import Identities
+from test_framework.swarm.lasting import find_lasting, look_at_connections
 from test_framework.swarm.residue import find_residue
 from test_framework.swarm.sweep import sweep
 
@@ -92,6 +94,23 @@ async def test_table_that_is_held_is_told_as_untested(
     assert "timeout" in notes[f"{name}.a"]
     assert notes[f"{name}.b"] == ""
     assert f"{name}.b" in {o.surface for o in recorder.history.of(Observation)}
+
+
+async def test_sessions_of_people_are_not_held_against_the_service(
+    place: tuple[str, str, Any],
+) -> None:
+    """Connections and transactions that people have opened meanwhile are no alarm."""
+    _, url, sql = place
+    target = shared(url)
+    before = await look_at_connections(target)
+
+    async with sql.transaction():
+        await sql.execute("SELECT 1")
+        told = await find_lasting(target, IDENTITIES, before=before, spare=0, pause_s=0)
+
+    (watched,) = told
+    assert isinstance(watched, WatchRecord)
+    assert "sessions: those of people come and go beside ours" in watched.unwatched
 
 
 async def test_transactions_of_people_are_no_residue(
