@@ -190,6 +190,7 @@ class _Watch:
         )
         self._gauges = _gauges(options)
         self._metrics = Metrics()
+        self._foretold: dict[str, Forecast | Refusal] = {}
 
     async def run(self) -> int:
         """Watch until the end; return the exit code."""
@@ -289,7 +290,7 @@ class _Watch:
         self._say(f"Metrics are on http://{host}:{port}/metrics.")
 
     def _tell(self, one: Round, changes: list[Change], memory: Memory) -> None:
-        capacity = self._capacity(memory)
+        capacity = self._capacity(one, memory)
         self._metrics.observe(one)
         self._metrics.publish(memory, capacity)
         self._say(_round_line(one))
@@ -307,15 +308,18 @@ class _Watch:
             for limit, found in capacity.items():
                 self._say(f"Capacity by {limit}: {_told(found)}")
 
-    def _capacity(self, memory: Memory) -> dict[str, Forecast | Refusal]:
-        if not self._schedule.ramp and self._options["load_gauge"] is None:
-            return {}
-        return forecast_capacity(
-            memory.rounds,
-            gates_s=self._plan.p95_gates_s,
-            pool_size=self._options["pool_size"],
-            seed=memory.number,
-        )
+    def _capacity(self, one: Round, memory: Memory) -> dict[str, Forecast | Refusal]:
+        """Foretell anew after a round that has something to add."""
+        is_measured = one.users != self._schedule.users or one.load is not None
+        is_first = self._schedule.ramp and not self._foretold
+        if is_measured or is_first:
+            self._foretold = forecast_capacity(
+                memory.rounds,
+                gates_s=self._plan.p95_gates_s,
+                pool_size=self._options["pool_size"],
+                seed=memory.number,
+            )
+        return self._foretold
 
     def _say(self, sentence: str) -> None:
         now = datetime.fromtimestamp(self._time.wall_s(), UTC)

@@ -30,6 +30,8 @@ LEAST_SPREAD = 2.0
 FARTHEST = 20.0
 """What lies beyond so many times the largest load seen is not told as a number."""
 _MOST_LEVELS = 8
+_MOST_AT_A_LEVEL = 50
+"""The latest rounds; older ones may be of another release."""
 _REFITS = 200
 _EDGES = (0.05, 0.95)
 
@@ -66,7 +68,7 @@ def foretell(
     """Return the load at which measurements reach ``limit``.
 
     Args:
-        points: What rounds measured, in any order.
+        points: What rounds measured, oldest first.
         limit: In the unit of the measurements.
         rng: Source of the refits.
         is_linear: Whether the measurement grows in a straight line.
@@ -111,14 +113,14 @@ def _levels(points: Sequence[Point]) -> dict[float, list[float]]:
         for load, value in points:
             levels.setdefault(load, []).append(value)
     else:
-        ordered = sorted(points)
+        ordered = sorted(points[-_MOST_LEVELS * _MOST_AT_A_LEVEL :])
         size = math.ceil(len(ordered) / _MOST_LEVELS)
         for start in range(0, len(ordered), size):
             group = ordered[start : start + size]
             load = statistics.median(load for load, _ in group)
             levels.setdefault(load, []).extend(value for _, value in group)
     return {
-        load: values
+        load: values[-_MOST_AT_A_LEVEL:]
         for load, values in levels.items()
         if len(values) >= FEWEST_AT_A_LEVEL
     }
