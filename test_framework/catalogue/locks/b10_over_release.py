@@ -73,7 +73,7 @@ PATTERN = Pattern(
     ),
     fix="Acquire before the try, or use async with.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "access", "locks"),
+    detectors=("explorer", "locks"),
     source="https://docs.python.org/3/library/asyncio-sync.html#asyncio.BoundedSemaphore",
     vulnerable=visits(_Downloads, _download, users=3, gap_s=0),
     safe=visits(_BalancedDownloads, _download, users=3, gap_s=0),
