@@ -88,10 +88,7 @@ PATTERN = Pattern(
         "Two responses take tokens from one queue, so each shows words of the other."
     ),
     fix="Use a queue for each stream.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.WEBSOCKET,
-    ),
+    areas=(Area.AGENT_STATE, Area.WEBSOCKET),
     detectors=("explorer", "swarm", "checkers"),
     source="https://cwe.mitre.org/data/definitions/488.html",
     vulnerable=visits(_Streaming, _chat),

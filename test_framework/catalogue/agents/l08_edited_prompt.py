@@ -55,15 +55,8 @@ PATTERN = Pattern(
         "knows about its user; the model reads it to all later ones."
     ),
     fix=("Copy the prompt for each run."),
-    areas=(
-        Area.AGENT_STATE,
-        Area.USER_CONTEXT,
-    ),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    areas=(Area.AGENT_STATE, Area.USER_CONTEXT),
+    detectors=("explorer", "access", "swarm"),
     source="https://genai.owasp.org/llmrisk/llm02-insecure-output-handling/",
     vulnerable=visits(_Assistant, _talk),
     safe=visits(_CopyingAssistant, _talk),

@@ -83,15 +83,8 @@ PATTERN = Pattern(
         "every token of every run."
     ),
     fix=("Pass the callbacks of a run along with its call."),
-    areas=(
-        Area.AGENT_STATE,
-        Area.WEBSOCKET,
-    ),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    areas=(Area.AGENT_STATE, Area.WEBSOCKET),
+    detectors=("explorer", "access", "swarm"),
     source="https://python.langchain.com/docs/concepts/callbacks/",
     vulnerable=visits(_Library, _run),
     safe=visits(_PassingLibrary, _run),

@@ -54,15 +54,8 @@ PATTERN = Pattern(
         "slot goes out with the key of whoever wrote last."
     ),
     fix=("Pass what differs between calls as arguments."),
-    areas=(
-        Area.AGENT_STATE,
-        Area.USER_CONTEXT,
-    ),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    areas=(Area.AGENT_STATE, Area.USER_CONTEXT),
+    detectors=("explorer", "access", "swarm"),
     source="https://github.com/sendgrid/sendgrid-python/issues/1042",
     vulnerable=visits(_Model, _complete, _callers_pay),
     safe=visits(_ArgumentModel, _complete, _callers_pay),

@@ -68,12 +68,7 @@ PATTERN = Pattern(
     ),
     fix=("Make an id that nobody else can make, before the first await."),
     areas=(Area.AGENT_STATE,),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-        "checkers",
-    ),
+    detectors=("explorer", "swarm", "checkers"),
     source="https://cwe.mitre.org/data/definitions/340.html",
     vulnerable=visits(_Threads, _open),
     safe=visits(_CountingThreads, _open),

@@ -47,10 +47,7 @@ PATTERN = Pattern(
         "shared by all."
     ),
     fix="Keep one lock beside the thing it guards.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.ENGINE_REGISTRY,
-    ),
+    areas=(Area.AGENT_STATE, Area.ENGINE_REGISTRY),
     detectors=("explorer", "access"),
     source="https://cwe.mitre.org/data/definitions/821.html",
     vulnerable=visits(_PerCallLockCredits, spend_three, all_spent),

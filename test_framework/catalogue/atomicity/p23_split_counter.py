@@ -62,15 +62,8 @@ PATTERN = Pattern(
         "and raising its counter; two callers get one number."
     ),
     fix=("Raise the counter and keep the result in one step, before any await."),
-    areas=(
-        Area.AGENT_STATE,
-        Area.ENGINE_REGISTRY,
-    ),
-    detectors=(
-        "explorer",
-        "access",
-        "checkers",
-    ),
+    areas=(Area.AGENT_STATE, Area.ENGINE_REGISTRY),
+    detectors=("explorer", "access", "checkers"),
     source="https://cwe.mitre.org/data/definitions/366.html",
     vulnerable=visits(_Numbers, _start, _all_numbered),
     safe=visits(_AtomicNumbers, _start, _all_numbered),

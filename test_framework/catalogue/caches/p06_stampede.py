@@ -64,10 +64,7 @@ PATTERN = Pattern(
     title="cache-miss stampede",
     mechanism="All who miss at once compute at once, and the last one wins.",
     fix="Keep the task that computes, and let all await it.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.ENGINE_REGISTRY,
-    ),
+    areas=(Area.AGENT_STATE, Area.ENGINE_REGISTRY),
     detectors=("explorer", "access", "timing"),
     source="https://cwe.mitre.org/data/definitions/362.html",
     vulnerable=visits(_Summaries, _read_summary, _made_once),

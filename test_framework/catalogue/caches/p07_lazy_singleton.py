@@ -72,10 +72,7 @@ PATTERN = Pattern(
         "written to it."
     ),
     fix="Look again under a lock, or make it at start.",
-    areas=(
-        Area.DATABASE_SESSION,
-        Area.ENGINE_REGISTRY,
-    ),
+    areas=(Area.DATABASE_SESSION, Area.ENGINE_REGISTRY),
     detectors=("explorer", "access"),
     source="https://cwe.mitre.org/data/definitions/609.html",
     vulnerable=visits(_Pools, _write_and_read),

@@ -106,10 +106,7 @@ PATTERN = Pattern(
         "other one goes on using it."
     ),
     fix="Use a TaskGroup, which waits for both.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.DATABASE_SESSION,
-    ),
+    areas=(Area.AGENT_STATE, Area.DATABASE_SESSION),
     detectors=("explorer",),
     source="https://github.com/sqlalchemy/sqlalchemy/issues/10092",
     vulnerable=visits(_Checkout, _buy, _none_used_late),

@@ -86,11 +86,7 @@ PATTERN = Pattern(
     ),
     fix=("Let shielded work own what it uses."),
     areas=(Area.DATABASE_SESSION,),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    detectors=("explorer", "swarm"),
     source="https://docs.python.org/3/library/asyncio-task.html#asyncio.shield",
     vulnerable=visits(_Audits, _serve, _entries_are_signed, users=1),
     safe=visits(_OwningAudits, _serve, _entries_are_signed, users=1),

@@ -91,15 +91,8 @@ PATTERN = Pattern(
         "Close the stream in the task that runs it, with aclosing, and yield outside "
         "of what must be reset."
     ),
-    areas=(
-        Area.USER_CONTEXT,
-        Area.WEBSOCKET,
-    ),
-    detectors=(
-        "explorer",
-        "leaks",
-        "static",
-    ),
+    areas=(Area.USER_CONTEXT, Area.WEBSOCKET),
+    detectors=("explorer", "leaks", "static"),
     source="https://github.com/Arize-ai/openinference/issues/1769",
     vulnerable=visits(_Streams, _read_a_word, _all_closed),
     safe=visits(_OwnStreams, _read_a_word, _all_closed),

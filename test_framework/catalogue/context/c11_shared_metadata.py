@@ -62,10 +62,7 @@ PATTERN = Pattern(
     title="frozen execution context with a shared dict inside",
     mechanism=("Every run gets an immutable context whose metadata is the same dict."),
     fix="Copy the defaults for each run.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.USER_CONTEXT,
-    ),
+    areas=(Area.AGENT_STATE, Area.USER_CONTEXT),
     detectors=("explorer", "access", "swarm"),
     source="https://cwe.mitre.org/data/definitions/374.html",
     vulnerable=visits(_Agents, _run_agent),

@@ -55,11 +55,7 @@ PATTERN = Pattern(
     ),
     fix=("Bind the label on entry."),
     areas=(Area.USER_CONTEXT,),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    detectors=("explorer", "access", "swarm"),
     source="https://prometheus.io/docs/practices/instrumentation/#use-labels",
     vulnerable=visits(_Meter, _use, _all_metered),
     safe=visits(_BindingMeter, _use, _all_metered),

@@ -55,15 +55,8 @@ PATTERN = Pattern(
         "after an await hangs under the run that opened its span last."
     ),
     fix=("Keep the open span in a ContextVar, or pass it along."),
-    areas=(
-        Area.USER_CONTEXT,
-        Area.AGENT_STATE,
-    ),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    areas=(Area.USER_CONTEXT, Area.AGENT_STATE),
+    detectors=("explorer", "access", "swarm"),
     source="https://github.com/getsentry/sentry-python/issues/4718",
     vulnerable=visits(_Tracer, _run, _spans_fit),
     safe=visits(_PassingTracer, _run, _spans_fit),

@@ -66,11 +66,7 @@ PATTERN = Pattern(
         "it once."
     ),
     areas=(Area.ENGINE_REGISTRY,),
-    detectors=(
-        "explorer",
-        "access",
-        "checkers",
-    ),
+    detectors=("explorer", "checkers"),
     source="https://github.com/ray-project/kuberay/issues/715",
     vulnerable=visits(_Reconciler, _reconcile, _one_engine),
     safe=visits(_NamingReconciler, _reconcile, _one_engine),

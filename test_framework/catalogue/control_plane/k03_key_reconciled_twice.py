@@ -57,10 +57,7 @@ PATTERN = Pattern(
     ),
     fix=("Handle a key by one worker at a time."),
     areas=(Area.ENGINE_REGISTRY,),
-    detectors=(
-        "explorer",
-        "access",
-    ),
+    detectors=("explorer", "access"),
     source="https://pkg.go.dev/k8s.io/client-go/util/workqueue",
     vulnerable=visits(_Controller, _handle, _as_wanted),
     safe=visits(_KeyedController, _handle, _as_wanted),

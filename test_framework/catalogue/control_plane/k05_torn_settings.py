@@ -55,14 +55,8 @@ PATTERN = Pattern(
         "a reload in between gives it one of each."
     ),
     fix=("Take one immutable snapshot of the settings at the start of a request."),
-    areas=(
-        Area.USER_CONTEXT,
-        Area.ENGINE_REGISTRY,
-    ),
-    detectors=(
-        "explorer",
-        "access",
-    ),
+    areas=(Area.USER_CONTEXT, Area.ENGINE_REGISTRY),
+    detectors=("explorer", "access"),
     source="https://cwe.mitre.org/data/definitions/362.html",
     vulnerable=visits(_Settings, _call_or_reload),
     safe=visits(_SnapshotSettings, _call_or_reload),

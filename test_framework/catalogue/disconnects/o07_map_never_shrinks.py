@@ -53,14 +53,8 @@ PATTERN = Pattern(
         "Remove the entry in finally, or keep it in a map with weak values or an "
         "expiry."
     ),
-    areas=(
-        Area.WEBSOCKET,
-        Area.ENGINE_REGISTRY,
-    ),
-    detectors=(
-        "explorer",
-        "leaks",
-    ),
+    areas=(Area.WEBSOCKET, Area.ENGINE_REGISTRY),
+    detectors=("explorer", "leaks"),
     source="https://github.com/langchain-ai/langchain/pull/23504",
     vulnerable=visits(_Limiters, _serve, _nothing_kept),
     safe=visits(_TidyLimiters, _serve, _nothing_kept),

@@ -68,10 +68,7 @@ PATTERN = Pattern(
         "cancelled."
     ),
     fix="Clean up in finally, and close it with aclosing.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.WEBSOCKET,
-    ),
+    areas=(Area.AGENT_STATE, Area.WEBSOCKET),
     detectors=("explorer",),
     source="https://github.com/Arize-ai/openinference/issues/1769",
     vulnerable=visits(_Streams, _stream, _nothing_runs),

@@ -56,10 +56,7 @@ PATTERN = Pattern(
         "The row is committed, the request is cancelled, and the event is never sent."
     ),
     fix="Write the event in the same transaction and let a relay send it.",
-    areas=(
-        Area.WEBSOCKET,
-        Area.DATABASE_SESSION,
-    ),
+    areas=(Area.WEBSOCKET, Area.DATABASE_SESSION),
     detectors=("explorer", "checkers"),
     source="https://microservices.io/patterns/data/transactional-outbox.html",
     vulnerable=visits(_Grants, _grant, _all_told),

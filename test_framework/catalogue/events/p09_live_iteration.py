@@ -56,10 +56,7 @@ PATTERN = Pattern(
         "rest hear nothing."
     ),
     fix="Iterate over a copy.",
-    areas=(
-        Area.WEBSOCKET,
-        Area.ENGINE_REGISTRY,
-    ),
+    areas=(Area.WEBSOCKET, Area.ENGINE_REGISTRY),
     detectors=("explorer", "access"),
     source="https://github.com/fastapi/fastapi/pull/1991",
     vulnerable=visits(_Broadcast, _announce_or_leave),

@@ -61,10 +61,7 @@ PATTERN = Pattern(
         "Part the helper into one that locks and one that expects the lock to be held."
     ),
     areas=(Area.ENGINE_REGISTRY,),
-    detectors=(
-        "explorer",
-        "locks",
-    ),
+    detectors=("explorer", "locks"),
     source="https://docs.python.org/3/library/asyncio-sync.html#asyncio.Lock",
     vulnerable=visits(_Engines, _replace),
     safe=visits(_PartedEngines, _replace),

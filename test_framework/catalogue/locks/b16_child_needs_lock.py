@@ -58,14 +58,8 @@ PATTERN = Pattern(
         "go on."
     ),
     fix=("Let go of the lock before awaiting the others."),
-    areas=(
-        Area.AGENT_STATE,
-        Area.ENGINE_REGISTRY,
-    ),
-    detectors=(
-        "explorer",
-        "locks",
-    ),
+    areas=(Area.AGENT_STATE, Area.ENGINE_REGISTRY),
+    detectors=("explorer", "locks"),
     source="https://cwe.mitre.org/data/definitions/833.html",
     vulnerable=visits(_Runs, _run),
     safe=visits(_ReleasingRuns, _run),

@@ -75,10 +75,7 @@ PATTERN = Pattern(
     title="shutdown drops accepted work",
     mechanism="The worker is cancelled while what was accepted still waits.",
     fix="Close the entrance, drain the queue, then stop the worker.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.ENGINE_REGISTRY,
-    ),
+    areas=(Area.AGENT_STATE, Area.ENGINE_REGISTRY),
     detectors=("explorer", "checkers"),
     source="https://github.com/fastapi/fastapi/issues/11143",
     vulnerable=visits(_Mailer, _send_or_stop, _accepted_is_sent),

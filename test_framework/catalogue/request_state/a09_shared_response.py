@@ -56,11 +56,7 @@ PATTERN = Pattern(
     ),
     fix=("Make a response for each request."),
     areas=(Area.USER_CONTEXT,),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    detectors=("explorer", "swarm"),
     source="https://github.blog/security/how-we-found-and-fixed-a-rare-session-handling-bug/",
     vulnerable=visits(_Server, _log_in),
     safe=visits(_FreshServer, _log_in),

@@ -57,12 +57,7 @@ PATTERN = Pattern(
     ),
     fix=("Give each user a client, or the shared one a jar that keeps nothing."),
     areas=(Area.USER_CONTEXT,),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-        "static",
-    ),
+    detectors=("explorer", "swarm", "static"),
     source="https://github.com/encode/httpx/issues/1359",
     vulnerable=visits(_Client, _fetch),
     safe=visits(_ForgetfulClient, _fetch),

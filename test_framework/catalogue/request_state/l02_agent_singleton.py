@@ -60,11 +60,7 @@ PATTERN = Pattern(
         "started last."
     ),
     fix="Pass it through the run.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.WEBSOCKET,
-        Area.ENGINE_REGISTRY,
-    ),
+    areas=(Area.AGENT_STATE, Area.WEBSOCKET, Area.ENGINE_REGISTRY),
     detectors=("explorer", "access", "swarm"),
     source="https://cwe.mitre.org/data/definitions/488.html",
     vulnerable=visits(_Bridge, _ask),

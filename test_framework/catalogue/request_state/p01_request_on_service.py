@@ -48,10 +48,7 @@ PATTERN = Pattern(
         "await, when it is the user of a later request."
     ),
     fix="Pass it as an argument.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.USER_CONTEXT,
-    ),
+    areas=(Area.AGENT_STATE, Area.USER_CONTEXT),
     detectors=("explorer", "access", "swarm"),
     source="https://github.com/inclusionAI/Avernet/pull/877",
     vulnerable=visits(_Mailbox, _read_letters),

@@ -75,11 +75,7 @@ PATTERN = Pattern(
     ),
     fix=("Give each helper a transaction of its own."),
     areas=(Area.DATABASE_SESSION,),
-    detectors=(
-        "explorer",
-        "access",
-        "checkers",
-    ),
+    detectors=("explorer", "checkers"),
     source="https://github.com/sqlalchemy/sqlalchemy/discussions/10092",
     vulnerable=visits(_Imports, _load, _good_file_is_kept),
     safe=visits(_OwnImports, _load, _good_file_is_kept),

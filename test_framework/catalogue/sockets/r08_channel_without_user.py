@@ -81,11 +81,7 @@ PATTERN = Pattern(
     ),
     fix=("Use a channel for each user, and look at the owner on receipt."),
     areas=(Area.WEBSOCKET,),
-    detectors=(
-        "explorer",
-        "access",
-        "swarm",
-    ),
+    detectors=("explorer", "swarm"),
     source="https://redis.io/docs/latest/develop/pubsub/",
     vulnerable=visits(_Events, _listen),
     safe=visits(_OwnEvents, _listen),

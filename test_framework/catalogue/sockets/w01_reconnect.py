@@ -59,10 +59,7 @@ PATTERN = Pattern(
         "user."
     ),
     fix="Remove an entry only if it is one's own.",
-    areas=(
-        Area.WEBSOCKET,
-        Area.ENGINE_REGISTRY,
-    ),
+    areas=(Area.WEBSOCKET, Area.ENGINE_REGISTRY),
     detectors=("explorer", "checkers"),
     source="https://github.com/Chetan0e/Verath/pull/231",
     vulnerable=visits(_Registry, _come_and_go),

@@ -60,15 +60,8 @@ PATTERN = Pattern(
         "been taken away."
     ),
     fix=("Queue the id of the user, and ask for the roles where the job runs."),
-    areas=(
-        Area.USER_CONTEXT,
-        Area.AGENT_STATE,
-    ),
-    detectors=(
-        "explorer",
-        "checkers",
-        "swarm",
-    ),
+    areas=(Area.USER_CONTEXT, Area.AGENT_STATE),
+    detectors=("explorer", "checkers", "swarm"),
     source="https://cwe.mitre.org/data/definitions/613.html",
     vulnerable=visits(_Jobs, _export_or_demote, _only_administrators),
     safe=visits(_AskingJobs, _export_or_demote, _only_administrators),

@@ -58,10 +58,7 @@ PATTERN = Pattern(
         "Two branches of one request ask for the flag and get different answers."
     ),
     fix="Read it once, at the start of the request.",
-    areas=(
-        Area.AGENT_STATE,
-        Area.USER_CONTEXT,
-    ),
+    areas=(Area.AGENT_STATE, Area.USER_CONTEXT),
     detectors=("explorer", "access"),
     source="https://cwe.mitre.org/data/definitions/367.html",
     vulnerable=visits(_Flags, _save_or_turn_on, _label_fits_body),

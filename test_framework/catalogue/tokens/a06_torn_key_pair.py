@@ -54,10 +54,7 @@ PATTERN = Pattern(
     ),
     fix=("Make the new pair aside and swap one reference."),
     areas=(Area.USER_CONTEXT,),
-    detectors=(
-        "explorer",
-        "access",
-    ),
+    detectors=("explorer",),
     source="https://cwe.mitre.org/data/definitions/362.html",
     vulnerable=visits(_Store, _rotate_or_load),
     safe=visits(_SwappingStore, _rotate_or_load),
