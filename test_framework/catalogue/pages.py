@@ -18,7 +18,7 @@ from test_framework.catalogue.matrix import (
     Outcome,
     load_matrix,
 )
-from test_framework.catalogue.pattern import MEANS, Means, Pattern
+from test_framework.catalogue.pattern import MEANS, Area, Means, Pattern
 
 _COLUMNS: dict[Means, str] = {
     "explorer": "explorer",
@@ -48,6 +48,10 @@ print(pattern.explore("safe").text())  # PROVEN or SAMPLED
 
 *Needs* says what it takes: another order, tasks that are cancelled, errors with which the world outside answers, or *nothing* but a second user.
 Races between processes and what only a real database does have no twins here.
+
+## What they strike
+
+{areas}
 
 ## Who finds what
 
@@ -80,6 +84,7 @@ _PAGE = """\
 | Ought to be found by | {detectors} |
 | Found by | {found} |
 | Missed by | {missed} |
+| Errors on the safe twin | {alarms} |
 | Source | {source} |
 | File | `{file}` |
 
@@ -160,6 +165,7 @@ def _index(matrix: Matrix) -> str:
             lines.append(_row([link, one.title, str(one.needs), *cells]))
         lines.append("")
     return _INDEX.format(
+        areas=_areas(),
         counts=_counts(matrix),
         matrix="\n".join(lines).rstrip(),
         runs=RUNS,
@@ -170,6 +176,15 @@ def _index(matrix: Matrix) -> str:
         untried=_UNTRIED,
         nothing=_NOT,
     )
+
+
+def _areas() -> str:
+    """Return a table of the patterns that strike each area of a multi-user service."""
+    lines = [_row(["area", "patterns"]), _row(["---", "---"])]
+    for area in Area:
+        ids = sorted(one.id for one in load_patterns() if area in one.areas)
+        lines.append(_row([str(area), " ".join(f"[{id_}]({id_}.md)" for id_ in ids)]))
+    return "\n".join(lines)
 
 
 def _counts(matrix: Matrix) -> str:
@@ -217,6 +232,7 @@ def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
         detectors=", ".join(names[one] for one in pattern.detectors),
         found=told(Outcome.FOUND),
         missed=told(Outcome.MISSED),
+        alarms=told(Outcome.FALSE_ALARM),
         source=_link(pattern.source),
         file=f"test_framework/catalogue/{pattern.theme}/{pattern.file.name}",
         interleaving=pattern.interleaving,
