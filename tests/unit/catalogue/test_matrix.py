@@ -1,5 +1,6 @@
 """What the matrix says is what explorer and detectors do."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -66,6 +67,25 @@ def test_detectors_leave_safe_twins_alone(means: Means) -> None:
     ]
 
     assert alarmed == []
+
+
+def test_error_about_a_safe_twin_outweighs_what_is_found() -> None:
+    """A means that cries wolf has not found the bug."""
+    pattern = find_pattern("P03")
+
+    wolf = dataclasses.replace(pattern, safe=pattern.vulnerable)
+
+    assert measure(wolf, "explorer") == Outcome.FALSE_ALARM
+
+
+def test_silence_is_a_miss_only_where_a_finding_is_expected() -> None:
+    """What does not apply is left out of the matrix."""
+    pattern = find_pattern("P03")
+    mended = dataclasses.replace(pattern, vulnerable=pattern.safe)
+
+    assert measure(mended, "explorer") == Outcome.MISSED
+    assert measure(pattern, "locks") is None
+    assert measure(pattern, "leaks") is None
 
 
 @pytest.mark.long
