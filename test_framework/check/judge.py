@@ -3,8 +3,9 @@
 Sightings are many, causes are few. Sightings of one rule are one finding; findings
 of different rules become one when they share a canary and its receiver (the same
 leaked value seen in an answer and in an event is one leak). What a worse finding
-already explains is told as its consequence. So one root cause is one finding, at
-the price that two separate leaks of one rule are told together, surface by surface.
+already explains is told as its consequence, and what a detector saw inside of the service goes
+with the damage that users saw. So one root cause is one finding, at the price that two
+separate leaks of one rule are told together, surface by surface.
 """
 
 from collections import Counter, defaultdict
@@ -131,7 +132,10 @@ def _findings(sightings: list[Sighting], *, repeat: str) -> tuple[Finding, ...]:
         key=lambda cause: (cause.tier, cause.witness.at_ns),
     )
     roots: list[tuple[_Cause, list[Sighting]]] = []
+    seen_inside = [cause for cause in causes if cause.witness.channel == CHANNEL]
     for cause in causes:
+        if cause in seen_inside:
+            continue
         root = next(
             (
                 (earlier, consequences)
@@ -144,8 +148,24 @@ def _findings(sightings: list[Sighting], *, repeat: str) -> tuple[Finding, ...]:
             roots.append((cause, []))
         else:
             root[1].extend(cause.sightings)
+    inside: dict[int, list[Sighting]] = defaultdict(list)
+    damages = list(roots)
+    for cause in seen_inside:
+        damage = next(
+            (
+                place
+                for place, (root, _) in enumerate(damages)
+                if _goes_with(root, cause)
+            ),
+            None,
+        )
+        if damage is None:
+            roots.append((cause, []))
+        else:
+            inside[damage] += cause.sightings
     return tuple(
-        _finding(cause, consequences, repeat=repeat) for cause, consequences in roots
+        _finding(cause, consequences, inside[place], repeat=repeat)
+        for place, (cause, consequences) in enumerate(roots)
     )
 
 
@@ -167,15 +187,32 @@ def _merge_by_canary(causes: list[_Cause]) -> list[_Cause]:
 
 def _explains(root: _Cause, other: _Cause) -> bool:
     """Tell whether ``other`` is what one would expect to follow from ``root``."""
-    if root.tier >= other.tier or other.witness.channel == CHANNEL:
-        # What a detector saw is a line of the program: a cause, no consequence.
+    if root.tier >= other.tier:
         return False
     if {s.rule for s in other.sightings} <= _ABSORBED_BY_ANY:
         return True
     return bool(root.users() & other.users())
 
 
-def _finding(cause: _Cause, consequences: list[Sighting], *, repeat: str) -> Finding:
+def _goes_with(damage: _Cause, alarm: _Cause) -> bool:
+    """Tell whether what a detector saw goes with damage that users saw.
+
+    It does when it happened to the same users, or to nobody that it could name. Slow
+    answers are no damage that explains a line of the program.
+    """
+    if {s.rule for s in damage.sightings} <= _ABSORBED_BY_ANY - {"left-behind"}:
+        return False
+    users = alarm.users()
+    return not users or bool(users & damage.users())
+
+
+def _finding(
+    cause: _Cause,
+    consequences: list[Sighting],
+    inside: list[Sighting],
+    *,
+    repeat: str,
+) -> Finding:
     witness = cause.witness
     surfaces = Counter(f"{s.surface} [{s.channel}]" for s in cause.sightings)
     ranked = [name for name, _ in surfaces.most_common(_MOST_SURFACES)]
@@ -198,7 +235,16 @@ def _finding(cause: _Cause, consequences: list[Sighting], *, repeat: str) -> Fin
         count=sum(s.count for s in cause.sightings),
         surfaces=tuple(ordered),
         consequences=tuple(told),
+        inside=tuple(line for alarm in inside for line in _tell_inside(alarm)),
     )
+
+
+def _tell_inside(alarm: Sighting) -> list[str]:
+    return [
+        f"{alarm.rule}  {alarm.claim}",
+        f"  at {alarm.surface}",
+        *(f"  {line}" for line in alarm.evidence),
+    ]
 
 
 def _tell(sightings: list[Sighting]) -> list[str]:

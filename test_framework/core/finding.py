@@ -28,6 +28,8 @@ class Finding:
         count: How many sightings have this cause.
         surfaces: Every surface it was seen on, worst first.
         consequences: What went wrong because of it.
+        inside: What detectors saw inside of the service that goes with it: for each
+            a claim, its source line and its evidence.
     """
 
     rule: str
@@ -44,3 +46,4 @@ class Finding:
     count: int = 1
     surfaces: tuple[str, ...] = ()
     consequences: tuple[str, ...] = field(default=())
+    inside: tuple[str, ...] = field(default=())

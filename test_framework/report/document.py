@@ -88,6 +88,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "count": finding.count,
         "surfaces": list(finding.surfaces),
         "consequences": list(finding.consequences),
+        "inside": list(finding.inside),
     }
 
 

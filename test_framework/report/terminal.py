@@ -159,6 +159,10 @@ def render_finding(finding: Finding, number: int) -> Group:
     if len(finding.surfaces) > 1:
         lines.append(_labelled("Seen on", ", ".join(finding.surfaces)))
     lines += [_labelled("So also", told) for told in finding.consequences]
+    lines += [
+        _labelled("Inside" if number == 0 else "", told)
+        for number, told in enumerate(finding.inside)
+    ]
     lines.append(_labelled("Fix", finding.fix))
     lines.append(_labelled("Repeat", finding.repeat, style="cyan"))
     lines.append(

@@ -1,5 +1,7 @@
 """Alarms of detectors: errors are findings, the rest is told beside them."""
 
+import pytest
+
 from test_framework.check import RULES, judge
 from test_framework.core import AlarmRecord, Finding, Level, Verdict, WatchRecord
 from tests.unit.check.builder import Builder, seen
@@ -76,17 +78,32 @@ def test_alarm_of_an_unknown_rule_is_judged() -> None:
     assert finding.claim == "a sum was lost"
 
 
-def test_alarm_is_no_consequence_of_what_it_caused() -> None:
-    """A leak between the same users does not swallow the line that explains it."""
-    builder = Builder()
+def leaking(*alarms: AlarmRecord) -> tuple[Finding, ...]:
+    """Judge a run in which user 1 saw what user 0 had written."""
+    builder = Builder(users=4)
     builder.op(0, "POST /notes", planted=("u0/0",))
     builder.op(1, seen=(seen(0),))
-    builder.history.add(alarm(users=(0, 1)))
+    for one in alarms:
+        builder.history.add(one)
+    return judge(builder.history).findings
 
-    assert [one.rule for one in judge(builder.history).findings] == [
-        "foreign-canary-in-response",
-        "left-behind",
-    ]
+
+@pytest.mark.parametrize("users", [(0, 1), (1,), ()])
+def test_line_goes_with_the_damage_it_did(users: tuple[int, ...]) -> None:
+    """Damage and the line that did it to the same users are one finding."""
+    (finding,) = leaking(alarm(users=users))
+
+    assert finding.rule == "foreign-canary-in-response"
+    assert finding.inside[:2] == ("left-behind  a sum was lost", "  at app/cart.py:12")
+    assert finding.inside[-1] == "  one line"
+
+
+def test_line_that_wronged_others_is_a_finding_of_its_own() -> None:
+    """A line is not hidden behind damage to users that it never touched."""
+    leak, race = leaking(alarm(users=(2, 3)))
+
+    assert leak.inside == ()
+    assert race.endpoint == "app/cart.py:12"
 
 
 def test_what_was_not_watched_is_told_once() -> None:
