@@ -19,9 +19,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from test_framework.pytest_detect import Tracking
     from test_framework.pytest_swarm import Swarm
     from test_framework.services import Services
     from test_framework.swarm import Target
+
+TRACKING: "pytest.StashKey[Tracking]" = pytest.StashKey()
+"""What ``--track`` follows through all tests."""
 
 _WARNING = "isolation-audit "
 """Begins the names of test properties that hold warnings of detectors."""
@@ -59,6 +63,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--explore-budget", help="Time for each test marked explore, such as 30s."
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Begin to track before a conftest imports the package."""
+    packages = early_config.known_args_namespace.track
+    if not packages:
+        return
+    from test_framework.core import UsageError  # noqa: PLC0415  # see above
+    from test_framework.pytest_detect import Tracking  # noqa: PLC0415  # see above
+
+    try:
+        early_config.stash[TRACKING] = Tracking(packages)
+    except UsageError as exc:
+        raise pytest.UsageError(str(exc)) from exc
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -149,7 +168,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         if inspect.iscoroutinefunction(getattr(item, "obj", None)):
             from test_framework.pytest_detect import watched  # noqa: PLC0415  # see above
 
-            stack.enter_context(watched(item))
+            tracking = item.config.stash.get(TRACKING, None)
+            stack.enter_context(watched(item, tracking))
         yield
     if item.get_closest_marker("isolation") is None:
         return
@@ -176,6 +196,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for name, claim in report.user_properties:
                 if name.startswith(_WARNING):
                     causes.setdefault(name, (claim, []))[1].append(report.nodeid)
+    tracking = terminalreporter.config.stash.get(TRACKING, None)
+    unwatched = tracking.unwatched() if tracking is not None else ()
+    if unwatched:
+        terminalreporter.section("not tracked")
+    for sentence in unwatched:
+        terminalreporter.line(sentence)
     if causes:
         terminalreporter.section("isolation-audit warnings")
     for name, (claim, tests) in causes.items():

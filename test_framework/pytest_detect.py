@@ -5,6 +5,10 @@ ended within seconds and told who holds what, instead of hanging until somebody 
 it. Errors fail the test, warnings stand in the summary. ``@pytest.mark.detect()``
 turns all of them off for one test, ``@pytest.mark.detect("leaks")`` chooses.
 
+``leaks`` looks for tasks and files that outlive the test. ``--track PACKAGE`` follows
+the shared state of a package through all tests: it must begin before anything of the
+package is imported, and each test answers for what was seen while it ran.
+
 What the explorer runs has no detectors around it: it sees deadlocks by itself, and its
 loop is not that of asyncio.
 """
@@ -12,15 +16,18 @@ loop is not that of asyncio.
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from test_framework.check import RULES
 from test_framework.core import AlarmRecord, UsageError
 from test_framework.detect import DETECTORS, make_detector
+from test_framework.detect.leaks import leak_check
 from test_framework.detect.locks import DeadlockWatcher
 
 T = TypeVar("T")
@@ -28,8 +35,9 @@ T = TypeVar("T")
 PROPERTY = "isolation-audit "
 """Begins the names of test properties that hold warnings."""
 
-OWN_START = ("access",)
-"""Detectors that are started before anything of the project is imported."""
+AROUND_ALL = "access"
+AROUND_COROUTINE = "leaks"
+"""How these two are put around a test; all others are started before it."""
 
 LOOK_S = 1.0
 """Between two looks; a test that is done before costs no look at all."""
@@ -53,7 +61,7 @@ def chosen(item: pytest.Item, option: str) -> list[str]:
         names = [name.strip() for name in option.split(",")]
     else:
         names = [str(name) for name in marker.args]
-    wanted = [name for name in names if name not in {"", "none", *OWN_START}]
+    wanted = [name for name in names if name not in {"", "none", AROUND_ALL}]
     for name in wanted:
         if name not in DETECTORS and ":" not in name:
             message = (
@@ -62,6 +70,40 @@ def chosen(item: pytest.Item, option: str) -> list[str]:
             )
             raise UsageError(message)
     return wanted
+
+
+class Tracking:
+    """Follows the shared state of some packages through all tests of a run.
+
+    Args:
+        packages: Their names.
+
+    Raises:
+        UsageError: One cannot be tracked.
+    """
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self._tracker = make_detector(AROUND_ALL, {"packages": list(packages)})
+        self._tracker.start()
+        self._told: Counter[tuple[str, str, str]] = Counter()
+
+    def news(self) -> list[AlarmRecord]:
+        """Return what was seen since this was last asked."""
+        news = []
+        for alarm in self._tracker.alarms():
+            key = (alarm.rule, alarm.level, alarm.site)
+            if alarm.count > self._told[key]:
+                self._told[key] = alarm.count
+                news.append(alarm)
+        return news
+
+    def unwatched(self) -> Sequence[str]:
+        """Return what could not be tracked."""
+        return self._tracker.coverage().unwatched
+
+    def stop(self) -> None:
+        """Track no longer."""
+        self._tracker.stop()
 
 
 class Watching:
@@ -134,13 +176,19 @@ def tell(alarms: Sequence[AlarmRecord]) -> str:
         lines.append(f"{alarm.rule}: {alarm.claim}")
         lines.append(f"  at {alarm.site}")
         lines += [f"  {line}" for line in alarm.evidence]
-        lines.append(f"  Fix  {alarm.fix or RULES[alarm.rule].fix}")
+        rule = RULES.get(alarm.rule)
+        fix = alarm.fix or (rule.fix if rule is not None else "")
+        lines += [f"  Fix  {fix}"] if fix else []
     return "\n".join(lines)
 
 
 @contextlib.contextmanager
-def watched(item: pytest.Item) -> Iterator[None]:
+def watched(item: pytest.Item, tracking: Tracking | None) -> Iterator[None]:
     """Put detectors around one async test; what they see fails it.
+
+    Args:
+        item: The test.
+        tracking: What follows shared state through all tests, if anything does.
 
     Raises:
         pytest.fail.Exception: A detector saw an error, or a name is of no detector.
@@ -149,12 +197,16 @@ def watched(item: pytest.Item) -> Iterator[None]:
         yield
         return
     try:
-        watching = Watching(chosen(item, item.config.getoption("--detect")))
+        names = chosen(item, item.config.getoption("--detect"))
+        watching = Watching(name for name in names if name != AROUND_COROUTINE)
     except UsageError as exc:
         pytest.fail(str(exc), pytrace=False)
+    if tracking is not None:
+        tracking.news()
     watching.start()
     try:
-        yield
+        with _without_leaks(item) if AROUND_COROUTINE in names else _as_it_is():
+            yield
     except BaseException as exc:
         alarms = watching.stop()
         if not (watching.deadlock and isinstance(exc, asyncio.CancelledError)):
@@ -163,10 +215,30 @@ def watched(item: pytest.Item) -> Iterator[None]:
             raise
     else:
         alarms = watching.stop()
+    if tracking is not None:
+        alarms += tracking.news()
     _keep_warnings(item, alarms)
     errors = watching.deadlock or _errors(alarms)
     if errors:
         pytest.fail(tell(errors), pytrace=False)
+
+
+@contextlib.contextmanager
+def _without_leaks(item: pytest.Item) -> Iterator[None]:
+    """Have a test's coroutine fail when tasks or files outlive it."""
+    function: Any = getattr(item, "obj", None)
+
+    @functools.wraps(function)
+    async def checked(*args: object, **kwargs: object) -> None:
+        async with leak_check():
+            await function(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(item, "obj", checked)
+        yield
+
+
+_as_it_is = contextlib.nullcontext
 
 
 def _errors(alarms: Sequence[AlarmRecord]) -> list[AlarmRecord]:

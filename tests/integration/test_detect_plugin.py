@@ -115,3 +115,83 @@ def test_unknown_detector_fails_with_a_sentence(pytester: pytest.Pytester) -> No
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*'lokcs' is no detector*"])
+
+
+LEFT_BEHIND = """
+import asyncio
+
+async def test_work():
+    task = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.sleep(0)
+    {end}
+"""
+
+
+def test_task_left_behind_fails_under_leaks(pytester: pytest.Pytester) -> None:
+    """With --detect leaks a task that outlives its test is named."""
+    body = LEFT_BEHIND.format(end="")
+
+    result = run(pytester, body, "--detect=locks,leaks")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*leaked-task*still runs*sleep*"])
+
+
+def test_task_that_is_ended_passes_under_leaks(pytester: pytest.Pytester) -> None:
+    """The mended sibling is left alone."""
+    body = LEFT_BEHIND.format(end="task.cancel()")
+
+    run(pytester, body, "--detect=locks,leaks").assert_outcomes(passed=1)
+
+
+SHOP = """
+import asyncio
+
+class Shop:
+    def __init__(self):
+        self.stock = 10
+        self.lock = asyncio.Lock()
+
+    async def buy(self):
+        {lock}:
+            left = self.stock
+            await asyncio.sleep(0)
+            self.stock = left - 1
+"""
+
+BUYING = """
+import asyncio
+from shop import Shop
+
+async def test_two_buy():
+    shop = Shop()
+    await asyncio.gather(shop.buy(), shop.buy())
+
+async def test_one_buys():
+    await Shop().buy()
+"""
+
+
+def test_lost_update_fails_the_test_that_made_it(pytester: pytest.Pytester) -> None:
+    """With --track PACKAGE the line is named, though no assertion looks."""
+    pytester.makepyfile(shop=SHOP.format(lock="if True"))
+
+    result = run(pytester, BUYING, "--track=shop", "-p", "no:cacheprovider")
+
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["shared-update-lost*", "*at shop.py:*"])
+
+
+def test_locked_update_passes_under_track(pytester: pytest.Pytester) -> None:
+    """The mended sibling is left alone."""
+    pytester.makepyfile(shop=SHOP.format(lock="async with self.lock"))
+
+    run(pytester, BUYING, "--track=shop").assert_outcomes(passed=2)
+
+
+def test_unknown_package_is_refused(pytester: pytest.Pytester) -> None:
+    """A misspelt package would leave the tests unwatched."""
+    result = run(pytester, BUYING, "--track=shpo")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*shpo*"])
