@@ -10,6 +10,7 @@ result does not depend on their order; others keep state in a closure, one locat
 import asyncio
 import contextlib
 import functools
+import heapq
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from types import BuiltinFunctionType, MethodType
 from typing import Any
 
 from test_framework.explore.reduction.tracked import Recorder
-from test_framework.explore.reduction.watched import recorder
+from test_framework.explore.reduction.watched import WatchedList, recorder
+from test_framework.explore.waits import is_program_file
 
 _FUTURE: Any = asyncio.Future
 _PRIMITIVES: tuple[Any, ...] = (
@@ -373,6 +375,35 @@ def _refused() -> Iterator[tuple[Any, str, Any]]:
                 yield backend, name, staticmethod(method)
 
 
+_OF_HEAPS = ("heapify", "heappop", "heappush", "heappushpop", "heapreplace")
+
+
+def _on_a_heap(original: Any) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def use(heap: Any, *args: Any) -> Any:
+        if isinstance(heap, WatchedList):
+            # It is of C, and changes the list behind its methods.
+            heap._uses_all(write=True)
+        return original(heap, *args)
+
+    return use
+
+
+def _of_heaps() -> Iterator[tuple[Any, str, Any]]:
+    """Yield the functions of heapq wherever a program has them by name."""
+    reporting = {
+        original: _on_a_heap(original)
+        for original in (getattr(heapq, name) for name in _OF_HEAPS)
+    }
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if module is not heapq and not (file and is_program_file(file)):
+            continue
+        for name, value in list(vars(module).items()):
+            if isinstance(value, BuiltinFunctionType) and value in reporting:
+                yield module, name, reporting[value]
+
+
 @contextlib.contextmanager
 def instrumented() -> Iterator[None]:
     """Let asyncio's own objects report their use meanwhile."""
@@ -383,6 +414,7 @@ def instrumented() -> Iterator[None]:
         (asyncio.Lock, "release", _release_tracked),
     ]
     changes += _refused()
+    changes += _of_heaps()
     for kind in _PRIMITIVES:
         methods = _reporting_attributes(kind)
         changes += [(kind, name, method) for name, method in methods.items()]

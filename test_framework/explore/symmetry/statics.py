@@ -6,8 +6,9 @@ the attributes of its classes, are slots that are looked at in every state. A sl
 holds what cannot change (a function, a number) is only compared, and is written from
 the moment that it is rebound; one that holds an object is written in every state.
 
-Installed packages and the standard library are taken to have no state of their own
-but the generator of ``random``.
+Members of enums are slots by their attributes, loggers by what a program sets of them,
+and the environment is one where the code names it. Installed packages and the rest of the
+standard library are taken to have no state of their own but the generator of ``random``.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import dis
 import enum
 import functools
 import logging
+import os
 import random
 import re
 import reprlib
@@ -35,14 +37,15 @@ _CONSTANTS = (
     *(int, float, complex, str, bytes, type(None), type(...), range),
     *(
         re.Pattern,
-        logging.Logger,
         types.BuiltinFunctionType,
         types.MethodDescriptorType,
     ),
     *(types.WrapperDescriptorType, types.MemberDescriptorType),
     *(types.GetSetDescriptorType, types.ClassMethodDescriptorType),
-    *(types.GenericAlias, types.UnionType, enum.Enum),
+    *(types.GenericAlias, types.UnionType),
 )
+_SET_OF_LOGGERS = ("level", "disabled", "propagate")
+_OF_ENVIRONMENT = frozenset(("environ", "environb", "getenv"))
 _WRAPPERS = (staticmethod, classmethod, functools.cached_property, property)
 
 
@@ -116,7 +119,7 @@ class Statics:
         self._fixed: list[tuple[Mapping[str, Any], str, Any]] = []
         self._volatile: list[tuple[Mapping[str, Any], str]] = []
         self._slots: set[tuple[int, str]] = set()
-        self._classes: list[tuple[type, int]] = []
+        self._classes: list[tuple[Any, int]] = []
         self._modules: list[types.ModuleType] = []
         self._names: set[str] = set()
         self._roots: list[object] = []
@@ -129,7 +132,7 @@ class Statics:
             yield names.get(name, _MISSING)
 
     def see(self, thing: Any) -> None:
-        """Take note of the slots behind a function, class or module."""
+        """Take note of the slots behind a function, class, module, member or logger."""
         key = id(thing)
         if key in self._seen:
             return
@@ -146,6 +149,12 @@ class Statics:
             self._see_class(thing)
         elif isinstance(thing, types.ModuleType):
             self._see_module(thing)
+        elif isinstance(thing, enum.Enum):
+            self.see(type(thing))
+        elif isinstance(thing, logging.Logger):
+            self.count += 1
+            for name in _SET_OF_LOGGERS:
+                self._add(vars(thing), name, id(thing))
 
     def _see_function(self, function: types.FunctionType) -> None:
         if not is_program(function.__code__):
@@ -156,24 +165,32 @@ class Statics:
             if name in names or not hasattr(_BUILTINS, name):
                 self._add(names, name)
         fresh = _names_of(function.__code__) - self._names
+        if fresh & _OF_ENVIRONMENT and not self._names & _OF_ENVIRONMENT:
+            self._roots.append(os.environ._data)  # type: ignore[attr-defined]  # the dict of bytes behind it
         self._names |= fresh
         for module in self._modules:
             self._add_named(module, fresh)
 
     def _see_class(self, kind: type) -> None:
         module = sys.modules.get(kind.__module__)
-        if _is_library_module(module) or issubclass(kind, enum.Enum):
+        if _is_library_module(module):
+            return
+        if issubclass(kind, enum.Enum):
+            self.count += 1
+            for member in kind.__members__.values():
+                self._see_attributes(member)
             return
         self.count += 1
         for base in kind.__mro__[1:]:
             self.see(base)
-        self._classes.append((kind, len(vars(kind))))
-        self._add_attributes(kind)
+        self._see_attributes(kind)
 
-    def _add_attributes(self, kind: type) -> None:
-        for name, value in vars(kind).items():
+    def _see_attributes(self, owner: Any) -> None:
+        """Take note of what a class, or a member of an enum, has by name."""
+        self._classes.append((owner, len(vars(owner))))
+        for name, value in vars(owner).items():
             if not _is_made_by_python(name, value):
-                self._add(vars(kind), name, id(kind))
+                self._add(vars(owner), name, id(owner))
 
     def _see_module(self, module: types.ModuleType) -> None:
         if module is random:
@@ -231,7 +248,7 @@ class Statics:
             # The __repr__ of a dataclass keeps a set of what is being shown just now.
             is_shower = value.__code__.co_filename in _SHOWERS
             return is_shower or is_plain_function(value)
-        if isinstance(value, type | types.ModuleType):
+        if isinstance(value, type | types.ModuleType | logging.Logger | enum.Enum):
             self.see(value)
             return True
         if isinstance(value, _WRAPPERS):

@@ -3,8 +3,11 @@
 import asyncio
 import collections
 import contextvars
+import enum
 import functools
 import itertools
+import logging
+import os
 import random
 import sys
 import threading
@@ -276,6 +279,19 @@ class Service:
     names: list[str] = []  # noqa: RUF012  # the mistake that must be seen
 
 
+class Plan(enum.Enum):
+    """Members with state of their own."""
+
+    FREE = 1
+    PAID = 2
+
+    def __init__(self, _: int) -> None:
+        self.sold = 0
+
+
+LOGGER = logging.getLogger("isolation-audit.fingerprint")
+
+
 def _set_counter(value: int) -> None:
     global COUNTER  # noqa: PLW0603  # the mistake that must be seen
     COUNTER = value
@@ -285,9 +301,18 @@ async def uses_statics(_: object, __: object) -> None:
     """Name the state of a module and of a class."""
     await asyncio.sleep(0)
     assert COUNTER + len(CACHE) + Service.requests + len(Service.names) >= 0
+    assert LOGGER.level + Plan.FREE.sold + len(os.environ) >= 0
 
 
 STATICS: dict[str, Callable[[Any], object]] = {
+    "attribute of a member of an enum": lambda patch: patch.setattr(
+        Plan.PAID, "sold", 1
+    ),
+    "new attribute of a member": lambda patch: patch.setattr(
+        Plan.PAID, "owner", "alice", raising=False
+    ),
+    "level of a logger": lambda patch: patch.setattr(LOGGER, "level", 10),
+    "environment": lambda patch: patch.setenv("ISOLATION_AUDIT_PLAN", "paid"),
     "global that is rebound": lambda _: _set_counter(1),
     "global object": lambda patch: patch.setitem(CACHE, "a", 1),
     "class attribute that is rebound": lambda patch: patch.setattr(

@@ -2,9 +2,12 @@
 
 import asyncio
 import collections
+import heapq
+import json
 import random
 from asyncio import Future
 from collections.abc import Callable, Coroutine
+from heapq import heappush
 from typing import Any
 
 import anyio
@@ -289,6 +292,34 @@ async def appends(thing: Any, user: int) -> None:  # noqa: ANN401  # any contain
     thing.append(user)
 
 
+async def pushes(thing: Any, user: int) -> None:  # noqa: ANN401  # any container
+    """Let C add to a heap, by the name that this module has for it."""
+    heappush(thing, user)
+
+
+async def pops(thing: Any, user: int) -> None:  # noqa: ANN401  # any container
+    """Let C take from a heap what another user may add, by the name of heapq."""
+    if user == 0:
+        heapq.heappop(thing)
+    else:
+        heapq.heappush(thing, -1)
+
+
+async def replaces_in_a_list_of_its_own(thing: Any, user: int) -> None:  # noqa: ANN401  # any container
+    """Let C change a heap that nobody shares, and one number that all share."""
+    heap = [user]
+    heapq.heapreplace(heap, len(thing))
+    await asyncio.sleep(0)
+
+
+async def encodes(thing: Any, user: int) -> None:  # noqa: ANN401  # any container
+    """Let C make text of what the other user adds to."""
+    if user == 0:
+        json.dumps([thing])
+    else:
+        thing.append(user)
+
+
 async def adds_own(thing: Any, user: int) -> None:  # noqa: ANN401  # any container
     """Add an item of one's own."""
     thing.add(user)
@@ -346,6 +377,10 @@ async def reads_default(thing: Any, user: int) -> None:  # noqa: ANN401  # an Ac
         (loops, {0: "old"}, 3),
         (appends, [], 2),
         (appends, collections.deque(), 2),
+        (pushes, [5], 2),
+        (pops, [5], 2),
+        (replaces_in_a_list_of_its_own, [5], 1),
+        (encodes, [5], 2),
         (adds_own, {5}, 2),  # the order of the items
         (asks_and_adds, set(), 4),
         (uses_own_attribute, Account(), 1),
