@@ -3,6 +3,19 @@
 from test_framework.explore.waits import Wait
 
 
+def is_outcome_of_pytest(exc: BaseException) -> bool:
+    """Tell whether ``pytest.skip`` or ``pytest.xfail`` raised, which is no failure.
+
+    By name and module, for the explorer works where pytest is not installed; a class of
+    the program may be called ``Skipped`` as well. Its own module pytest hides.
+    """
+    kind = type(exc)
+    return (kind.__module__, kind.__name__) in {
+        ("builtins", "Skipped"),
+        ("_pytest.outcomes", "XFailed"),
+    }
+
+
 class RunOverError(Exception):
     """Raised when a run ends before the scenario does; never raised itself."""
 

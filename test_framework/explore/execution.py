@@ -22,6 +22,7 @@ from test_framework.explore.endings import (
     RunAgainError,
     RunOverError,
     StalledError,
+    is_outcome_of_pytest,
 )
 from test_framework.explore.faults import (
     FaultPlan,
@@ -229,7 +230,7 @@ class Runner:
                 return Failure("exception", "The scenario was cancelled from inside.")
             case _:
                 pass
-        if type(exc).__name__ in {"Skipped", "XFailed"}:
+        if is_outcome_of_pytest(exc):
             raise exc
         kind = "assertion" if isinstance(exc, AssertionError) else "exception"
         kind = getattr(exc, "failure_kind", kind)

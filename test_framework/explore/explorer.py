@@ -32,6 +32,7 @@ from test_framework.explore.report import (
     Report,
     Witness,
     failure_lines,
+    runs_in_words,
     story_lines,
 )
 from test_framework.explore.scenario import CoroutineFunction, Scenario, main_of
@@ -203,7 +204,7 @@ def _found(witness: Witness, users: int | None) -> str:
     crowd = ""
     if users is not None and witness.users is not None and witness.users < users:
         crowd = f" {witness.users} of {users} users are enough."
-    after = f"after {witness.found_after:,} run{'s' * (witness.found_after != 1)}"
+    after = f"after {runs_in_words(witness.found_after)}"
     if not schedule.segments and not schedule.faults:
         if schedule.fidelity is not Fidelity.FIFO:
             return (
@@ -214,7 +215,7 @@ def _found(witness: Witness, users: int | None) -> str:
     unit = "switch" if schedule.switches == 1 else "switches"
     return (
         f"{after}; shrunk to {schedule.switches} context {unit} in "
-        f"{witness.shrink_runs} runs.{crowd}"
+        f"{runs_in_words(witness.shrink_runs)}.{crowd}"
     )
 
 
@@ -233,7 +234,7 @@ def _notes(search: Search, *, has_check: bool) -> Iterator[str]:
     is_asked = search.runner.watches or has_check or search.loop.pools
     if excused and not is_asked:
         yield (
-            f"In {excused:,} of {struck:,} runs with a fault the test ended with its "
+            f"In {excused:,} of {runs_in_words(struck)} with a fault the test ended with its "
             "fault, and nothing was asked after that: it has no invariant. A Scenario "
             "has a check that runs then as well."
         )
@@ -241,7 +242,8 @@ def _notes(search: Search, *, has_check: bool) -> Iterator[str]:
         yield f"Not by classes of orders: {search.why_no_classes}."
     if search.endless:
         yield (
-            f"{search.endless} runs were cut off at {search.loop.max_steps:,} steps: "
+            f"{runs_in_words(search.endless)} {'was' if search.endless == 1 else 'were'} "
+            f"cut off at {search.loop.max_steps:,} steps: "
             "some task spins while others wait for their turn."
         )
     yield from search.notes

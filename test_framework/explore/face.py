@@ -25,6 +25,7 @@ class Face(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     _handler: Callable[[Any, dict[str, Any]], object] | None
     _task_factory: Any
     _generators: "weakref.WeakSet[Any] | None"
+    _default_executor: Any
 
     slow_callback_duration = 0.1
 
@@ -98,7 +99,8 @@ class Face(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         """Do nothing: there are no threads."""
 
     def set_default_executor(self, executor: Any) -> None:
-        """Do nothing: jobs run as steps."""
+        """Give it the jobs for which no executor is named."""
+        self._default_executor = executor
 
     async def shutdown_asyncgens(self) -> None:
         """Close the async generators that the program left open."""

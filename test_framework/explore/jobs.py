@@ -10,6 +10,7 @@ import collections
 import contextvars
 from asyncio import events
 from collections.abc import Callable, MutableSequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from test_framework.explore.endings import MisuseError
@@ -64,6 +65,29 @@ class Job:
             events._set_running_loop(self._loop)
 
 
+def _why_not(executor: Any) -> str:
+    """Say why jobs of an executor cannot be run as steps; empty where they can."""
+    if executor is None:
+        return ""
+    kind = type(executor)
+    if kind.__name__ == "ProcessPoolExecutor":
+        return (
+            "gives a job to other processes, of which no scheduler decides. Stand "
+            "external() in for it."
+        )
+    if getattr(kind, "submit", None) is not ThreadPoolExecutor.submit:
+        return (
+            f"gives a job to a {kind.__name__}, whose own submit() would not be called. "
+            "Pass a ThreadPoolExecutor, or stand external() in for the job."
+        )
+    if getattr(executor, "_initializer", None) is not None:
+        return (
+            "gives a job to threads with an initializer, which would not be called, for "
+            "there are no threads. Let the job make what it needs."
+        )
+    return ""
+
+
 class Workers:
     """Which jobs of executors have begun: no more than there are workers, in order."""
 
@@ -72,18 +96,16 @@ class Workers:
         self._waiting: dict[int, collections.deque[tuple[Job, Callable[[], None]]]] = {}
 
     def begin(self, executor: Any, job: Job, start: Callable[[], None]) -> None:
-        """Start a job now or when a worker is free; the default pool always has one.
+        """Start a job now or when a worker is free; asyncio's own pool always has one.
 
         Raises:
-            MisuseError: The executor is another process.
+            MisuseError: The executor is another process, or does more than to run jobs.
             RuntimeError: It was shut down.
         """
-        if type(executor).__name__ == "ProcessPoolExecutor":
+        why_not = _why_not(executor)
+        if why_not:
             frame = calling_frame()
-            raise MisuseError(
-                f"{place(frame)} ({source(frame)}) gives a job to other processes, of "
-                "which no scheduler decides. Stand external() in for it."
-            )
+            raise MisuseError(f"{place(frame)} ({source(frame)}) {why_not}")
         if getattr(executor, "_shutdown", False):
             raise RuntimeError("cannot schedule new futures after shutdown")
         number = getattr(executor, "_max_workers", None)

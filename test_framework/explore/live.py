@@ -6,7 +6,12 @@ from typing import Any
 from test_framework.core import TargetError, stream
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.gate.live import LiveLoop
-from test_framework.explore.report import Conclusion, Report, Witness
+from test_framework.explore.report import (
+    Conclusion,
+    Report,
+    Witness,
+    runs_in_words,
+)
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import Stock
@@ -54,9 +59,9 @@ def run_live(main: CoroutineFunction, options: Options, *, users: int | None) ->
             return report(Conclusion.INCONCLUSIVE, str(exc))
         if failure is not None and failure.kind != "endless":
             witness = _witness(failure, runner.runs, users)
-            claim = f"after {runner.runs:,} runs; it cannot be repeated."
+            claim = f"after {runs_in_words(runner.runs)}; it cannot be repeated."
             return report(Conclusion.FOUND, claim, witness=witness)
-    claim = f"{runner.runs:,} runs: nothing wrong was seen, which is no proof."
+    claim = f"{runs_in_words(runner.runs)}: nothing wrong was seen, which is no proof."
     return report(Conclusion.SAMPLED, claim)
 
 

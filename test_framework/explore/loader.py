@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from test_framework.core import UsageError
+from test_framework.explore.endings import is_outcome_of_pytest
 from test_framework.explore.explorer import explore
 from test_framework.explore.scenario import Scenario
 from test_framework.explore.schedule import TOKEN_PREFIX, Schedule
@@ -91,9 +92,7 @@ def left_out(reference: str) -> Iterator[str]:
 
 def outcome_of(exc: BaseException) -> str:
     """Return ``skipped: REASON`` of what ``pytest.skip`` and its kin raise, else empty."""
-    # By name: the explorer works where pytest is not installed.
-    word = {"Skipped": "skipped", "XFailed": "xfailed"}.get(type(exc).__name__, "")
-    return f"{word}: {exc}" if word else ""
+    return f"{type(exc).__name__.lower()}: {exc}" if is_outcome_of_pytest(exc) else ""
 
 
 def needs_pytest(path: Path) -> bool:

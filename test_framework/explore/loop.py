@@ -229,6 +229,7 @@ class ExplorationLoop(Face):
         self._generators = None
         self._job_context: contextvars.Context | None = None
         self._workers = Workers()
+        self._default_executor = None
         self._landings.forget()
         self._limit = min(self.max_steps, SUSPECT_STEPS)
         self._is_suspect = False
@@ -343,6 +344,7 @@ class ExplorationLoop(Face):
 
         An executor with so many workers has so many jobs that may go at one time.
         """
+        executor = executor or self._default_executor
         job = Job(self, func, args)
         future = job.future
         label = job_name(func)

@@ -13,6 +13,7 @@ from test_framework.explore.search import FoundError, Search
 from test_framework.explore.shrink import Fails, shrink
 from test_framework.explore.stock import StockLoop
 from test_framework.explore.story import Step, tell, traced
+from test_framework.explore.waits import NOWHERE
 
 
 def prove(
@@ -41,10 +42,15 @@ def prove(
     identity = found.failure.identity
     again, steps = follow(runner, found.schedule)
     if again is None or again.identity != identity:
-        last = next((where for _, where, _ in reversed(steps) if where), "?")
+        places = [where for _, where, _ in steps if where not in {"", NOWHERE}]
+        ended = (
+            f"after {places[-1]}"
+            if places
+            else "without a wait at any line of the program"
+        )
         return None, (
             f"A run failed ({found.failure.message}) and its own schedule did not repeat "
-            f"it; the repetition ended after {last}. Something outside of the loop "
+            f"it; the repetition ended {ended}. Something outside of the loop "
             "decides: seed random, sort sets, fix time, and make all state inside of "
             "the scenario."
         )
@@ -70,6 +76,15 @@ def prove(
             "seed random, sort sets, and make all state inside of the scenario."
         )
     best = replace(best, scenario=reference, users=users)
+    is_confirmed = _confirm(search, best, identity)
+    if is_confirmed is False:
+        at = f" at {failure.where}" if failure.where else ""
+        return None, (
+            f"A run failed ({found.failure.message}{at}), and the same order did not fail "
+            "on CPython's own loop. Either the program asks which loop it is on, or the "
+            "explorer's picture of asyncio is wrong: then please report it. To look at "
+            f"the run: isolation-audit replay {best.token()}"
+        )
     witness = Witness(
         schedule=best,
         failure=failure,
@@ -77,7 +92,7 @@ def prove(
         users=users,
         found_after=search.runs,
         shrink_runs=runs,
-        is_confirmed=_confirm(search, best, identity),
+        is_confirmed=is_confirmed,
         scenario=reference,
     )
     return witness, ""

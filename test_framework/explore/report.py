@@ -58,6 +58,11 @@ class Line:
     requests: tuple[str, ...] = ()
 
 
+def runs_in_words(count: int) -> str:
+    """Return ``1 run``, ``2 runs``."""
+    return f"{count:,} run{'s' * (count != 1)}"
+
+
 def failure_lines(failure: Failure) -> list[str]:
     """Return what went wrong as lines, the first one not indented."""
     has_place = failure.where not in {"", NOWHERE}
@@ -107,8 +112,8 @@ class Witness:
         users: Users of the scenario; None for a plain test.
         found_after: Runs until the first failure, that one included.
         shrink_runs: Runs spent on shrinking.
-        is_confirmed: The stock loop fails the same way; None when that was not tried
-            (fidelities other than ``fifo``, real I/O).
+        is_confirmed: The stock loop fails the same way (what does not is no witness);
+            None when that was not tried (fidelities other than ``fifo``, real I/O).
         scenario: ``PATH::NAME`` of the scenario; empty when it has none.
     """
 
@@ -136,10 +141,6 @@ class Witness:
             )
         if self.is_confirmed:
             lines.append("    The loop of plain asyncio fails the same way.")
-        elif self.is_confirmed is False:
-            lines.append(
-                "    The loop of plain asyncio did not fail this way: please report it."
-            )
         elif self.schedule.fidelity == "await":
             lines.append("    Fidelity await: every await may take any time.")
         return "\n".join(lines)

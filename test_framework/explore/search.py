@@ -14,7 +14,12 @@ from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import is_iterated, order_more
 from test_framework.explore.reduction import Reduction
-from test_framework.explore.report import Conclusion, Listener, Progress
+from test_framework.explore.report import (
+    Conclusion,
+    Listener,
+    Progress,
+    runs_in_words,
+)
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedule import (
     Backwards,
@@ -511,12 +516,15 @@ class Search:
 
     def _sampled(self) -> str:
         reach = (
-            f"; all with fewer than {self._bound} preemptions" if self._bound else ""
+            f"; all with fewer than {self._bound} preemption{'s' * (self._bound != 1)}"
+            if self._bound
+            else ""
         )
         unseen = self.unseen_mass
         mass = "" if unseen is None else f", about {unseen:.0%} of orders unseen"
         return (
-            f"{self.runs:,} runs, {self.distinct:,} distinct orders{reach}{mass}: "
+            f"{runs_in_words(self.runs)}, {self.distinct:,} distinct "
+            f"order{'s' * (self.distinct != 1)}{reach}{mass}: "
             "nothing wrong was seen, which is no proof."
         )
 

@@ -86,6 +86,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
         self._limit = min(self.max_steps, SUSPECT_STEPS * PATIENCE)
         self._job_context = contextvars.Context()
         self._workers = Workers()
+        self._pool: Any = None
         self._landings = Landings()
 
     def time(self) -> float:
@@ -162,6 +163,7 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """Queue a job; it runs when its result arrives."""
+        executor = executor or self._pool
         job = Job(self, func, args)
         future = job.future
         label = job_name(func)
@@ -181,6 +183,10 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
         self._workers.begin(executor, job, begin)
         return future
+
+    def set_default_executor(self, executor: Any) -> None:
+        """Give it the jobs for which no executor is named; the base would shut it down."""
+        self._pool = executor
 
     def external_event(self, label: str) -> asyncio.Future[None]:
         """Return a future that is done when the scheduler says so."""

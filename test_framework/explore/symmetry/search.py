@@ -18,7 +18,7 @@ from typing import Any
 from test_framework.core import UsageError, stream
 from test_framework.explore.execution import Failure, Runner
 from test_framework.explore.loop import Choose, ExplorationLoop
-from test_framework.explore.report import Conclusion
+from test_framework.explore.report import Conclusion, runs_in_words
 from test_framework.explore.scenario import Scenario, main_of
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Reverse, Stay, Stock
@@ -218,13 +218,13 @@ class SymmetricSearch(Search):
             return Conclusion.PROVEN, self._proven(states, runs)
         if not states.states:
             return Conclusion.INCONCLUSIVE, (
-                f"No state was reached in {runs:,} runs: every run was cut off at "
+                f"No state was reached in {runs_in_words(runs)}: every run was cut off at "
                 f"{self.loop.max_steps:,} steps. Some task spins while others wait; let "
                 "it wait for an event instead."
             )
         return Conclusion.SAMPLED, (
             f"{len(states.states):,} states of {self._users} identical users in "
-            f"{runs:,} runs, {states.waiting:,} branches not followed: nothing wrong was "
+            f"{runs_in_words(runs)}, {states.waiting:,} branches not followed: nothing wrong was "
             "seen, which is no proof."
         )
 
@@ -245,7 +245,7 @@ class SymmetricSearch(Search):
             parts.insert(0, self._validated)
         return (
             f"all states of {self._users} identical users ({len(states.states):,} "
-            f"states, {runs:,} runs) at fidelity {self._fidelity}; fingerprints: "
+            f"states, {runs_in_words(runs)}) at fidelity {self._fidelity}; fingerprints: "
             f"{', '.join(parts)}.{self.only_forwards}"
         )
 

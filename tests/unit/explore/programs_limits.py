@@ -36,7 +36,7 @@ async def runs_end_before_the_orders() -> None:
     await asyncio.gather(*(_ask_three_times() for _ in range(4)))
 
 
-@case(SAMPLED, schedules=1, says="no proof")
+@case(SAMPLED, schedules=1, says=("1 run, 1 distinct order", "no proof"))
 async def one_run_of_two_orders_is_no_proof() -> None:
     """The smallest budget there is."""
     await asyncio.gather(external("a"), external("b"))
@@ -86,7 +86,7 @@ def faults_are_not_all_struck_in_six_runs() -> Scenario[list[int]]:
     return Scenario(list, work)
 
 
-@case(SAMPLED, schedules=80, fidelity="await", says="were cut off")
+@case(SAMPLED, schedules=80, fidelity="await", says="cut off at")
 async def run_that_was_cut_off_is_no_proof() -> None:
     """An unfair order lets a poller spin; what comes after is not known."""
     state = {"ready": False}
@@ -385,6 +385,24 @@ async def program_ends_the_process() -> None:
     """A user that calls ``sys.exit`` takes all the others down."""
     await external("check the configuration")
     raise SystemExit(3)  # <- here
+
+
+class Skipped(Exception):  # noqa: N818  # the name is the point
+    """What the program calls a user that it leaves out."""
+
+
+@case(FOUND, kind="exception", says="Skipped: nobody is left")
+async def exception_has_the_name_of_a_skip() -> None:
+    """It is an error of the program, and not what ``pytest.skip`` raises."""
+    await external("users")
+    raise Skipped("nobody is left")  # <- here
+
+
+@case(INCONCLUSIVE, says=("CPython's own loop", "isolation-audit replay"))
+async def program_asks_which_loop_it_is_on() -> None:
+    """What fails on the explorer's loop alone is no finding at ``fifo``."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, asyncio.BaseEventLoop)  # <- here
 
 
 @case(INCONCLUSIVE, says="must not await")

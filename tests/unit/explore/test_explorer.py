@@ -616,6 +616,23 @@ def test_failure_that_does_not_repeat_is_no_finding() -> None:
     assert "did not repeat" in report.claim
 
 
+def test_repetition_that_waits_nowhere_has_no_line() -> None:
+    """Users that never wait leave no line at which their repetition could have been."""
+    runs = []
+
+    async def work(state: list[int], user: int) -> None:
+        state.append(user)
+
+    def check(_: list[int]) -> None:
+        runs.append(1)
+        assert len(runs) != 5
+
+    report = explore(Scenario(list, work, check, users=2), budget=1, seed=1)
+
+    assert report.conclusion is Conclusion.INCONCLUSIVE
+    assert "ended without a wait at any line of the program" in report.claim
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -21,6 +21,7 @@ from tests.unit.explore import (  # noqa: F401  # they fill the list of cases
     programs_attacked,
     programs_channels,
     programs_deadlocks,
+    programs_executors,
     programs_faults,
     programs_limits,
     programs_sets,
