@@ -56,6 +56,7 @@ from test_framework.detect.access.patterns import (
     pattern_of,
 )
 from test_framework.detect.access.signals import Signals
+from test_framework.detect.access.sites import Sites
 from test_framework.detect.access.trials import Trials
 from test_framework.detect.scope import current_operation
 
@@ -72,6 +73,7 @@ class Ledger:
     """Keeps the books; every probe of the rewritten modules reports here.
 
     Args:
+        sites: The places of the probes.
         files: Paths of the watched modules, of which stacks are kept.
         hold_s: See ``Trials``.
 
@@ -83,7 +85,8 @@ class Ledger:
         trials: What was foretold and is worth a try.
     """
 
-    def __init__(self, files: AbstractSet[str], *, hold_s: float) -> None:
+    def __init__(self, sites: Sites, files: AbstractSet[str], *, hold_s: float) -> None:
+        self._sites = sites
         self.found: dict[tuple[str, int, int], Conflict] = {}
         self.foretold: dict[tuple[str, int, int], Conflict] = {}
         self.accesses = 0
@@ -261,7 +264,7 @@ class Ledger:
                 state.user,
                 self._stack(sys._getframe(4)),
                 _held_since(state, before[2]),
-                _await_after(state, other[3]),
+                self._await_after(state, other[3], before[3]),
             )
             conflict = self.found[cause] = _conflict(
                 place.entry, place.key, window, other, writer.user, happened=True
@@ -295,8 +298,9 @@ class Ledger:
             windows = entry.windows[key] = {}
         if pair in windows or len(windows) >= _MOST_WINDOWS:
             return
-        awaited = next(
-            (where for _, where in state.awaits[before[2] - state.step :]), None
+        since = state.awaits[before[2] - state.step :][:1]
+        awaited = (
+            self._await_after(state, since[0][0] - 1, before[3]) if since else None
         )
         windows[pair] = Window(
             pattern,
@@ -330,6 +334,16 @@ class Ledger:
             conflict = _conflict(entry, key, window, other, state.user, happened=False)
             self.foretold[_cause(window)] = conflict
             self.trials.add(conflict)
+
+    def _await_after(self, state: TaskState, tick: int, first: int) -> int | None:
+        """Return an await that began before an instant and ended after it.
+
+        Of several, one in the function of the first use, else the innermost.
+        """
+        spanning = [site for when, site in state.awaits if when > tick]
+        function = self._sites[first].function
+        own = [site for site in spanning if self._sites[site].function == function]
+        return next(iter(own or spanning), None)
 
     # Books.
 
@@ -474,11 +488,6 @@ def _cause(window: Window) -> tuple[str, int, int]:
 def _held_since(state: TaskState, step: int) -> frozenset[int]:
     """Return the locks that a task took before a step of its own and still holds."""
     return frozenset(lock for lock, when in state.locks.items() if when <= step)
-
-
-def _await_after(state: TaskState, tick: int) -> int | None:
-    """Return the innermost await that began before an instant and ended after it."""
-    return next((site for when, site in state.awaits if when > tick), None)
 
 
 class _CurrentTask:

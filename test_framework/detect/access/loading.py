@@ -2,10 +2,11 @@
 
 import ast
 import contextlib
+import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -29,6 +30,7 @@ class Imports(MetaPathFinder):
         watched: Names of the modules that were rewritten.
         unwatched: One sentence for each module that was not, and why.
         files: Paths of the modules that were rewritten.
+        home: The folder that the first package is imported from, once that is known.
     """
 
     def __init__(self, packages: Sequence[str]) -> None:
@@ -37,6 +39,7 @@ class Imports(MetaPathFinder):
         self.watched: list[str] = []
         self.unwatched: list[str] = []
         self.files: set[str] = set()
+        self.home: Path | None = None
         self._survey = Survey()
         self._probes: Mapping[str, Callable[..., Any]] = {}
 
@@ -51,7 +54,7 @@ class Imports(MetaPathFinder):
         """
         self._probes = probes
         for package in self.packages:
-            for path in _files(_located(package)):
+            for path in _sources(package):
                 with contextlib.suppress(SyntaxError, ValueError, OSError):
                     self._survey.add(ast.parse(path.read_bytes()))
         early = sorted(name for name in sys.modules if self._covers(name))
@@ -111,6 +114,9 @@ class Imports(MetaPathFinder):
                 f"{exc}), so it runs as it is."
             )
             return compile(source, path, "exec", dont_inherit=True)
+        if self.home is None:
+            above = name.count(".") + (Path(path).stem == "__init__")
+            self.home = Path(path).parents[above]
         self.watched.append(name)
         self.files.add(path)
         return code
@@ -140,33 +146,42 @@ class _Loader(SourceFileLoader):
         super().exec_module(module)
 
 
-def _located(package: str) -> ModuleSpec:
-    """Find a package without importing anything.
+def _sources(package: str) -> Iterator[Path]:
+    """Yield the source files of a package or module, without importing anything.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such package.
     """
-    path: Sequence[str] | None = None
-    spec: ModuleSpec | None = None
+    folders: list[str] = sys.path
+    origin: str | None = None
     name = ""
     for part in package.split("."):
         name = f"{name}.{part}".lstrip(".")
-        spec = PathFinder.find_spec(name, path)
-        if spec is None:
+        found = _found_in(name, folders)
+        if found is None:
             raise UsageError(
                 f"There is no package {package!r} to track. Name a package or module as "
                 "it is imported, and run where that import works."
             )
-        path = spec.submodule_search_locations or ()
-    if spec is None:
-        raise UsageError("'' names no package to track. Name one as it is imported.")
-    return spec
-
-
-def _files(spec: ModuleSpec) -> Iterator[Path]:
-    if spec.submodule_search_locations is None:
-        if spec.origin is not None and spec.origin.endswith(".py"):
-            yield Path(spec.origin)
-        return
-    for folder in spec.submodule_search_locations:
+        folders, origin = found
+    for folder in folders:
         yield from sorted(Path(folder).rglob("*.py"))
+    if origin is not None and origin.endswith(".py") and not folders:
+        yield Path(origin)
+
+
+def _found_in(name: str, folders: Iterable[str]) -> tuple[list[str], str | None] | None:
+    """Return the folders and the file of a package or module; None: not there.
+
+    ``PathFinder`` would ask for the parent package of one without ``__init__`` in
+    ``sys.modules``, where it is not: nothing has been imported yet.
+    """
+    portions: list[str] = []
+    for folder in folders:
+        finder = pkgutil.get_importer(folder)
+        spec = finder.find_spec(name) if finder is not None else None
+        if spec is not None and spec.loader is not None:
+            return list(spec.submodule_search_locations or ()), spec.origin
+        if spec is not None:
+            portions += spec.submodule_search_locations or ()
+    return (portions, None) if portions else None

@@ -24,7 +24,8 @@ class AccessTracker:
 
     Args:
         packages: Names of packages or modules, as they are imported.
-        root: Paths are told from here; the current folder by default.
+        root: Paths are told from here; by default from the current folder, or from the
+            one that a package is imported from where that lies elsewhere.
         hold_s: How long a task is held at an await to see whether what was foretold
             happens; at most ten times for each. 0 changes no timing at all.
 
@@ -46,9 +47,9 @@ class AccessTracker:
                 f"packages={packages!r}: a list of packages is expected. "
                 f"Pass [{packages!r}]."
             )
-        self._root = Path.cwd() if root is None else root
+        self._given_root = root
         self._imports = Imports(packages)
-        self._ledger = Ledger(self._imports.files, hold_s=hold_s)
+        self._ledger = Ledger(self._imports.sites, self._imports.files, hold_s=hold_s)
         self._patches = Patches(self._ledger.signals)
         self._is_started = False
 
@@ -77,6 +78,13 @@ class AccessTracker:
             for conflict in conflicts.values()
         ]
         return sorted(found, key=lambda alarm: (_LEVELS.index(alarm.level), alarm.site))
+
+    @property
+    def _root(self) -> Path:
+        if self._given_root is not None:
+            return self._given_root
+        here, home = Path.cwd(), self._imports.home
+        return home if home is not None and not home.is_relative_to(here) else here
 
     def coverage(self) -> WatchRecord:
         """Return what it looked at, and what it could not look at."""

@@ -49,7 +49,13 @@ _FIXES = {
         "If both reads must agree, read once before the await and keep the value."
     ),
 }
-_USED = {"iterate": "goes through", "write": "writes", "update": "changes"}
+_USED = {
+    "confirmed": "has written and reads",
+    "iterate": "goes through",
+    "size": "asks for the size of",
+    "update": "changes",
+    "write": "writes",
+}
 
 
 def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
