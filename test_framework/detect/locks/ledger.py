@@ -189,23 +189,43 @@ class Wait:
 
     Attributes:
         resource: What it waits for.
-        place: The line of its acquire.
+        task: Who waits.
+        code: The function that asked for it.
+        offset: The instruction of it.
         since_s: When it began, on the monotonic clock.
         operation: The audit's request that waits; None outside of any.
-        seen: Line at which each holder stood when the wait began.
+        seen: Line at which each holder that awaited something stood when it began.
     """
 
-    __slots__ = ("operation", "place", "resource", "seen", "since_s", "task")
+    __slots__ = (
+        "code",
+        "offset",
+        "operation",
+        "resource",
+        "seen",
+        "since_s",
+        "task",
+    )
 
     def __init__(
-        self, resource: Resource, task: asyncio.Task[Any], place: Place
+        self,
+        resource: Resource,
+        task: asyncio.Task[Any],
+        code: CodeType,
+        offset: int,
     ) -> None:
         self.resource = resource
         self.task = task
-        self.place = place
+        self.code = code
+        self.offset = offset
         self.since_s = time.monotonic()
         self.operation = current_operation()
-        self.seen: list[tuple[Hold, Place | None]] = []
+        self.seen: tuple[tuple[Hold, Place], ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it was asked for."""
+        return Place(self.code, self.offset)
 
 
 class Edge:

@@ -101,8 +101,9 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
         held = held_by.get(task)
         if held:
             watch.nested(held, resource, task, code, offset)
-        if self._locked if is_lock else self.locked():
-            wait = watch.block(resource, task, Place(code, offset))
+        # A lock that was released has its next holder, who has not run yet.
+        if (self._locked or self._waiters) if is_lock else self.locked():
+            wait = watch.block(resource, task, code, offset)
             try:
                 result = await original(self)
             except BaseException:

@@ -14,15 +14,19 @@ children of ``gather``, the tasks of a ``TaskGroup`` (also anyio's), the argumen
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from test_framework.detect.locks.alarms import Alarms, Cause
 from test_framework.detect.locks.ledger import Ledger, Resource
 from test_framework.detect.locks.stacks import (
+    Place,
+    frame_of,
     frames_of,
     is_plumbing,
     site_of,
     stack,
+    steps_of,
 )
 
 Task = asyncio.Task[Any]
@@ -31,6 +35,9 @@ Outside = Mapping[Task, Iterable[Task]]
 
 GETTERS = "_watched_getters"
 PUTTERS = "_watched_putters"
+INNERMOST = 4
+"""Awaits above a future that are looked at for what they wait for."""
+
 MAX_TOLD = 12
 """Tasks of one deadlock that are told with their stacks."""
 
@@ -40,16 +47,26 @@ class Need:
     """What must happen before a blocked task goes on.
 
     Attributes:
-        what: As words: ``waits for Lock made at app/rooms.py:12``.
+        doing: As words: ``awaits what it gathered``.
         tasks: Who can do it.
         takes_all: All of ``tasks`` must be stuck for this one to be; else one does.
         resource: The lock or pool, if it is one.
+        place: Where the task asked for it.
     """
 
-    what: str
+    doing: str
     tasks: tuple[Task, ...]
     takes_all: bool
     resource: Resource | None = None
+    place: Place | None = None
+
+    @property
+    def what(self) -> str:
+        """What the task does, as words."""
+        # Written when it is told: most needs are met before anybody asks.
+        if self.resource is None:
+            return self.doing
+        return f"{self.doing} {self.resource} at {self.place}"
 
     def is_hopeless(self, stuck: Mapping[Task, Any]) -> bool:
         """Tell whether it is never met, given who is stuck."""
@@ -78,7 +95,7 @@ def need_of(
     # A release is booked before anybody is woken: what is held now is not to be had.
     if wait is not None:
         ledger.expire(wait.resource)
-        return _need_of_unit(wait.resource, str(wait.place))
+        return _need_of_unit(wait.resource, wait.place)
     waiter: Any = getattr(task, "_fut_waiter", None)
     if waiter is None or waiter.done():
         return None
@@ -97,7 +114,7 @@ def need_of(
     return _need_of_frames(task, at_timeout=at_timeout)
 
 
-def _need_of_unit(resource: Resource, place: str) -> Need | None:
+def _need_of_unit(resource: Resource, place: Place) -> Need | None:
     holders = resource.holders
     if resource.is_signal or resource.capacity is None:
         return None
@@ -107,9 +124,7 @@ def _need_of_unit(resource: Resource, place: str) -> Need | None:
     tasks = tuple(dict.fromkeys(one.task for one in holders))
     if any(task.done() for task in tasks):
         return None
-    return Need(
-        f"waits for {resource} at {place}", tasks, takes_all=True, resource=resource
-    )
+    return Need("waits for", tasks, takes_all=True, resource=resource, place=place)
 
 
 def _need_of_children(what: str, children: Iterable[Any]) -> Need | None:
@@ -120,30 +135,38 @@ def _need_of_children(what: str, children: Iterable[Any]) -> Need | None:
 
 
 def _need_of_frames(task: Task, *, at_timeout: bool) -> Need | None:
-    for frame in frames_of(task):
-        name = frame.f_code.co_qualname
-        if name not in _KNOWN:
+    # What awaits a plain future stands right above it.
+    for step in reversed(steps_of(task)[-INNERMOST:]):
+        frame = frame_of(step)
+        if frame is None or frame.f_code.co_qualname not in _KNOWN:
             continue
-        names = frame.f_locals
-        if name == "TaskGroup.__aexit__":
-            return _need_of_children(
-                "awaits its task group", getattr(names["self"], "_tasks", ())
-            )
-        if name == "wait_for":
-            return _need_of_children("awaits with a timeout", [names.get("fut")])
-        if name == "_wait" and "fs" in names:
-            # Who looks at tasks for a while and goes on takes them as they are.
-            if names.get("timeout") is not None and not at_timeout:
-                return None
-            need = _need_of_children("awaits a set of tasks", names["fs"])
-            if need is not None and names.get("return_when") == "FIRST_COMPLETED":
-                return Need(need.what, need.tasks, takes_all=True)
+        need = _need_of_frame(task, frame, at_timeout=at_timeout)
+        if need is not None:
             return need
-        if name == "Queue.put":
-            return _need_of_queue(task, names.get("self"), putting=True)
-        # A worker that waits for an item is idle, as workers are.
-        if name == "Queue.get" and at_timeout:
-            return _need_of_queue(task, names.get("self"), putting=False)
+    return None
+
+
+def _need_of_frame(task: Task, frame: FrameType, *, at_timeout: bool) -> Need | None:
+    name, names = frame.f_code.co_qualname, frame.f_locals
+    if name == "TaskGroup.__aexit__":
+        return _need_of_children(
+            "awaits its task group", getattr(names["self"], "_tasks", ())
+        )
+    if name == "wait_for":
+        return _need_of_children("awaits with a timeout", [names.get("fut")])
+    if name == "_wait" and "fs" in names:
+        # Who looks at tasks for a while and goes on takes them as they are.
+        if names.get("timeout") is not None and not at_timeout:
+            return None
+        need = _need_of_children("awaits a set of tasks", names["fs"])
+        if need is not None and names.get("return_when") == "FIRST_COMPLETED":
+            return Need(need.doing, need.tasks, takes_all=True)
+        return need
+    if name == "Queue.put":
+        return _need_of_queue(task, names.get("self"), putting=True)
+    # A worker that waits for an item is idle, as workers are.
+    if name == "Queue.get" and at_timeout:
+        return _need_of_queue(task, names.get("self"), putting=False)
     return None
 
 
@@ -275,6 +298,13 @@ def tell_deadlock(
         ),
     )
     return alarms.tell(cause, *sites)
+
+
+def runs(ledger: Ledger, task: Task) -> bool:
+    """Tell whether a task has its next step before it, as far as that is plain."""
+    waiter: Any = getattr(task, "_fut_waiter", None)
+    # The running task is the one that is about to wait.
+    return (waiter is None or waiter.done()) and task not in ledger.waits
 
 
 def is_waiting(task: Task) -> bool:

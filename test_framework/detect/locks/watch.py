@@ -35,10 +35,14 @@ from test_framework.detect.locks.stalls import (
     Outside,
     circles,
     is_waiting,
+    runs,
     stuck_tasks,
     tell_deadlock,
     tell_stall,
 )
+
+MAX_SEEN = 4
+"""Holders of a pool whose lines are kept for each wait."""
 
 MAX_PARTNERS = 64
 """Tasks that are remembered for each end of a queue before the ended ones are dropped."""
@@ -185,17 +189,26 @@ class Watch:
         observe(self.alarms, held, resource, task, code, offset)
 
     def block(
-        self, resource: Resource, task: asyncio.Task[Any], place: Place
+        self,
+        resource: Resource,
+        task: asyncio.Task[Any],
+        code: CodeType,
+        offset: int,
     ) -> Wait | None:
         """A task is about to wait; None when it already waits for more than this."""
         ledger = self.ledger
         if task in ledger.waits:
             return None
         self.counts.waits += 1
-        wait = ledger.waits[task] = Wait(resource, task, place)
-        for hold in resource.holders[:4]:
-            if hold.task is not task and hold.task not in ledger.waits:
-                wait.seen.append((hold, stand_of(hold.task)))
+        wait = ledger.waits[task] = Wait(resource, task, code, offset)
+        for hold in resource.holders:
+            if runs(ledger, hold.task):
+                return wait  # the common case: one that is to give it back goes on
+        wait.seen = tuple(
+            (hold, place)
+            for hold in resource.holders[:MAX_SEEN]
+            if hold.task not in ledger.waits and (place := stand_of(hold.task))
+        )
         stuck = stuck_tasks(ledger, [task], {})
         for circle in circles(stuck):
             cause = tell_deadlock(self.alarms, ledger, circle, stuck)
@@ -224,7 +237,7 @@ class Watch:
         held = self.ledger.held_by.get(task)
         if held:
             self.nested(held, resource, task, place.code, place.offset)
-        wait = self.block(resource, task, place) if is_full else None
+        wait = self.block(resource, task, place.code, place.offset) if is_full else None
         got: list[object] = []
         try:
             yield got.append
@@ -317,8 +330,6 @@ class Watch:
 
     def _tell_slow_wait(self, wait: Wait, waited_s: float) -> None:
         for hold, stand in wait.seen:
-            if stand is None:
-                continue
             self.alarms.tell(
                 Cause(
                     "lock-held-across-await",

@@ -597,3 +597,16 @@ async def cancelled_while_waiting() -> None:
         waiting[0].cancel()
         await asyncio.sleep(0)
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def asked_for_at_the_hand_over() -> None:
+    """A task asks for a free lock that another one was just woken for."""
+    lock, other = asyncio.Lock(), asyncio.Lock()
+    async with other:
+        await lock.acquire()
+        waiting = asyncio.create_task(use_both(lock, other))
+        await asyncio.sleep(0)
+        lock.release()
+        async with lock:
+            pass
+    await waiting

@@ -10,6 +10,7 @@ from tests.unit.detect.locks.harness import Program, alarms_of
 DEADLOCKS = (
     programs.crosswise_at_once,
     programs.crosswise_with_a_timeout,
+    programs.asked_for_at_the_hand_over,
     programs.take_again,
     programs.last_permit_twice,
     programs.child_awaited_under_lock,
