@@ -56,7 +56,7 @@ def look_at_memory() -> None:
             f"key-{n}": {"id": n, "text": f"note {n}"} for n in range(entries)
         }
         app.state.cache["last"] = {"id": -1, "text": canary}
-        roots = {**own_modules(["app"]), "app": app}
+        roots = [*own_modules(["app"]).items(), ("app", app)]
         found = survey(roots, recognise=users_named)
         if [holding.users for holding in found.residue] != [(7,)]:
             sys.exit(f"the walk found {found.residue}")

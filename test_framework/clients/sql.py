@@ -94,13 +94,11 @@ class Sessions:
     Attributes:
         counts: How many each application has, by the name that it gave itself.
         locks: Advisory locks that idle ones hold, by application.
-        prepared: Transactions that are prepared and belong to no session.
         hidden: Sessions whose state this role may not see (count).
     """
 
     counts: dict[str, int]
     locks: dict[str, int]
-    prepared: int
     hidden: int
 
 
@@ -257,14 +255,9 @@ class SqlReader:
         with self._explained():
             sessions = await self._connection.fetch(_SESSIONS)
             locks = await self._connection.fetch(_ADVISORY_LOCKS)
-            prepared: int = await self._connection.fetchval(
-                "SELECT count(*) FROM pg_catalog.pg_prepared_xacts "
-                "WHERE database = current_database()"
-            )
         return Sessions(
             counts={row["application"]: row["sessions"] for row in sessions},
             locks={row["application"]: row["locks"] for row in locks},
-            prepared=prepared,
             hidden=sum(row["hidden"] for row in sessions),
         )
 

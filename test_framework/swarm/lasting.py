@@ -1,10 +1,10 @@
 """What Postgres and Redis still hold for the service when everybody has left.
 
 Seen from outside and therefore of any service, hosted or not: idle sessions that hold
-advisory locks, prepared transactions, Redis connections within MULTI or WATCH, many more
-connections than before the first user, and keys of users that have no expiry. A service
-may mean some of these (a leader holds a lock; Redis may be the database), so they are
-warnings; what a pool would hand to the next user is an error.
+advisory locks, Redis connections within MULTI or WATCH, many more connections than before
+the first user, and keys of users that have no expiry. A service may mean some of these (a
+leader holds a lock; Redis may be the database), so they are warnings; what a pool would
+hand to the next user is an error.
 
 Settings, LISTEN and temporary tables of another session cannot be seen from outside;
 ``clients.hygiene`` looks at them where the service returns its connections.
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 PAUSE_S = 1.0
 """Longer than a statement that somebody is in the middle of."""
 
+_REDIS_CURE = (
+    "Use 'async with client.pipeline()', which ends WATCH and MULTI also on errors and "
+    "cancellation; send neither on a connection by hand."
+)
 _Place = tuple[str, str]
 
 
@@ -145,15 +149,6 @@ async def _look_at_postgres(reader: SqlReader, lasting: Lasting) -> None:
                 count,
             )
         )
-    if sessions.prepared:
-        lasting.alarms.append(
-            _alarm(
-                "connection-left",
-                f"{sessions.prepared} prepared transaction(s) wait to be ended",
-                "Postgres pg_prepared_xacts",
-                sessions.prepared,
-            )
-        )
     if sessions.hidden:
         lasting.unwatched.append(
             f"{sessions.hidden} session(s) of Postgres belong to roles that this one may "
@@ -177,6 +172,7 @@ async def _look_at_redis(reader: RedisReader, lasting: Lasting) -> None:
                     f"Redis {word}",
                     count,
                     level="error",
+                    fix=_REDIS_CURE,
                 )
             )
 
@@ -213,7 +209,14 @@ def _alarm(
     *,
     level: Level = "warning",
     users: tuple[int, ...] = (),
+    fix: str = "",
 ) -> AlarmRecord:
     return AlarmRecord(
-        rule=rule, level=level, claim=claim, site=site, users=users, count=count
+        rule=rule,
+        level=level,
+        claim=claim,
+        site=site,
+        fix=fix,
+        users=users,
+        count=count,
     )

@@ -41,6 +41,12 @@ SPARE_CONNECTIONS = 256
 """Connections to one other server that may stay open: pools keep theirs."""
 
 
+_NO_MODULES = (
+    "no module of the service was found: name its packages, for none that is imported "
+    "lies in the current folder"
+)
+
+
 class Leaks:
     """Finds what outlives its user: data, contexts, tasks, files.
 
@@ -124,7 +130,7 @@ class Leaks:
         """Look now, and return what is held for users at this moment."""
         modules = own_modules(self._packages)
         found = survey(
-            {**modules, **declared_roots()},
+            [*modules.items(), *declared_roots().items()],
             recognise=self._recognise,
             allowed=self._allowed,
             classes=self._classes,
@@ -153,6 +159,7 @@ class Leaks:
                     f"({', '.join(sorted(CLOSED & _imported()))})"
                 ),
                 *found.unwatched,
+                *(() if modules else (_NO_MODULES,)),
                 *(() if is_whole() else ("this system does not tell what is open",)),
             ),
             facts={

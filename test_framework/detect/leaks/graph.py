@@ -58,6 +58,13 @@ _NAMED_STEPS: dict[type, str] = {
 }
 
 
+Root = tuple[str, object]
+"""A name and an object: of a module, or as ``declare_root`` was told.
+
+Names may come twice: a package is often called ``app``, as the application is.
+"""
+
+
 class Node(NamedTuple):
     """An object and how the walk came to it; the parent of a root is None."""
 
@@ -70,7 +77,7 @@ class Walk:
     """One walk; the objects it met stay alive as long as it does.
 
     Args:
-        roots: Where it begins, by the name that paths begin with.
+        roots: Where it begins, each with the name that paths begin with.
         own: Whether a module of this name belongs to the service; its classes are
             entered.
         closed: Packages whose objects are not entered.
@@ -84,7 +91,7 @@ class Walk:
 
     def __init__(
         self,
-        roots: Mapping[str, object],
+        roots: Iterable[Root],
         *,
         own: "Modules",
         closed: Collection[str] = (),
@@ -93,7 +100,7 @@ class Walk:
     ) -> None:
         self.is_complete = True
         self.objects = 0
-        self._roots = roots
+        self._roots = tuple(roots)
         self._own = own
         self._closed = frozenset(closed)
         self._excluded = tuple(excluded)
@@ -103,7 +110,7 @@ class Walk:
     def __iter__(self) -> Iterator[Node]:
         """Yield every object once, nearest to the roots first."""
         seen = {id(one) for one in self._excluded}
-        todo = deque(Node(value, None, name) for name, value in self._roots.items())
+        todo = deque(Node(value, None, name) for name, value in self._roots)
         seen.update(id(node.value) for node in todo)
         # Keeps each object alive: the id of one that is gone may come again.
         kept = []

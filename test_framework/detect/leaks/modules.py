@@ -5,7 +5,7 @@ import functools
 import re
 import sys
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,38 +48,36 @@ def _is_own(
     return _INSTALLED.isdisjoint(parts) and not parts[0].startswith(".")
 
 
-def resolve(path: str, roots: Mapping[str, object]) -> object:
+def resolve(path: str, roots: Collection[tuple[str, object]]) -> object:
     """Return the object that a dotted path names, such as ``notes.CACHE``.
 
     Args:
         path: A root, attributes and keys; what no name can follow, such as ``[...]``,
             ends it, so the path of an alarm can be pasted.
-        roots: The roots by name; the longest that fits is taken.
+        roots: Where paths begin, with their names; the longest name that fits wins.
 
     Raises:
         UsageError: It names nothing.
     """
     trunk = trunk_of(path)
-    fitting = [
-        root
-        for root in roots
-        if trunk == root or trunk.startswith((f"{root}.", f"{root}["))
-    ]
-    if fitting:
-        root = max(fitting, key=len)
-        value: Any = roots[root]
-        try:
-            for name, key in _STEP.findall(trunk[len(root) :]):
-                value = getattr(value, name) if name else value[key]
-        except (AttributeError, LookupError, TypeError):
-            pass
-        else:
-            return value
+    for name, root in sorted(roots, key=lambda one: -len(one[0])):
+        if trunk == name or trunk.startswith((f"{name}.", f"{name}[")):
+            try:
+                return _follow(root, trunk[len(name) :])
+            except (AttributeError, LookupError, TypeError):
+                continue
     message = (
         f"{path!r} names nothing that can be reached. Write it as alarms write paths: a "
         "module or 'app', then attributes, such as 'notes.CACHE'."
     )
     raise UsageError(message)
+
+
+def _follow(value: Any, steps: str) -> object:  # noqa: ANN401  # any object
+    for name, key in _STEP.findall(steps):
+        value = getattr(value, name) if name else value[key]
+    result: object = value
+    return result
 
 
 def trunk_of(path: str) -> str:

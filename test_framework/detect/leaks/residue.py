@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from test_framework.core import UsageError
-from test_framework.detect.leaks.graph import Modules, Namer, Node, Path, Walk
+from test_framework.detect.leaks.graph import Modules, Namer, Node, Path, Root, Walk
 from test_framework.detect.leaks.modules import line_of_name, relative_site, resolve
 
 CLOSED = frozenset(
@@ -107,7 +107,7 @@ _Places = dict[str, _Place]
 
 
 def survey(
-    roots: Mapping[str, object],
+    roots: Collection[Root],
     *,
     recognise: Recognise,
     allowed: Collection[str] = (),
@@ -119,7 +119,7 @@ def survey(
     nobody holds is not held.
 
     Args:
-        roots: Modules by their names, and objects such as the application.
+        roots: Modules with their names, and objects such as the application.
         recognise: Who is named by a text.
         allowed: Paths below which anything may stay, as alarms write them.
         classes: ``module:Class`` of which no instance may live.
@@ -131,9 +131,7 @@ def survey(
             excluded.append(resolve(path, roots))
         except UsageError as exc:
             unwatched.append(f"allowed_residue: {exc}")
-    own = Modules(
-        name for name, one in roots.items() if isinstance(one, types.ModuleType)
-    )
+    own = Modules(name for name, one in roots if isinstance(one, types.ModuleType))
     walk = Walk(roots, own=own, closed=CLOSED, excluded=excluded)
     look = _Look(recognise, frozenset(classes), own)
     with _no_collection():
@@ -250,9 +248,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _told(
-    places: Mapping[str, _Place], roots: Mapping[str, object]
-) -> tuple[Holding, ...]:
+def _told(places: Mapping[str, _Place], roots: Iterable[Root]) -> tuple[Holding, ...]:
     return tuple(
         Holding(
             place.path.text,
@@ -264,7 +260,7 @@ def _told(
     )
 
 
-def site_of(path: Path, roots: Mapping[str, object]) -> str:
+def site_of(path: Path, roots: Iterable[Root]) -> str:
     """Return the line that made the place: the deepest on the path that has one."""
     site = path.text.partition("[")[0].partition(".<")[0]
     for found in _sites(path, roots):
@@ -272,10 +268,10 @@ def site_of(path: Path, roots: Mapping[str, object]) -> str:
     return site
 
 
-def _sites(path: Path, roots: Mapping[str, object]) -> Iterator[str]:
+def _sites(path: Path, roots: Iterable[Root]) -> Iterator[str]:
     modules = {
         vars(one).get("__name__"): one
-        for one in roots.values()
+        for _, one in roots
         if isinstance(one, types.ModuleType)
     }
     steps = (*path.names, "")

@@ -171,6 +171,27 @@ def test_the_application_is_a_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert declared_roots() == {"app": app}
 
 
+def test_an_application_may_be_called_like_its_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both are looked through, and both can be declared."""
+    monkeypatch.setattr("test_framework.detect.roots._ROOTS", {})
+    declare_root(NAME, types.SimpleNamespace(state=[ALICE]))
+    program.MODULE_LIST.append(BOB)
+
+    assert [alarm.users for alarm in look()] == [(31,), (7,)]
+    for path, users in ((f"{NAME}.state", (31,)), (f"{NAME}.MODULE_LIST", (7,))):
+        assert [one.users for one in look(allowed_residue=[path])] == [users]
+
+
+def test_a_service_without_modules_is_told() -> None:
+    """A package that is misspelt or not imported is not passed over in silence."""
+    detector = Leaks(recognise=users_named, packages=["leaking_programme"])
+
+    assert detector.alarms() == []
+    assert any("name its packages" in one for one in detector.coverage().unwatched)
+
+
 def test_a_module_that_was_not_asked_for_is_not_entered() -> None:
     """Another package's variables are none of the service's."""
     program.MODULE_LIST.append(ALICE)
