@@ -261,7 +261,11 @@ def _told(places: Mapping[str, _Place], roots: Iterable[Root]) -> tuple[Holding,
 
 
 def site_of(path: Path, roots: Iterable[Root]) -> str:
-    """Return the line that made the place: the deepest on the path that has one."""
+    """Return the line that made the place that holds something.
+
+    It is the deepest on the path that has one, down to the first container that the
+    service made: what its entries are made of is not why they are still there.
+    """
     site = path.text.partition("[")[0].partition(".<")[0]
     for found in _sites(path, roots):
         site = found
@@ -275,20 +279,26 @@ def _sites(path: Path, roots: Iterable[Root]) -> Iterator[str]:
         if isinstance(one, types.ModuleType)
     }
     steps = (*path.names, "")
+    has_site = False
     for index, (value, step) in enumerate(zip(path.nodes, steps, strict=True)):
         name = step or (steps[index + 1] if index + 1 < len(steps) else "")
+        if has_site and name == "[...]":
+            return
         attribute = [name[1:]] if name[1:].isidentifier() else []
-        if isinstance(value, types.ModuleType):
+        if isinstance(value, types.FunctionType):
+            if value.__module__ not in modules:
+                continue
+            code = value.__code__
+            yield relative_site(code.co_filename, code.co_firstlineno)
+        elif isinstance(value, types.ModuleType):
             yield _line(value, attribute)
-        elif isinstance(value, types.FunctionType):
-            if value.__module__ in modules:
-                code = value.__code__
-                yield relative_site(code.co_filename, code.co_firstlineno)
         else:
             cls = value if isinstance(value, type) else type(value)
             module = modules.get(cls.__module__)
-            if module is not None and attribute:
-                yield _line(module, [*cls.__qualname__.split("."), *attribute])
+            if module is None or not attribute:
+                continue
+            yield _line(module, [*cls.__qualname__.split("."), *attribute])
+        has_site = True
 
 
 def _line(module: types.ModuleType, names: list[str]) -> str:

@@ -87,6 +87,16 @@ def test_data_of_a_departed_user_is_found_with_its_holder(
     assert alarms[0].site == line_of(line)
 
 
+def test_the_line_is_that_of_the_holder_and_not_of_what_it_holds() -> None:
+    """Where the class of an entry sets its text says nothing about who keeps it."""
+    program.SERVICE.contexts.append(program.Context(ALICE))
+
+    (alarm,) = look()
+
+    assert alarm.claim.startswith(f"{NAME}.SERVICE.contexts[...].text still holds")
+    assert alarm.site == line_of("self.contexts")
+
+
 def test_what_is_forgotten_raises_no_alarm() -> None:
     """Locals, weak references and values that were replaced are no residue."""
     program.tidy(ALICE)
