@@ -121,4 +121,16 @@ TIMING_RULES = (
         "client; or move it to asyncio.to_thread.",
         834,
     ),
+    Rule(
+        "held-loop",
+        6,
+        "one step held the event loop of a process",
+        (
+            "alice  POST /login  her password is hashed for 300 ms in the loop",
+            "bob    GET  /me     waits 300 ms, and so does everybody else",
+        ),
+        "Move what computes to asyncio.to_thread, or to a process when it is Python's "
+        "own computing; or give the loop back in between with asyncio.sleep(0).",
+        834,
+    ),
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import io
 import os
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from test_framework.core import UsageError
 from test_framework.detect import make_detector, operation_scope
@@ -37,11 +39,11 @@ def originals() -> tuple[object, ...]:
 
 @contextlib.contextmanager
 def watching(
-    slow_s: float = 0.01, allow: tuple[str, ...] = ()
+    slow_s: float = 0.01, held_s: float = 60, allow: tuple[str, ...] = ()
 ) -> Iterator[BlockingCalls]:
     """Run a detector, and see that it takes everything back."""
     before = originals()
-    detector = BlockingCalls(slow_s, allow)
+    detector = BlockingCalls(slow_s, held_s, allow)
     detector.start()
     try:
         yield detector
@@ -75,11 +77,10 @@ def receive() -> bytes:
 
 
 def wait_for_thread() -> None:
-    """Take a lock that a thread holds."""
+    """Wait for a lock that somebody holds."""
     lock = threading.Lock()
     lock.acquire()
-    threading.Timer(NAP_S, lock.release).start()
-    lock.acquire()
+    lock.acquire(timeout=NAP_S)
 
 
 CALLS: dict[str, Callable[[], object]] = {
@@ -294,10 +295,90 @@ def test_wrong_options_are_refused(options: dict[str, object]) -> None:
 
 
 def test_coverage_says_what_is_not_seen() -> None:
-    """Computing blocks as well, and no list of calls knows it."""
+    """Nobody can look while a step holds the lock of the interpreter."""
     with watching() as detector:
         watch = detector.coverage()
 
     assert {"time", "os", "socket.socket", "sqlite3.Cursor"} <= set(watch.watched)
     assert watch.facts["functions"] > 50
-    assert "computing" in watch.unwatched[0]
+    assert "interpreter's lock" in watch.unwatched[0]
+
+
+HELD_S = 0.2
+
+
+def compute(seconds: float) -> None:
+    """Keep the processor busy."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def _runner(loop: str) -> asyncio.Runner:
+    """Return what runs a program on a kind of loop."""
+    return asyncio.Runner(
+        loop_factory=uvloop.new_event_loop if loop == "uvloop" else None
+    )
+
+
+def hold_until_seen(detector: BlockingCalls) -> None:
+    """Keep the processor busy until it is noticed, or for ten seconds."""
+    end = time.perf_counter() + 10
+    while time.perf_counter() < end and not detector.alarms():
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.power
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_computing_in_the_loop_is_told(loop: str) -> None:
+    """A step that computes is named by its function, with the time it took at least."""
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        hold_until_seen(detector)
+
+    with watching(held_s=HELD_S) as detector, _runner(loop) as runner:
+        runner.run(main())
+
+    (alarm,) = detector.alarms()
+    line = inspect.getsourcelines(hold_until_seen)[1]
+    assert (alarm.rule, alarm.level, alarm.count) == ("held-loop", "warning", 1)
+    assert alarm.site == str(
+        Path("tests", "unit", "detect", f"test_blocking.py:{line}")
+    )
+    assert "in hold_until_seen:" in alarm.evidence[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_busy_loop_of_short_steps_is_silent(loop: str) -> None:
+    """Computing bit by bit, in a thread, or not at all lets everybody in between."""
+
+    async def bit_by_bit() -> None:
+        end = time.perf_counter() + 2 * HELD_S
+        while time.perf_counter() < end:
+            compute(0.001)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.gather(bit_by_bit(), asyncio.to_thread(compute, 2 * HELD_S))
+        await asyncio.sleep(1.5 * HELD_S)
+
+    with watching(held_s=HELD_S) as detector, _runner(loop) as runner:
+        runner.run(main())
+
+    assert detector.alarms() == []
+
+
+@pytest.mark.slow
+def test_known_call_is_not_told_twice() -> None:
+    """What the list of blocking calls names is no step that computes."""
+
+    async def main() -> None:
+        time.sleep(2 * HELD_S)  # noqa: ASYNC251, TID251  # the defect that is looked for
+
+    with watching(held_s=HELD_S) as detector:
+        asyncio.run(main())
+
+    assert [alarm.rule for alarm in detector.alarms()] == ["blocking-call"]

@@ -7,36 +7,29 @@ and told afterwards with the line of the service that led to it.
 
 A call in a thread blocks nobody, and neither does one while the service starts.
 
-Not seen: computing (a password hash, a large document), and what C code does without a
-Python call (a database driver written in C).
+What blocks without such a call (computing, a database driver written in C) is seen by
+``sampler``.
 
 Source: https://github.com/cbornet/blockbuster
 """
 
-import asyncio
-import inspect
-import linecache
 import sys
-import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from blockbuster import BlockBuster, BlockBusterFunction
 
 from test_framework.core import NS_PER_MS, AlarmRecord, UsageError, WatchRecord
+from test_framework.detect.blocking.frames import blame, is_harmless, line, place
+from test_framework.detect.blocking.sampler import LoopSampler
 from test_framework.detect.scope import current_operation
 
 RULE = "blocking-call"
 
-_OURS = str(Path(__file__).parents[1])
-_PACKAGES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-_STANDARD = str(Path(asyncio.__file__).parents[1])
-_STARTING = str(Path("uvicorn", "lifespan", "on.py"))
 _MOST_FRAMES = 12
 _MOST_OPERATIONS = 100
 
@@ -60,26 +53,34 @@ class _Here(threading.local):
 
 
 class BlockingCalls:
-    """Watches a process for calls that block its event loop.
+    """Watches a process for what blocks its event loops.
 
     Args:
         slow_s: A call that took at least as long is a warning, a shorter one a note:
             reading a small file takes no time until the disk is another one. Seconds.
+        held_s: A step that held its loop for at least as long without such a call is
+            a warning. Seconds.
         allow: Functions of the service that may block, ``path.py:function``; the path
             may be cut short on its left.
 
     Raises:
-        UsageError: ``slow_s`` is negative, or an entry has another form.
+        UsageError: A time is out of range, or an entry has another form.
     """
 
     name = "blocking"
 
-    def __init__(self, slow_s: float = 0.01, allow: Sequence[str] = ()) -> None:
+    def __init__(
+        self, slow_s: float = 0.01, held_s: float = 0.2, allow: Sequence[str] = ()
+    ) -> None:
         if not slow_s >= 0:
             message = f"slow_s={slow_s!r}: expected seconds, 0 or more. Pass 0.01."
             raise UsageError(message)
+        if not 0.02 <= held_s < threading.TIMEOUT_MAX:
+            message = f"held_s={held_s!r}: expected seconds, 0.02 or more. Pass 0.2."
+            raise UsageError(message)
         self._slow_ns = round(slow_s * 1e9)
         self._allowed = [_parse(entry) for entry in allow]
+        self._sampler = LoopSampler(held_s, self._allowed)
         self._causes: dict[tuple[str, str], _Cause] = {}
         self._here = _Here()
         self._is_on = False
@@ -93,11 +94,13 @@ class BlockingCalls:
             for path, caller in self._allowed:
                 function.can_block_in(path, caller)
             self._watch(name, function)
+        self._sampler.start()
 
     def stop(self) -> None:
         """Take the watches back."""
         # Modules that imported a function by name keep its watch.
         self._is_on = False
+        self._sampler.stop()
         if self._buster is not None:
             self._buster.deactivate()
 
@@ -125,7 +128,7 @@ class BlockingCalls:
             finally:
                 took_ns = time.perf_counter_ns() - started_ns
                 caller = sys._getframe(2)  # noqa: SLF001  # the documented way
-                if not _is_harmless(caller, allowed):
+                if not is_harmless(caller, allowed):
                     self._note(name, caller, took_ns)
 
         function.can_block_predicate = decide
@@ -135,8 +138,8 @@ class BlockingCalls:
         function.original_func = original
 
     def _note(self, function: str, caller: FrameType, took_ns: int) -> None:
-        site, way = _blame(caller)
-        key = function, _place(site)
+        site, way = blame(caller)
+        key = function, place(site)
         cause = self._causes.get(key)
         if cause is None:
             cause = self._causes[key] = _Cause(function)
@@ -144,15 +147,16 @@ class BlockingCalls:
         cause.total_ns += took_ns
         if took_ns >= cause.longest_ns:
             cause.longest_ns = took_ns
-            cause.stack = tuple(_line(one) for one in reversed(way[:_MOST_FRAMES]))
+            cause.stack = tuple(line(one) for one in reversed(way[:_MOST_FRAMES]))
         operation = current_operation()
         if operation is not None and len(cause.operations) < _MOST_OPERATIONS:
             cause.operations[operation] = None
 
     def alarms(self) -> list[AlarmRecord]:
-        """Return one alarm per function and line, the longest first."""
+        """Return one alarm per function and line, the longest first, then steps."""
         causes = sorted(self._causes.items(), key=lambda item: -item[1].longest_ns)
-        return [self._alarm(site, cause) for (_, site), cause in causes]
+        calls = [self._alarm(site, cause) for (_, site), cause in causes]
+        return [*calls, *self._sampler.alarms()]
 
     def _alarm(self, site: str, cause: _Cause) -> AlarmRecord:
         longest_ms = cause.longest_ns / NS_PER_MS
@@ -178,7 +182,7 @@ class BlockingCalls:
             self.name,
             watched=tuple(sorted(families)),
             unwatched=(
-                "computing, and calls that C code makes by itself, are not seen",
+                "a step that holds the interpreter's lock all the time is not seen",
             ),
             facts={
                 "functions": len(functions),
@@ -196,74 +200,3 @@ def _parse(entry: str) -> tuple[str, str]:
         )
         raise UsageError(message)
     return path, function
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _blame(caller: FrameType) -> tuple[FrameType, list[FrameType]]:
-    """Return the line to name, and the way from the call out to the service.
-
-    It is the nearest line of the service, unless a coroutine of a library stands
-    between: then the library blocks by itself, and the service's line, which may be a
-    mere ``await call_next(request)``, could not have known.
-    """
-    nearest, way = None, []
-    for frame in _outwards(caller):
-        way.append(frame)
-        if _is_program(frame):
-            return frame, way
-        if _is_standard(frame):
-            continue
-        nearest = nearest or frame
-        if frame.f_code.co_flags & inspect.CO_COROUTINE:
-            break
-    return nearest or caller, way
-
-
-def _is_harmless(caller: FrameType, allowed: Sequence[tuple[str, Any]]) -> bool:
-    """Whether a call is our own, of a service that starts, or allowed to block."""
-    frames = list(_outwards(caller))
-    made_by = next((one for one in frames if not _is_standard(one)), None)
-    if made_by is None or _file(made_by).startswith(_OURS):
-        return True
-    for frame in frames:
-        path = _file(frame)
-        if path.endswith(_STARTING):
-            return True
-        for suffix, names in allowed:
-            if frame.f_code.co_name in names and path.endswith(suffix):
-                return True
-    return False
-
-
-def _is_standard(frame: FrameType) -> bool:
-    """Whether a line is Python's own, or made by it (of dataclasses, say)."""
-    path = _file(frame)
-    return path.startswith(("<", _STANDARD)) and not path.startswith(_PACKAGES)
-
-
-def _is_program(frame: FrameType) -> bool:
-    return not _is_standard(frame) and not _file(frame).startswith((*_PACKAGES, _OURS))
-
-
-def _file(frame: FrameType) -> str:
-    return frame.f_code.co_filename
-
-
-def _place(frame: FrameType) -> str:
-    path = Path(_file(frame))
-    # In this order: packages may lie inside of each of the others.
-    for folder in (*_PACKAGES, _STANDARD, str(Path.cwd())):
-        if path.is_relative_to(folder):
-            path = path.relative_to(folder)
-            break
-    return f"{path}:{frame.f_lineno}"
-
-
-def _line(frame: FrameType) -> str:
-    text = linecache.getline(_file(frame), frame.f_lineno).strip()
-    return f"{_place(frame)} in {frame.f_code.co_qualname}: {text}"
