@@ -27,6 +27,11 @@ from test_framework.detect.leaks import Leaks
 from test_framework.detect.locks import DeadlockWatcher
 from test_framework.detect.roots import declare_root
 
+_SEEN = re.compile("canary|cached-for|collision|names-another")
+"""Rules by which somebody saw what belongs to another."""
+
+_TWINS: tuple[Twin, ...] = ("vulnerable", "safe")
+
 
 def measure(pattern: Pattern, means: Means) -> Outcome | None:
     """Return what a means makes of the twins of a pattern.
@@ -98,12 +103,6 @@ def measure_all(tests: Path) -> Matrix:
             if outcome is not None
         }
     return measured
-
-
-_SEEN = re.compile("canary|cached-for|collision|names-another")
-"""Rules by which somebody saw what belongs to another."""
-
-_TWINS: tuple[Twin, ...] = ("vulnerable", "safe")
 
 
 def _explored(pattern: Pattern, twin: Twin) -> bool:

@@ -16,9 +16,13 @@ from typing import Any
 
 from test_framework.catalogue.pattern import Pattern, Twin
 from test_framework.catalogue.world import GAP_S
+from test_framework.core import InternalError
 from test_framework.detect import operation_scope
 
-LIFETIME_S = 100 * GAP_S
+ANSWER_S = 5 * GAP_S
+"""Virtual seconds that the world outside takes at most: so long that users overlap."""
+
+LIFETIME_S = 40 * ANSWER_S
 """Virtual seconds after which those who have not ended never will."""
 
 ERROR_ODDS = 0.3
@@ -115,7 +119,7 @@ class _NaturalLoop(asyncio.SelectorEventLoop):
         self._now += seconds
 
     async def external_event(self, label: str) -> None:
-        await asyncio.sleep(self._rng.uniform(0, 2 * GAP_S))
+        await asyncio.sleep(self._rng.uniform(0, ANSWER_S))
         if self._errors and self._rng.random() < ERROR_ODDS:
             raise _exception(self._rng.choice(self._errors))(label)
 
@@ -128,7 +132,7 @@ class _NaturalLoop(asyncio.SelectorEventLoop):
             if fitting:
                 self._rng.choice(fitting).cancel()
 
-        self.call_later(self._rng.uniform(0, 4 * GAP_S), strike)
+        self.call_later(self._rng.uniform(0, 2 * ANSWER_S), strike)
 
     def create_task(self, coro: Any, **options: Any) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = super().create_task(coro, **options)
@@ -173,6 +177,12 @@ class _Jumping(selectors.DefaultSelector):
     def select(
         self, timeout: float | None = None
     ) -> "list[tuple[selectors.SelectorKey, int]]":
+        ready = super().select(0)
         if timeout:
             self._loop.jump(timeout)
-        return super().select(0)
+        elif timeout is None and not ready:
+            raise InternalError(
+                "A natural run waits for ever: a task that was left swallows its "
+                "cancellation. Let the twin end it."
+            )
+        return ready
