@@ -38,7 +38,9 @@ def empty(module: ModuleType) -> ModuleType:
     """Let the probes of a module do nothing but hand on what they are given."""
     for name in [name for name in vars(module) if name.startswith("@")]:
         if name == "@applied":
-            setattr(module, name, lambda method, _, *arguments: (method, *arguments))
+            setattr(
+                module, name, lambda method, _, __, *arguments: (method, *arguments)
+            )
         elif name == "@second":
             setattr(module, name, lambda _, value: value)
         elif callable(vars(module)[name]) and name not in {"@call", "@cell"}:

@@ -30,6 +30,19 @@ ACCESS_RULES = (
         488,
     ),
     Rule(
+        "shared-read-torn",
+        1,
+        "a request read parts of two states that never belonged together",
+        (
+            "alice  reads provider.address (old), awaits",
+            "bob    replaces provider.address and provider.key in one step",
+            "alice  reads provider.key (new): she shows it to the old address",
+        ),
+        "Read what belongs together before the await, or keep it in one immutable "
+        "object that is replaced as a whole and read once.",
+        362,
+    ),
+    Rule(
         "shared-iteration-changed",
         2,
         "a loop awaited while another request changed what it goes through",

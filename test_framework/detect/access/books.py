@@ -43,6 +43,8 @@ class TaskState:
         receivers: What a probe handed to the next one of the same expression.
         loads: Places whose new value is being awaited.
         waits_for: What it awaits, by site.
+        suspects: Reads that may turn out torn: the place read before, both uses, and
+            the stack of the second.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class TaskState:
         "number",
         "receivers",
         "step",
+        "suspects",
         "touched",
         "user",
         "waits_for",
@@ -73,6 +76,7 @@ class TaskState:
         self.receivers: dict[int, Any] = {}
         self.loads: dict[int, tuple[Any, Any]] = {}
         self.waits_for: dict[int, Any] = {}
+        self.suspects: list[tuple[Place, Use, Use, Stack]] = []
 
 
 class Place:

@@ -66,6 +66,7 @@ MOST_TOUCHED: Final = 8_192
 _MOST_WINDOWS: Final = 16
 _MOST_FRUITLESS: Final = 8
 _MOST_FRAMES: Final = 16
+_MOST_PARTS: Final = 64
 _AWAITS_KEPT: Final = 32
 
 
@@ -204,6 +205,11 @@ class Ledger:
             kind = in_sequence(before, kind, step, site)
         elif place.writer is not None and place.writer.user != state.user:
             self._judge(state, place, before, kind, site)
+        if key is STRUCTURE:
+            if kind == "read":
+                self._judge_parts(state, entry, site)
+        elif before is None and place.writer is not None and kind not in WRITES:
+            self._suspect(state, entry, place, kind, site)
         if kind == "show":
             return
         if kind == "write" or kind == "update":
@@ -231,6 +237,8 @@ class Ledger:
         awaits.append((self._tick, site))
         if len(awaits) > 2 * _AWAITS_KEPT:
             del awaits[:_AWAITS_KEPT]
+        if state.suspects:
+            self._convict(state)
         if state.fresh:
             for entry in state.fresh:
                 # Our entry and the argument: it was of this step only.
@@ -254,25 +262,102 @@ class Ledger:
             return
         if state.heard.get(writer.number, -1) >= other[2]:
             return
-        cause = (pattern, before[3], site)
-        conflict = self.found.get(cause)
+        if (pattern, before[3], site) in self.found:
+            stack: Stack = ()
+        else:
+            stack = self._stack(sys._getframe(2))
+        window = Window(
+            pattern,
+            before,
+            (kind, place.version, state.step, site),
+            state.user,
+            stack,
+            _held_since(state, before[2]),
+            self._await_after(state, other[3], before[3]),
+        )
+        self._report(state, place, window)
+
+    def _report(self, state: TaskState, place: Place, window: Window) -> None:
+        """Count a conflict that happened; the first of its cause is kept."""
+        writer = place.writer
+        if writer is None:
+            return
+        conflict = self.found.get(_cause(window))
         if conflict is None:
-            window = Window(
-                pattern,
-                before,
-                (kind, place.version, state.step, site),
-                state.user,
-                self._stack(sys._getframe(4)),
-                _held_since(state, before[2]),
-                self._await_after(state, other[3], before[3]),
-            )
-            conflict = self.found[cause] = _conflict(
-                place.entry, place.key, window, other, writer.user, happened=True
+            conflict = self.found[_cause(window)] = _conflict(
+                place.entry,
+                place.key,
+                window,
+                place.wrote,
+                writer.user,
+                happened=True,
             )
         conflict.count += 1
         for user in (state.user, writer.user):
             if user.operation is not None:
                 conflict.operations.add(user.operation)
+
+    def _judge_parts(self, state: TaskState, entry: Entry, site: int) -> None:
+        """Judge a read of all of a container by the keys that the task wrote in it."""
+        for place in state.touched[-_MOST_PARTS:]:
+            before = place.uses.get(state)
+            if (
+                place.entry is entry
+                and place.key is not STRUCTURE
+                and before is not None
+                and before[1] != place.version
+                and place.writer is not None
+                and place.writer.user != state.user
+                and (before[0] == "write" or before[0] == "confirmed")
+            ):
+                self._judge(state, place, before, "read", site)
+
+    def _suspect(
+        self, state: TaskState, entry: Entry, place: Place, kind: Kind, site: int
+    ) -> None:
+        """Suspect a first read when its writer wrote what was read before, too.
+
+        An address of before and a key of after a reload belong to no configuration
+        that ever was. Judged at the next await, when it is known what was read again.
+        """
+        places = entry.places or {}
+        if place.writer is None or place.writer.user == state.user:
+            return
+        if len(places) > _MOST_PARTS or category_of(type(entry.thing)) is not None:
+            return
+        for other in places.values():
+            before = other.uses.get(state)
+            if (
+                before is not None
+                and before[0] == "read"
+                and before[1] != other.version
+                and other.writer is place.writer
+                and other.wrote[0] == place.wrote[0] == "write"
+                and other.wrote[2] == place.wrote[2]
+            ):
+                second: Use = (kind, place.version, state.step, site)
+                stack = self._stack(sys._getframe(4))
+                state.suspects.append((other, before, second, stack))
+
+    def _convict(self, state: TaskState) -> None:
+        """Report those suspects whose first part was not read again."""
+        for place, first, second, stack in state.suspects:
+            writer = place.writer
+            if place.uses.get(state) is not first or writer is None:
+                continue
+            if state.heard.get(writer.number, -1) >= place.wrote[2]:
+                continue
+            window = Window(
+                "torn-read",
+                first,
+                second,
+                state.user,
+                stack,
+                frozenset(),
+                self._await_after(state, place.wrote[3], first[3]),
+            )
+            self._report(state, place, window)
+        state.suspects.clear()
 
     def _open(
         self,
@@ -360,6 +445,7 @@ class Ledger:
         state = self._states.pop(task, None)
         if state is None:
             return
+        self._convict(state)
         # Whoever awaits the task knows all that it did.
         self.signals.tell_end(task, state)
         self._forget(state, len(state.touched), len(state.entries))

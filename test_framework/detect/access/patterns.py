@@ -16,7 +16,11 @@ from typing import Final, Literal
 from test_framework.detect.access.methods import STRUCTURE, Kind
 
 Pattern = Literal[
-    "lost-update", "clobbered-write", "changed-iteration", "unrepeatable-read"
+    "lost-update",
+    "clobbered-write",
+    "torn-read",
+    "changed-iteration",
+    "unrepeatable-read",
 ]
 
 Use = tuple[Kind, int, int, int]

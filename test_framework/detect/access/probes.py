@@ -177,11 +177,13 @@ class Probes:
         self._call(thing, name, key, kind, site)
         return thing
 
-    def applied(self, method: Any, site: int, *arguments: Any) -> tuple[Any, ...]:
+    def applied(
+        self, method: Any, kind: Kind, site: int, *arguments: Any
+    ) -> tuple[Any, ...]:
         """Stand at a method and its arguments."""
         if isinstance(method, types.BuiltinMethodType | types.MethodType):
             key = arguments[0] if arguments else None
-            self._call(method.__self__, method.__name__, key, "read", site)
+            self._call(method.__self__, method.__name__, key, kind, site)
         return (method, *arguments)
 
     def iterated(self, thing: Any, site: int) -> Any:

@@ -399,7 +399,9 @@ class _Rewriter(ast.NodeTransformer):
                 site,
             )
             return node
-        applied = self._probe(node, "applied", func, site, *node.args)
+        applied = self._probe(
+            node, "applied", func, self._seen("read"), site, *node.args
+        )
         node.func = _placed(ast.Name("@call", ast.Load()), func)
         node.args = [_placed(ast.Starred(applied, ast.Load()), node)]
         return node
@@ -448,6 +450,38 @@ class _Rewriter(ast.NodeTransformer):
             parent, field = (negation, "operand") if negation else (node, "test")
             setattr(parent, field, self._whole(getattr(parent, field), "size"))
         return node  # type: ignore[no-any-return]  # what came in
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        is_union = isinstance(node.op, ast.BitOr)
+        wholes = [
+            side
+            for side in ("left", "right")
+            if is_union and isinstance(getattr(node, side), ast.Name | ast.Attribute)
+        ]
+        self.generic_visit(node)
+        for side in wholes:
+            setattr(node, side, self._whole(getattr(node, side), "read"))
+        return node
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        self.generic_visit(node)
+        node.values = [
+            value if key is not None else self._whole(value, "read")
+            for key, value in zip(node.keys, node.values, strict=True)
+        ]
+        return node
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        self.generic_visit(node)
+        if node.arg is None:
+            node.value = self._whole(node.value, "read")
+        return node
+
+    def visit_Starred(self, node: ast.Starred) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.ctx, ast.Load):
+            node.value = self._whole(node.value, "read")
+        return node
 
     # Loops.
 
@@ -562,10 +596,11 @@ def _checks(node: ast.Compare) -> bool:
     """Whether a comparison asks if something is still what it is hoped to be."""
     if len(node.ops) != 1:
         return False
-    other = node.comparators[0]
+    if isinstance(node.comparators[0], ast.Constant):
+        return False
     if isinstance(node.ops[0], ast.Is | ast.IsNot):
-        return not isinstance(other, ast.Constant)
-    return isinstance(node.ops[0], ast.Eq | ast.NotEq) and isinstance(other, ast.Name)
+        return True
+    return isinstance(node.ops[0], ast.Eq | ast.NotEq)
 
 
 def _has_slice(node: ast.expr) -> bool:

@@ -15,6 +15,7 @@ from test_framework.detect.access.sites import Site, Sites, told_path
 RULE_OF: Final[Mapping[Pattern, str]] = {
     "lost-update": "shared-update-lost",
     "clobbered-write": "shared-write-clobbered",
+    "torn-read": "shared-read-torn",
     "changed-iteration": "shared-iteration-changed",
     "unrepeatable-read": "shared-read-unrepeatable",
 }
@@ -26,6 +27,10 @@ _CLAIMS = {
     "clobbered-write": (
         "{first} wrote {what}, awaited, and read back what {other} had written in "
         "between"
+    ),
+    "torn-read": (
+        "{first} read {what}, awaited, and read another part of the same object, "
+        "although {other} had replaced both in between"
     ),
     "changed-iteration": (
         "{first} went through {what} and awaited in the loop, while {other} changed it"
@@ -43,6 +48,10 @@ _FIXES = {
     "clobbered-write": (
         "Keep {what} per request: pass it as an argument or return it; an attribute of "
         "a shared object holds the value of whoever wrote last."
+    ),
+    "torn-read": (
+        "Read both before the await, or keep what belongs together in one immutable "
+        "object and read that once."
     ),
     "changed-iteration": "Go through a copy: for ... in list(...), at {first}.",
     "unrepeatable-read": (
@@ -119,7 +128,8 @@ def _evidence(
     else:
         site = sites[other[1]]
         yield f"  {site.told(root)} in {site.function}: {site.text}"
-    yield f"{window.user} {_USED.get(window.second[0], 'reads')} it:"
+    part = "the other part" if conflict.pattern == "torn-read" else "it"
+    yield f"{window.user} {_USED.get(window.second[0], 'reads')} {part}:"
     if window.stack:
         yield from _frames(window.stack, root)
     else:

@@ -16,6 +16,7 @@ from tests.unit.detect.access.tracked import tracked
 from tests.unit.detect.access.twins import (
     containers,
     handovers,
+    parts,
     placeholders,
     updates,
 )
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tests.unit.detect.access.twins.pair import Pair
 
 PACKAGE = "tests.unit.detect.access.twins"
-MODULES: tuple[ModuleType, ...] = (updates, placeholders, containers, handovers)
+MODULES: tuple[ModuleType, ...] = (updates, placeholders, containers, handovers, parts)
 USERS = 3
 NAMED = [
     pytest.param(module.__name__, name, id=name)
