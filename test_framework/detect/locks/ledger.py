@@ -56,6 +56,7 @@ class Resource:
         lock_class: What it has in common with others of its line.
         serial: Tells it from others of its class.
         capacity: How many may hold it; None when it is not known.
+        settled: Serials of what was acquired after it and needs no second thought.
         holders: Who holds it now.
         after: Resources that were acquired while this one was held.
         is_signal: It is released by whoever comes, so holders say nothing: a semaphore
@@ -79,6 +80,7 @@ class Resource:
         "lock_class",
         "name",
         "serial",
+        "settled",
     )
 
     def __init__(
@@ -101,6 +103,7 @@ class Resource:
         self.is_signal = False
         self.is_pool = is_pool
         self.is_keyed = False
+        self.settled: set[int] = set()
         self.key: Any = None
         self.name = ""
 

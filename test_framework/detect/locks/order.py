@@ -30,6 +30,10 @@ Node = TypeVar("Node")
 """A lock or a class of locks."""
 
 
+MAX_SETTLED = 1000
+"""Locks that are remembered as settled after another one; a cache, cleared when full."""
+
+
 def observe(
     alarms: Alarms,
     held: list[Hold],
@@ -61,8 +65,10 @@ def observe(
         return
     first = latest.resource
     edge = first.after.get(resource)
-    # Nothing new: the common case of a nested acquire.
     if edge is not None and not edge.guards:
+        if len(first.settled) >= MAX_SETTLED:
+            first.settled.clear()
+        first.settled.add(resource.serial)
         return
     guards = _guards(held, first, resource)
     if edge is not None:

@@ -99,10 +99,10 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
         except AttributeError:
             resource = watch.adopt(self)
         held = held_by.get(task)
-        if held:
+        if held and (len(held) > 1 or resource.serial not in held[0].resource.settled):
             watch.nested(held, resource, task, code, offset)
-        # A lock that was released has its next holder, who has not run yet.
-        if (self._locked or self._waiters) if is_lock else self.locked():
+        # One that was released has its next holder, who has not run yet.
+        if self._waiters or (self._locked if is_lock else self._value == 0):
             wait = watch.block(resource, task, code, offset)
             try:
                 result = await original(self)
