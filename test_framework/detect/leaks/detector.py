@@ -213,7 +213,8 @@ class Leaks:
 def _residue(holding: Holding) -> AlarmRecord:
     return AlarmRecord(
         rule="residue-of-departed",
-        level="error",
+        # A mapping may be a cache that is meant to outlive its users.
+        level="warning" if holding.is_keyed else "error",
         claim=f"{holding.path} still holds data of {_users(len(holding.users))}",
         site=holding.site,
         evidence=(f"Holder  {holding.path}",),

@@ -18,7 +18,12 @@ from dataclasses import dataclass, field
 
 from test_framework.core import UsageError
 from test_framework.detect.leaks.graph import Modules, Namer, Node, Path, Root, Walk
-from test_framework.detect.leaks.modules import line_of_name, relative_site, resolve
+from test_framework.detect.leaks.modules import (
+    line_of_name,
+    relative_site,
+    resolve,
+    trunk_of,
+)
 
 CLOSED = frozenset(
     {
@@ -49,6 +54,9 @@ CLOSED = frozenset(
 LEAST_ENTRIES = 32
 """Entries from which on a container is worth comparing with what it held before."""
 
+_ENTRIES = frozenset({"[...]", "[key]", ".<lru_cache>"})
+"""Steps from a container to one of many."""
+
 _TABLES = (dict, list, set, deque)
 _CONTAINERS = (*_TABLES, tuple, frozenset, types.CellType)
 _BAGS = frozenset({"types", "starlette.datastructures"})
@@ -67,12 +75,15 @@ class Holding:
         site: Source line that made the place.
         users: Whose they are, in order of their numbers; none for instances.
         count: How many (count, >= 1).
+        is_keyed: Whether they are entries of a mapping: that may be a cache, where each
+            user finds what is its own.
     """
 
     path: str
     site: str
     users: tuple[int, ...]
     count: int
+    is_keyed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,56 +260,52 @@ def _no_collection() -> Iterator[None]:
 
 
 def _told(places: Mapping[str, _Place], roots: Iterable[Root]) -> tuple[Holding, ...]:
-    return tuple(
-        Holding(
-            place.path.text,
-            site_of(place.path, roots),
-            tuple(sorted(place.users)),
-            place.count,
-        )
-        for place in places.values()
-    )
+    holdings = []
+    for place in places.values():
+        site, is_keyed = holder_of(place.path, roots)
+        users = tuple(sorted(place.users))
+        holdings.append(Holding(place.path.text, site, users, place.count, is_keyed))
+    return tuple(holdings)
 
 
-def site_of(path: Path, roots: Iterable[Root]) -> str:
-    """Return the line that made the place that holds something.
+def holder_of(path: Path, roots: Iterable[Root]) -> tuple[str, bool]:
+    """Return the line that made the place that holds something, and if by a key.
 
-    It is the deepest on the path that has one, down to the first container that the
-    service made: what its entries are made of is not why they are still there.
+    The line is the deepest on the path that has one, down to the first container that
+    the service made: what its entries are made of is not why they are still there.
     """
-    site = path.text.partition("[")[0].partition(".<")[0]
-    for found in _sites(path, roots):
-        site = found
-    return site
-
-
-def _sites(path: Path, roots: Iterable[Root]) -> Iterator[str]:
     modules = {
         vars(one).get("__name__"): one
         for _, one in roots
         if isinstance(one, types.ModuleType)
     }
+    site = ""
     steps = (*path.names, "")
-    has_site = False
     for index, (value, step) in enumerate(zip(path.nodes, steps, strict=True)):
+        if site and step in _ENTRIES:
+            return site, isinstance(value, dict | functools._lru_cache_wrapper)  # noqa: SLF001  # it has no public name
+        # The dict of an object's attributes is a step without a name.
         name = step or (steps[index + 1] if index + 1 < len(steps) else "")
-        if has_site and name == "[...]":
-            return
-        attribute = [name[1:]] if name[1:].isidentifier() else []
-        if isinstance(value, types.FunctionType):
-            if value.__module__ not in modules:
-                continue
-            code = value.__code__
-            yield relative_site(code.co_filename, code.co_firstlineno)
-        elif isinstance(value, types.ModuleType):
-            yield _line(value, attribute)
-        else:
-            cls = value if isinstance(value, type) else type(value)
-            module = modules.get(cls.__module__)
-            if module is None or not attribute:
-                continue
-            yield _line(module, [*cls.__qualname__.split("."), *attribute])
-        has_site = True
+        site = _line_of(value, name.removeprefix("."), modules) or site
+    return site or trunk_of(path.text), False
+
+
+def _line_of(
+    value: object, name: str, modules: Mapping[str | None, types.ModuleType]
+) -> str:
+    """Return the line of the service's own code that sets a name of an object."""
+    names = [name] if name.isidentifier() else []
+    if isinstance(value, types.FunctionType):
+        code = value.__code__
+        is_own = value.__module__ in modules
+        return relative_site(code.co_filename, code.co_firstlineno) if is_own else ""
+    if isinstance(value, types.ModuleType):
+        return _line(value, names)
+    cls = value if isinstance(value, type) else type(value)
+    module = modules.get(cls.__module__)
+    if module is None or not names:
+        return ""
+    return _line(module, [*cls.__qualname__.split("."), *names])
 
 
 def _line(module: types.ModuleType, names: list[str]) -> str:

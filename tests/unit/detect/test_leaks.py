@@ -75,7 +75,10 @@ VULNERABLE: list[tuple[Callable[[str], object], str, str]] = [
 def test_data_of_a_departed_user_is_found_with_its_holder(
     leave: Callable[[str], object], path: str, line: str
 ) -> None:
-    """Each place that keeps a value is named, as a path and as a line."""
+    """Each place that keeps a value is named, as a path and as a line.
+
+    What is found by a key may be a cache, and is a warning.
+    """
     leave(ALICE)
 
     alarms = look()
@@ -83,7 +86,8 @@ def test_data_of_a_departed_user_is_found_with_its_holder(
     assert [alarm.rule for alarm in alarms] == ["residue-of-departed"]
     assert alarms[0].claim.startswith(f"{NAME}{path} still holds")
     assert alarms[0].users == (7,)
-    assert alarms[0].level == "error"
+    is_keyed = path.endswith(("[key]", "<lru_cache>"))
+    assert alarms[0].level == ("warning" if is_keyed else "error")
     assert alarms[0].site == line_of(line)
 
 
@@ -95,6 +99,18 @@ def test_the_line_is_that_of_the_holder_and_not_of_what_it_holds() -> None:
 
     assert alarm.claim.startswith(f"{NAME}.SERVICE.contexts[...].text still holds")
     assert alarm.site == line_of("self.contexts")
+
+
+@pytest.mark.parametrize(
+    ("table", "level"),
+    [({"id-1": ALICE}, "warning"), ([{"id-1": ALICE}], "error"), (ALICE, "error")],
+    ids=["by key", "in a list", "for all"],
+)
+def test_what_may_be_a_cache_is_a_warning(table: Any, level: str) -> None:  # noqa: ANN401  # anything may be held
+    """What everybody would find is an error; what is found by a key could be sound."""
+    program.SERVICE.last = table
+
+    assert [alarm.level for alarm in look()] == [level]
 
 
 def test_what_is_forgotten_raises_no_alarm() -> None:
