@@ -10,7 +10,7 @@ from tests.integration.test_bad_input import audit, require_sentence
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-CROWD = ("--users", "20")
+CROWD = ("--users", "20", "--detect", "none")
 
 
 def _document(folder: Path) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def test_service_with_one_lock_is_told_as_a_convoy(tmp_path: Path) -> None:
 
     found = [alarm["rule"] for alarm in _document(locked)["alarms"]]
     assert "one-after-another" in found
-    assert _document(parallel)["alarms"] == []
+    found = [alarm["rule"] for alarm in _document(parallel)["alarms"]]
+    assert "one-after-another" not in found
 
 
 def test_baseline_is_made_then_compared_then_refused(tmp_path: Path) -> None:
@@ -43,6 +44,6 @@ def test_baseline_is_made_then_compared_then_refused(tmp_path: Path) -> None:
     require_sentence(made, 0, "Baseline of 3 endpoints")
     # Or nothing was, when the machine became another one in between.
     require_sentence(compared, 0, "compared with the baseline")
-    (watch,) = _document(tmp_path / "2")["watched"]
-    assert watch["detector"] == "baseline"
+    watched = [watch["detector"] for watch in _document(tmp_path / "2")["watched"]]
+    assert "baseline" in watched
     require_sentence(refused, 2, "users was 20 and is 5", "--update-baseline")

@@ -117,7 +117,7 @@ def test_busy_moment_is_not_taken_for_another_machine(tmp_path: Path) -> None:
         ({"users": 3}, "users was 2 and is 3"),
         ({"target": "b:app"}, "target was 'app:app' and is 'b:app'"),
         ({"workers": 1}, "workers was 2 and is 1"),
-        ({"detectors": ("locks",)}, "detectors was '' and is 'locks'"),
+        ({"detectors": ("access",)}, "and is 'access'"),
         ({"shapes": SHAPES[:1]}, "is 'own-connections'"),
         ({"target": "http://a"}, "workers was 2 and is None"),
     ],
