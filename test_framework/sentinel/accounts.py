@@ -59,10 +59,17 @@ def secrets_of(users: "Iterable[User]") -> set[str]:
 
 
 def without(secrets: Iterable[str], text: str) -> str:
-    """Return a text in which no secret stands."""
+    """Return a text that may be told: no secret, and nothing that cannot be printed.
+
+    What a service answers reaches terminals and receivers of JSON; an escape sequence
+    or half a surrogate pair in it would do harm there.
+    """
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def bare_url(url: str) -> str:

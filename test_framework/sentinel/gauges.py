@@ -63,8 +63,7 @@ class ServiceGauges:
                 yield readings
             finally:
                 reading.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await reading
+                await asyncio.wait({reading})
 
     async def _go_on(self, client: httpx.AsyncClient, readings: Readings) -> None:
         while True:
@@ -88,10 +87,14 @@ def sums_of(text: str) -> dict[str, float]:
         ValueError: It is not such a page.
     """
     sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if math.isfinite(sample.value):
-                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if math.isfinite(sample.value):
+                    sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    except IndexError as exc:  # what the parser raises for it
+        message = "a label of it has no name"
+        raise ValueError(message) from exc
     return sums
 
 

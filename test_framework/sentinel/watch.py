@@ -6,7 +6,6 @@ sent, so that a crash repeats a message rather than loses it.
 """
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -163,10 +162,9 @@ class Sentinel:
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in (working, stopping):
-                one.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await one
+            working.cancel()
+            stopping.cancel()
+            await asyncio.wait({working, stopping})
 
     def _require_reached(self, one: "Round") -> None:
         is_first = not (self._memory.was_reached or one.is_reached)

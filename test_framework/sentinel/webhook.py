@@ -7,6 +7,7 @@ pauses that double up to five minutes. The address may hold a secret and is neve
 """
 
 import asyncio
+import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -131,7 +132,11 @@ class Courier:
         """Return whether the notice is done with."""
         try:
             answer = await self._client.post(
-                self._url, json=payload(notice), timeout=TIMEOUT_S
+                self._url,
+                # ASCII: what httpx makes of text that is no text would raise.
+                content=json.dumps(payload(notice)),
+                headers={"content-type": "application/json"},
+                timeout=TIMEOUT_S,
             )
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             self._fail(type(exc).__name__)

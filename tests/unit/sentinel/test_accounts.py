@@ -65,6 +65,11 @@ def test_secrets_are_hidden() -> None:
     )
 
 
+def test_unprintable_is_escaped() -> None:
+    """Escape sequences, line ends and halves of characters are shown, not sent on."""
+    assert without([], "a\x1b[2J\n\ud800é") == "a\\x1b[2J\\n\\ud800é"
+
+
 @pytest.mark.parametrize(
     ("url", "bare"),
     [

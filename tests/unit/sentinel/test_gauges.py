@@ -24,7 +24,9 @@ def test_gauges_are_summed_over_labels() -> None:
     }
 
 
-@pytest.mark.parametrize("page", ["<html>not found</html>", '{"pool": 3}'])
+@pytest.mark.parametrize(
+    "page", ["<html>not found</html>", '{"pool": 3}', 'pool{="1"} 3']
+)
 def test_other_pages_are_refused(page: str) -> None:
     """What is no metrics page gives no gauges, and no wrong ones."""
     with pytest.raises(ValueError, match=r".+"):

@@ -1,6 +1,7 @@
 """Messages reach the webhook at least once, in order, whatever it does."""
 
 import asyncio
+import dataclasses
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -124,6 +125,16 @@ async def test_refused_message_does_not_block_others(code: int) -> None:
     assert receiver.got == ["1", "2"]
     assert post.memory.totals == {"webhook_refused": 1}
     assert "it is given up" in post.said[0]
+
+
+async def test_odd_text_does_not_stop_the_courier() -> None:
+    """A message with half a character in it is sent like any other."""
+    receiver = Receiver()
+    odd = dataclasses.replace(notice("1"), claim="\ud800")
+
+    await Post(receiver, odd, notice("2")).courier.flush(5)
+
+    assert receiver.got == ["1", "2"]
 
 
 async def test_unsent_messages_stay_stored() -> None:
