@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,11 @@ _at_least_one = click.IntRange(min=1)
 @click.option(
     "--state", default="sentinel", show_default=True, help="Folder of what is kept."
 )
-@click.option("--metrics-port", type=int, help="Serve Prometheus metrics; 0 for any.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve Prometheus metrics; 0 for any.",
+)
 @click.option("--metrics-host", default="127.0.0.1", show_default=True)
 @click.option(
     "--webhook",
@@ -188,7 +192,7 @@ class _Watch:
             database_url=_database_url() if options["sweep"] else None,
             is_shared=True,
         )
-        self._gauges = _gauges(options)
+        self._gauges = _gauges(options, self._say)
         self._metrics = Metrics()
         self._foretold: dict[str, Forecast | Refusal] = {}
 
@@ -377,7 +381,7 @@ def _told(found: Forecast | Refusal) -> str:
     return f"{found.estimate:.0f} users ({found.low:.0f} to {found.high:.0f})."
 
 
-def _gauges(options: Mapping[str, Any]) -> ServiceGauges:
+def _gauges(options: Mapping[str, Any], say: Callable[[str], None]) -> ServiceGauges:
     if options["service_metrics"] is None:
         for name in ("pool_gauge", "load_gauge"):
             if options[name] is not None:
@@ -397,6 +401,7 @@ def _gauges(options: Mapping[str, Any]) -> ServiceGauges:
         memory=options["memory_gauge"],
         pool=options["pool_gauge"],
         load=options["load_gauge"],
+        say=say,
     )
 
 

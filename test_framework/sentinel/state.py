@@ -116,7 +116,7 @@ class StateFolder:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            return Memory(target)
+            return Memory(target, number=self._last_number())
         except (OSError, UnicodeDecodeError) as exc:
             return self._begin_afresh(target, str(exc), say)
         try:
@@ -146,7 +146,12 @@ class StateFolder:
             f"The state in {str(self.path)!r} cannot be read ({reason}); it is kept as "
             f"{kept.name!r}, and the sentinel begins afresh."
         )
-        return Memory(target)
+        return Memory(target, number=self._last_number())
+
+    def _last_number(self) -> int:
+        """Return the last number with a history: no round may write over another's."""
+        names = [path.stem for path in self.path.glob(f"{HISTORIES_NAME}/*.jsonl")]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def save(self, memory: Memory) -> None:
         """Replace what is stored.

@@ -287,17 +287,23 @@ async def test_round_says_what_it_exercised(service: Service, tmp_path: Path) ->
 async def test_lost_metrics_page_spoils_no_round(
     service: Service, tmp_path: Path
 ) -> None:
-    """A metrics page that nobody serves, or that is none, leaves gauges out."""
-    with serving(text="<html>") as page:
-        rounds = []
-        for url in (page.url, "http://127.0.0.1:1/metrics"):
-            with auditing(
-                service.url, tmp_path, a_plan(), ServiceGauges(url)
-            ) as auditor:
-                rounds.append(await auditor.hold(1, 4))
+    """A page that nobody serves, that is none, or lacks a gauge is told, once."""
+    said: list[str] = []
+    rounds = []
+    with serving(text="<html>") as odd, serving(text="pool 3\n") as short:
+        for url in ("http://127.0.0.1:1/metrics", odd.url, short.url):
+            gauges = ServiceGauges(url, pool="pool", say=said.append)
+            with auditing(service.url, tmp_path, a_plan(), gauges) as auditor:
+                rounds += [await auditor.hold(number, 4) for number in (1, 2)]
 
-    assert [one.verdict for one in rounds] == [Verdict.VALID] * 2
-    assert [one.memory_bytes for one in rounds] == [None, None]
+    assert [one.verdict for one in rounds] == [Verdict.VALID] * 6
+    assert [one.memory_bytes for one in rounds] == [None] * 6
+    assert [one.pool_use for one in rounds] == [None] * 4 + [3.0] * 2
+    assert said == [
+        "The metrics of the service cannot be read (ConnectError).",
+        "The metrics of the service cannot be read (ValueError).",
+        "The metrics of the service have no process_resident_memory_bytes.",
+    ]
 
 
 async def test_accounts_and_what_they_made_are_cared_for(

@@ -29,6 +29,7 @@ AUDIT = Path(__file__).parents[2] / "targets" / "notes_audit.py"
         (["--pool-gauge", "pool"], "--pool-gauge 'pool' is read from"),
         (["--load-gauge", "load"], "--load-gauge 'load' is read from"),
         (["--pool-size", "10"], "Pass --pool-gauge NAME"),
+        (["--service-metrics", "notes:80"], "--service-metrics 'notes:80' is no http"),
         (["--sweep"], "DATABASE_URL, which is not set"),
         (["--webhook", "ftp://hooks/"], "scheme 'ftp' is no http"),
         (["--state", "audit.py/state"], "state folder .* cannot be written"),

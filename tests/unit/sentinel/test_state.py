@@ -129,6 +129,15 @@ def test_second_unreadable_state_takes_another_name(tmp_path: Path) -> None:
     assert [path.read_text() for path in kept] == ["first", "second"]
 
 
+def test_lost_state_writes_over_no_history(tmp_path: Path) -> None:
+    """Numbers go on after those that have a history, though the state is gone."""
+    stored(tmp_path, Memory(TARGET)).unlink()
+    for name in ("000007.jsonl", "000041.jsonl", "notes.jsonl"):
+        (tmp_path / "rounds" / name).touch()
+
+    assert reopened(tmp_path) == (Memory(TARGET, number=41), [])
+
+
 def test_failed_save_leaves_the_old_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
