@@ -4,6 +4,7 @@ import ast
 import difflib
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,24 +15,20 @@ from test_framework.catalogue.pattern import Pattern
 
 
 def vulnerable_code(pattern: Pattern) -> str:
-    """Return the program with the bug: what it is made of, users and check.
+    """Return the program with the bug: what it is made of, its users and its check.
 
-    What another file of the theme defines is put in front.
+    What other files of the theme define is put in front.
     """
-    safe = _made_by(pattern.safe.setup)
-    is_apart = safe is not _made_by(pattern.vulnerable.setup)
-    elsewhere = [
-        textwrap.dedent(inspect.getsource(one))
-        for one in _parts(pattern)
-        if one.__module__ != pattern.module
+    shown: dict[tuple[str, str], str] = {}
+    here = _Definitions(pattern.module)
+    call = here.scenario("vulnerable")
+    for name in _names(call):
+        _collect(here, name, shown)
+    elsewhere = [code for (module, _), code in shown.items() if module != here.module]
+    own = [
+        shown[here.module, name] for name in here.nodes if (here.module, name) in shown
     ]
-    source = pattern.file.read_text(encoding="utf-8")
-    here = [
-        _source(source, node)
-        for node in ast.parse(source).body
-        if not _is_frame(node) and not (is_apart and getattr(node, "name", "") == safe)
-    ]
-    return _plain("\n\n\n".join(part.strip() for part in [*elsewhere, *here]))
+    return _plain("\n\n\n".join([*elsewhere, *own]))
 
 
 def mend(pattern: Pattern) -> str:
@@ -39,37 +36,63 @@ def mend(pattern: Pattern) -> str:
     return "\n\n".join(_changes(pattern))
 
 
-def _made_by(setup: Any) -> str:
-    return str(getattr(setup, "__name__", ""))
+class _Definitions:
+    """What a module of a theme defines, and what it has of its theme.
+
+    Attributes:
+        module: Its name.
+        nodes: Its definitions by name, in their order.
+        imported: From where it has which name.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.nodes: dict[str, ast.stmt] = {}
+        self.imported: dict[str, str] = {}
+        theme = ".".join(module.split(".")[:3])
+        self._source = inspect.getsource(sys.modules[module])
+        for node in ast.parse(self._source).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                self.nodes[node.name] = node
+            elif isinstance(node, ast.ImportFrom):
+                if (node.module or "").startswith(theme):
+                    self.imported |= {one.name: str(node.module) for one in node.names}
+            elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+                target = (
+                    node.targets[0] if isinstance(node, ast.Assign) else node.target
+                )
+                self.nodes[ast.unparse(target)] = node
+
+    def code(self, name: str) -> str:
+        """Return the source of a definition, decorators included."""
+        node = self.nodes[name]
+        decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+        first = min([node.lineno, *(one.lineno for one in decorators)])
+        return "\n".join(self._source.splitlines()[first - 1 : node.end_lineno])
+
+    def scenario(self, twin: str) -> ast.expr:
+        """Return how the pattern of the module makes one of its twins."""
+        call: Any = self.nodes["PATTERN"]
+        found: ast.expr = next(
+            one.value for one in call.value.keywords if one.arg == twin
+        )
+        return found
 
 
-def _parts(pattern: Pattern) -> list[Any]:
-    """Return classes and functions that the vulnerable twin is made of."""
-    scenario = pattern.vulnerable
-    classes: tuple[Any, ...] = getattr(scenario.setup, "__mro__", ())
-    check = [] if scenario.check is None else [scenario.check]
-    user = inspect.unwrap(scenario.user)
-    return [
-        one
-        for one in (*reversed(classes), user, *check)
-        if one.__module__.startswith(__name__.rpartition(".")[0])
-    ]
+def _collect(where: _Definitions, name: str, shown: dict[tuple[str, str], str]) -> None:
+    """Add a definition and all that it needs, what is needed first."""
+    if name in where.imported:
+        _collect(_Definitions(where.imported[name]), name, shown)
+    elif name in where.nodes and (where.module, name) not in shown:
+        shown[where.module, name] = ""  # two functions may need each other
+        for needed in _names(where.nodes[name]):
+            _collect(where, needed, shown)
+        del shown[where.module, name]
+        shown[where.module, name] = where.code(name)
 
 
-def _is_frame(node: ast.stmt) -> bool:
-    """Tell imports, docstring and the pattern itself from the program."""
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return True
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return True
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PATTERN"
-
-
-def _source(source: str, node: ast.stmt) -> str:
-    first = min(
-        [node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))]
-    )
-    return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
+def _names(node: ast.AST) -> list[str]:
+    return [one.id for one in ast.walk(node) if isinstance(one, ast.Name)]
 
 
 def _changes(pattern: Pattern) -> Iterator[str]:

@@ -49,6 +49,12 @@ print(pattern.explore("safe").text())  # PROVEN or SAMPLED
 *Needs* says what it takes: another order, tasks that are cancelled, errors with which the world outside answers, or *nothing* but a second user.
 Races between processes and what only a real database does have no twins here.
 
+## Adding one
+
+1. Put a file into the package of its theme, named after its id, such as `atomicity/p25_new_bug.py`: the program, the mend, and a `PATTERN` that says where it was seen.
+2. `make docs` draws its interleaving and writes its page; `make matrix` measures who finds it.
+3. The tests explore both twins, compare drawing, page and matrix, and need nothing else.
+
 ## What they strike
 
 {areas}
