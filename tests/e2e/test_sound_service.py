@@ -4,12 +4,16 @@ The counterpart of ``test_sabotage``: what finds every twin must be silent here,
 after run. With ``ISOLATION_TARGET`` these tests audit a service that already runs.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from test_framework.core import Verdict
+from test_framework.config import load_config
+from test_framework.core import History, Verdict, WatchRecord
+from test_framework.detect import DETECTORS
+from test_framework.staging import perform
 from test_framework.swarm import SHAPES
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
     from test_framework.check import Evidence, Judgement
     from test_framework.pytest_swarm import Swarm
+    from test_framework.services import Services
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -39,6 +44,33 @@ async def test_sound_service_passes_every_shape(swarm: "Swarm") -> None:
     assert {shape.shape for shape in evidence.shapes if shape.exercised} == set(SHAPES)
     assert evidence.user_pairs_overlapped >= MET_SHARE * evidence.user_pairs
     assert len(_torn_bursts(evidence)) <= STALLED_BURSTS
+
+
+def test_sound_service_is_quiet_under_all_detectors(
+    services: "Services", tmp_path: Path
+) -> None:
+    """With every detector inside of its workers, a hundred users raise no error."""
+    config = load_config(
+        start=Path(__file__).parent,
+        detectors=tuple(name for name in DETECTORS if name != "access"),
+        track=("app",),
+    )
+    environ = os.environ | {
+        "DATABASE_URL": str(services.database_url),
+        "REDIS_URL": str(services.redis_url),
+    }
+    history = History(tmp_path / "history.jsonl")
+    try:
+        judgement = perform(config, history, environ=environ)
+    finally:
+        history.close()
+
+    # The gates are for the service as it is, not for one with a probe at each access.
+    assert {finding.rule for finding in judgement.findings} <= {"p95-gate"}
+    assert judgement.evidence.gaps == ()
+    assert {watch.detector for watch in history.of(WatchRecord)} == set(DETECTORS)
+    # What might happen with other timing depends on how busy the machine is.
+    assert [alarm for alarm in judgement.alarms if alarm.level == "error"] == []
 
 
 @pytest.mark.isolation(users=20)
