@@ -355,15 +355,13 @@ def test_computing_in_the_loop_is_told(loop: str) -> None:
 def test_busy_loop_of_short_steps_is_silent(loop: str) -> None:
     """Computing bit by bit, in a thread, or not at all lets everybody in between."""
 
-    async def bit_by_bit() -> None:
-        end = time.perf_counter() + 2 * HELD_S
-        while time.perf_counter() < end:
-            compute(0.001)
-            await asyncio.sleep(0)
-
     async def main() -> None:
-        await asyncio.gather(bit_by_bit(), asyncio.to_thread(compute, 2 * HELD_S))
-        await asyncio.sleep(1.5 * HELD_S)
+        end = time.perf_counter() + 3 * HELD_S
+        while time.perf_counter() < end:
+            compute(0.03)  # longer than a thread waits for the lock
+            await asyncio.sleep(0)
+        # Meanwhile the loop is idle.
+        await asyncio.to_thread(compute, 1.5 * HELD_S)
 
     with watching(held_s=HELD_S) as detector, _runner(loop) as runner:
         runner.run(main())
