@@ -136,14 +136,14 @@ class Walk:
             return _namespace(vars(value)) if self._own(value.__name__) else ()
         if kind is types.FunctionType:
             return _kept_by_function(value)
-        if isinstance(value, type):
+        if issubclass(kind, type):
             return _namespace(vars(value)) if self._own(value.__module__) else ()
         if kind is io.StringIO or kind is io.BytesIO:
             return () if value.closed else (value.getvalue(),)
         if not self._enters(kind):
             return ()
         found = gc.get_referents(value)
-        if isinstance(value, dict):
+        if issubclass(kind, dict):
             # CPython does not traverse the keys of a dict that has text for keys only.
             found += dict.keys(value)
         return found
@@ -198,6 +198,14 @@ def _content(cell: types.CellType) -> Iterator[object]:
         return  # not yet assigned
 
 
+def is_a(value: object, kind: type | types.UnionType | tuple[type, ...]) -> bool:
+    """Whether an object is of a kind, without asking it.
+
+    ``isinstance`` asks for ``__class__``, which proxies answer with code of their own.
+    """
+    return issubclass(type(value), kind)
+
+
 class Path(NamedTuple):
     """How something is held.
 
@@ -241,19 +249,19 @@ class Namer:
 
     def _step(self, owner: Any, parent: Any, child: Any) -> str:  # noqa: ANN401  # any objects
         """Return how source text would write the step from ``parent`` to ``child``."""
-        if isinstance(parent, types.ModuleType | type):
+        if is_a(parent, types.ModuleType | type):
             return _attribute(vars(parent), child)
-        if isinstance(parent, types.FunctionType):
+        if is_a(parent, types.FunctionType):
             return _of_function(parent, child)
         named = _NAMED_STEPS.get(type(parent))
         if named is not None:
             return named
-        if isinstance(parent, types.MethodType):
+        if is_a(parent, types.MethodType):
             return ".__self__" if parent.__self__ is child else ".__func__"
         attributes = _attributes(parent)
         if child is attributes:
             return ""
-        if isinstance(parent, dict):
+        if is_a(parent, dict):
             if parent is _attributes(owner):
                 return _attribute(parent, child)
             return self._key(parent, child) or _attribute(attributes, child)
@@ -263,7 +271,7 @@ class Namer:
         names = self._keys.get(id(table))
         if names is None:
             names = self._keys[id(table)] = {}
-            for key, value in list(table.items()):
+            for key, value in list(dict.items(table)):
                 names.setdefault(id(key), "[key]")
                 names.setdefault(id(value), f"[{key!r}]" if _is_name(key) else "[...]")
         return names.get(id(child), "")
@@ -284,9 +292,9 @@ def _of_function(function: types.FunctionType, child: object) -> str:
 def _attributes(value: object) -> dict[str, object] | None:
     try:
         found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
+    except Exception:  # noqa: BLE001  # a class may make a property of it
         return None
-    return found if isinstance(found, dict) else None
+    return found if is_a(found, dict) else None
 
 
 def _attribute(names: Mapping[str, object] | None, child: object) -> str:
@@ -299,7 +307,7 @@ def _attribute(names: Mapping[str, object] | None, child: object) -> str:
 def _slot(parent: object, child: object) -> str:
     for cls in type(parent).__mro__:
         for name, member in vars(cls).items():
-            if isinstance(member, types.MemberDescriptorType):
+            if is_a(member, types.MemberDescriptorType):
                 try:
                     if member.__get__(parent) is child:
                         return f".{name}"

@@ -15,9 +15,18 @@ import types
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from test_framework.core import UsageError
-from test_framework.detect.leaks.graph import Modules, Namer, Node, Path, Root, Walk
+from test_framework.detect.leaks.graph import (
+    Modules,
+    Namer,
+    Node,
+    Path,
+    Root,
+    Walk,
+    is_a,
+)
 from test_framework.detect.leaks.modules import (
     line_of_name,
     relative_site,
@@ -190,11 +199,11 @@ class _Look:
                 self._add(self.residue, node, users)
             return
         if (
-            isinstance(value, _TABLES)
-            and len(value) >= LEAST_ENTRIES
+            issubclass(kind, _TABLES)
+            and (entries := _entries(value)) >= LEAST_ENTRIES
             and self._may_grow(node)
         ):
-            self._add(self.tables, node, count=len(value))
+            self._add(self.tables, node, count=entries)
         if self._classes and (name := self._wanted_name(kind)):
             self._met.add(id(value))
             self._add(self.survivors[name], node)
@@ -219,21 +228,20 @@ class _Look:
 
     def _may_grow(self, node: Node) -> bool:
         """Whether a table is the service's own and nothing bounds it."""
-        if isinstance(node.value, deque) and node.value.maxlen is not None:
+        if is_a(node.value, deque) and node.value.maxlen is not None:
             return False
         step = node.parent
-        while step is not None and isinstance(step.value, _CONTAINERS):
+        while step is not None and is_a(step.value, _CONTAINERS):
             step = step.parent
-        owner = step.value if step is not None else None
-        if isinstance(owner, functools._lru_cache_wrapper):  # noqa: SLF001  # it has no public name
+        owner: Any = step.value if step is not None else None
+        if is_a(owner, functools._lru_cache_wrapper):  # noqa: SLF001  # it has no public name
             return owner.cache_parameters()["maxsize"] is None
-        # As the caches of cachetools and the like have it.
-        if isinstance(getattr(owner, "maxsize", None), int | float):
+        if _maxsize(owner) > 0:
             return False
         # Insides of libraries are theirs to bound; a bag of attributes is the service's.
-        kind = owner if isinstance(owner, type) else type(owner)
+        kind = owner if is_a(owner, type) else type(owner)
         return (
-            isinstance(owner, types.ModuleType | types.FunctionType)
+            is_a(owner, types.ModuleType | types.FunctionType)
             or self._own(kind.__module__)
             or kind.__module__ in _BAGS
         )
@@ -245,6 +253,22 @@ class _Look:
             name = next((one for one in names if one in self._classes), "")
             self._wanted[kind] = name
         return name
+
+
+def _entries(table: Any) -> int:  # noqa: ANN401  # one of _TABLES
+    """Return how many entries a table has, whatever its class makes of ``len``."""
+    kind = next(one for one in _TABLES if issubclass(type(table), one))
+    count: int = kind.__len__(table)
+    return count
+
+
+def _maxsize(owner: object) -> float:
+    """Return the bound that caches and queues name; 0 for none."""
+    try:
+        found = getattr(owner, "maxsize", 0)
+    except Exception:  # noqa: BLE001  # an attribute may be any code of the service
+        return 0
+    return found if type(found) in {int, float} else 0
 
 
 @contextlib.contextmanager
@@ -283,7 +307,7 @@ def holder_of(path: Path, roots: Iterable[Root]) -> tuple[str, bool]:
     steps = (*path.names, "")
     for index, (value, step) in enumerate(zip(path.nodes, steps, strict=True)):
         if site and step in _ENTRIES:
-            return site, isinstance(value, dict | functools._lru_cache_wrapper)  # noqa: SLF001  # it has no public name
+            return site, is_a(value, dict | functools._lru_cache_wrapper)  # noqa: SLF001  # it has no public name
         # The dict of an object's attributes is a step without a name.
         name = step or (steps[index + 1] if index + 1 < len(steps) else "")
         site = _line_of(value, name.removeprefix("."), modules) or site
@@ -291,17 +315,19 @@ def holder_of(path: Path, roots: Iterable[Root]) -> tuple[str, bool]:
 
 
 def _line_of(
-    value: object, name: str, modules: Mapping[str | None, types.ModuleType]
+    value: Any,  # noqa: ANN401  # any object
+    name: str,
+    modules: Mapping[str | None, types.ModuleType],
 ) -> str:
     """Return the line of the service's own code that sets a name of an object."""
     names = [name] if name.isidentifier() else []
-    if isinstance(value, types.FunctionType):
+    if is_a(value, types.FunctionType):
         code = value.__code__
         is_own = value.__module__ in modules
         return relative_site(code.co_filename, code.co_firstlineno) if is_own else ""
-    if isinstance(value, types.ModuleType):
+    if is_a(value, types.ModuleType):
         return _line(value, names)
-    cls = value if isinstance(value, type) else type(value)
+    cls = value if is_a(value, type) else type(value)
     module = modules.get(cls.__module__)
     if module is None or not names:
         return ""

@@ -101,6 +101,46 @@ def test_the_line_is_that_of_the_holder_and_not_of_what_it_holds() -> None:
     assert alarm.site == line_of("self.contexts")
 
 
+def refuse(*_: object) -> None:
+    """Answer no question."""
+    raise RuntimeError("nobody asks me")
+
+
+METHODS = [
+    "len",
+    "iter",
+    "eq",
+    "hash",
+    "getattr",
+    "bool",
+    "repr",
+    "contains",
+    "getitem",
+]
+HOSTILE: Any = type(
+    "Hostile",
+    (dict,),
+    dict.fromkeys([f"__{name}__" for name in METHODS], refuse)
+    | dict.fromkeys(["keys", "values", "items"], refuse)
+    | dict.fromkeys(["__class__", "__dict__", "maxsize"], property(refuse)),
+)
+"""A dict with code of its own wherever one could ask it something."""
+
+
+def test_the_walk_asks_objects_nothing() -> None:
+    """Proxies and objects with code in every method are passed through unharmed."""
+    hostile = HOSTILE()
+    for number in range(50):
+        dict.__setitem__(hostile, number, HOSTILE())
+    dict.__setitem__(hostile, "note", ALICE)
+    program.SERVICE.last = hostile
+
+    alarms = look()
+
+    program.SERVICE.last = ""
+    assert [alarm.users for alarm in alarms if alarm.users] == [(7,)]
+
+
 @pytest.mark.parametrize(
     ("table", "level"),
     [({"id-1": ALICE}, "warning"), ([{"id-1": ALICE}], "error"), (ALICE, "error")],
