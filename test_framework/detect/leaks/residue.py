@@ -12,7 +12,7 @@ import contextlib
 import functools
 import gc
 import types
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,7 +102,8 @@ class Survey:
     Attributes:
         residue: Places that hold what names a user.
         survivors: Places that hold instances of the wanted classes, by class.
-        loose: How many more instances live where the walk did not come, by class.
+        loose: Instances that live where the walk did not come, by class: the ``id`` of
+            each, good until the loop goes on.
         tables: Containers without a bound that hold many entries.
         objects: How many objects it met.
         unwatched: What it could not look at, and why.
@@ -110,7 +111,7 @@ class Survey:
 
     residue: tuple[Holding, ...]
     survivors: Mapping[str, tuple[Holding, ...]]
-    loose: Mapping[str, int]
+    loose: Mapping[str, frozenset[int]]
     tables: tuple[Holding, ...]
     objects: int
     unwatched: tuple[str, ...]
@@ -208,14 +209,14 @@ class _Look:
             self._met.add(id(value))
             self._add(self.survivors[name], node)
 
-    def loose(self) -> dict[str, int]:
-        """Return how many instances of the classes live where nothing was met."""
-        counts: Counter[str] = Counter()
+    def loose(self) -> dict[str, frozenset[int]]:
+        """Return the instances of the classes that live where nothing was met."""
+        found: dict[str, set[int]] = {}
         for value in gc.get_objects():
             name = self._wanted_name(type(value))
             if name and id(value) not in self._met:
-                counts[name] += 1
-        return dict(counts)
+                found.setdefault(name, set()).add(id(value))
+        return {name: frozenset(ids) for name, ids in found.items()}
 
     def _add(
         self, places: _Places, node: Node, users: Iterable[int] = (), count: int = 1

@@ -8,7 +8,9 @@ operation and are left alone.
 import asyncio
 import contextvars
 import gc
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from test_framework.detect.leaks.modules import relative_site
@@ -57,19 +59,39 @@ def _operation(task: asyncio.Task[Any]) -> int | None:
     return None
 
 
-def _stack(coroutine: Any) -> list[str]:  # noqa: ANN401  # coroutines, generators, awaitables
-    lines = []
+def locals_holding(
+    wanted: Collection[int], tasks: Iterable[asyncio.Task[Any]]
+) -> Iterator[str]:
+    """Yield where tasks that wait hold objects in variables of their own.
+
+    Args:
+        wanted: The ``id`` of each object; they must be alive.
+        tasks: The tasks to look at, not the running one.
+    """
+    for task in tasks:
+        for frame in _frames(task.get_coro()):
+            for name, value in frame.f_locals.items():
+                if id(value) in wanted:
+                    yield f"{_line(frame)} of task {task.get_name()} holds it as {name}"
+
+
+def _stack(coroutine: object) -> list[str]:
+    return [_line(frame) for frame in _frames(coroutine)]
+
+
+def _line(frame: FrameType) -> str:
+    code = frame.f_code
+    return f"{relative_site(code.co_filename, frame.f_lineno)} in {code.co_qualname}"
+
+
+def _frames(coroutine: Any) -> Iterator[FrameType]:  # noqa: ANN401  # coroutines, generators, awaitables
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(
             coroutine, "gi_frame", None
         )
         if frame is None:
-            break
-        code = frame.f_code
-        lines.append(
-            f"{relative_site(code.co_filename, frame.f_lineno)} in {code.co_qualname}"
-        )
+            return
+        yield frame
         coroutine = getattr(coroutine, "cr_await", None) or getattr(
             coroutine, "gi_yieldfrom", None
         )
-    return lines

@@ -375,6 +375,26 @@ async def wait_for_ever() -> None:
     await asyncio.Event().wait()
 
 
+async def wait_with(context: object) -> None:
+    """Wait for what never comes, with something in hand."""
+    await asyncio.Event().wait()
+    del context
+
+
+@pytest.mark.power
+async def test_a_task_that_holds_a_context_is_named() -> None:
+    """No module holds it, but a variable of a task that waits."""
+    task = asyncio.create_task(wait_with(program.Context("text")), name="waiter")
+    await asyncio.sleep(0)
+
+    (alarm,) = look(classes=[f"{NAME}:Context"])
+
+    task.cancel()
+    await asyncio.wait([task])
+    assert alarm.rule == "context-kept-alive"
+    assert "in wait_with of task waiter holds it as context" in alarm.evidence[0]
+
+
 @pytest.mark.power
 @pytest.mark.parametrize(("count", "level"), [(1, "warning"), (3, "error")])
 async def test_a_task_that_outlives_its_request_is_found(
