@@ -89,7 +89,8 @@ class Notes:
             except (ValueError, KeyError):
                 return 422, {"detail": "text is missing"}
             self._notes.setdefault(user, []).append(text)
-            self._latest = [text]
+            if "NOTES_LEAK_WHILE" in os.environ:
+                self._latest = [text]
             return 201, {"id": str(uuid.uuid4()), "text": text}
         return 404, {"detail": "there is nothing here"}
 
