@@ -468,7 +468,7 @@ class ExplorationLoop(Face):
             self._options,
             self.order,
         )
-        due = self._due
+        due, tasks = self._due, self.tasks
         timers, is_any, limit = self._timers, self._is_any, self._limit
         rounds = 0
         entry = None
@@ -531,8 +531,12 @@ class ExplorationLoop(Face):
                 context.run(callback, *args)
                 if after is not None:
                     after(number)
-                if number == 0 and main.done():
-                    return True
+                if tasks[number].done():
+                    if tasks[number] is main:
+                        return True
+                    self._release(number, tasks[number])
+                    # Callbacks run before these are bound anew.
+                    del context, callback, args
         except (SystemExit, KeyboardInterrupt, RunOverError):
             raise
         except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
@@ -587,7 +591,7 @@ class ExplorationLoop(Face):
                     number = self.current = entry.owner
                     if steps > half:
                         movers.add(number)
-                    task = getattr(entry.callback, "__self__", None)
+                    task: Any = getattr(entry.callback, "__self__", None)
                     is_step = isinstance(task, asyncio.Task) and task in self._numbers
                     if is_step and before is not None:
                         before(number)
@@ -598,10 +602,14 @@ class ExplorationLoop(Face):
                     except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
                         # The turn goes on: nothing arrives in the middle of it.
                         self._tell(exc, entry)
-                    if is_step and after is not None:
+                    if not is_step:
+                        continue
+                    if after is not None:
                         after(number)
-                    if main.done():
-                        return True
+                    if task.done():
+                        if task is main:
+                            return True
+                        self._release(number, task)
         finally:
             self._steps = steps
         waiting = (*queue, *self._due, *self._externals)

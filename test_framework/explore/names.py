@@ -12,9 +12,11 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import getweakrefcount
 
 if TYPE_CHECKING:
     from test_framework.explore.pools import Leftover
+    from test_framework.explore.service import Service
 
 _NAMES = [f"Task-{number}" for number in range(256)]
 
@@ -37,13 +39,48 @@ FIRST_EVENT = -3
 """Number of the first event from outside; the next one is one less."""
 
 
+_OF_ASYNCIO = 1
+"""Weak references to each task that asyncio has itself, for ``all_tasks``."""
+
+
+class Finished:
+    """What is kept of a task that is done: enough to tell of it, nothing that it held.
+
+    A program may have weak references to its tasks, which go when it lets go of them.
+    """
+
+    _log_traceback = False
+    _fut_waiter = None
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._name = task.get_name()
+        self._coroutine = task.get_coro()
+        self._is_cancelled = task.cancelled()
+
+    def done(self) -> bool:
+        """Return True."""
+        return True
+
+    def cancelled(self) -> bool:
+        """Tell whether it was cancelled."""
+        return self._is_cancelled
+
+    def get_name(self) -> str:
+        """Return its name."""
+        return self._name
+
+    def get_coro(self) -> Any:
+        """Return its coroutine, which has no frame any more."""
+        return self._coroutine
+
+
 class NamedTasks:
     """The tasks and outside events of one run by number; 0 is main.
 
     Names are made when asked for.
 
     Attributes:
-        tasks: In order of creation.
+        tasks: In order of creation; of those that are done it may be ``Finished``.
         parents: Number of the task that created each; negative for none.
         current: Number of the task whose step or callback is running.
         io: What input and output the loop has: ``sim`` (none), ``gate`` or ``live``.
@@ -57,6 +94,7 @@ class NamedTasks:
     io: str = "sim"
     is_waiting: bool = False
     notes: dict[str, None] = {}  # noqa: RUF012  # empty where nothing is ever noted
+    services: "list[Service]"
     tasks: list[asyncio.Task[Any]]
     parents: list[int]
     current: int
@@ -96,6 +134,31 @@ class NamedTasks:
         self.tasks.append(task)
         self.parents.append(self.current)
         return number
+
+    def _release(self, number: int, task: Any) -> None:
+        """Let go of a task that is done, as a loop does.
+
+        Not of one whose exception nobody has seen yet: that is told at the end. Not
+        either where a service asks which tasks were its own.
+
+        Args:
+            number: Its number.
+            task: The task; has been let go of before when a callback of it comes late.
+        """
+        if (
+            type(task) is Finished or task._log_traceback or self.services
+        ):  # no public way
+            return
+        if (
+            getweakrefcount(task) <= _OF_ASYNCIO
+            and not task.cancelled()
+            and (task.exception() or task.result()) is None
+        ):
+            # It holds nothing, and nobody would see it go.
+            return
+        del self._numbers[task]
+        finished: Any = Finished(task)
+        self.tasks[number] = finished
 
     def _register_event(self, label: str, owner: int | None = None) -> int:
         """Number an event that a task waits for: the current one, if none is given."""

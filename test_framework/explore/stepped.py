@@ -142,6 +142,9 @@ class SteppedLoop(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
                 self._movers.add(number)
             if self._steps > self._limit:
                 self._look_for_stuck()
+            task = callback.__self__
+            if self.io == "sim" and number and task.done():
+                self._release(number, task)
         except RunOverError as exc:
             self._over = exc
 

@@ -29,6 +29,7 @@ from tests.unit.explore import (  # noqa: F401  # they fill the list of cases
     programs_timeouts,
     programs_users,
     programs_waits,
+    programs_weak,
 )
 from tests.unit.explore.verdict_case import CASES, Case, ExploreOptions
 
