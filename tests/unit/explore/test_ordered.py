@@ -173,9 +173,10 @@ def test_plain_sets_of_asyncio_go_either_way() -> None:
 
 
 PROGRAM = """
+from tests.unit.explore.programs_sets import done_is_taken_to_be_in_order as SETS
 from tests.unit.explore.test_explorer import CROSSED, LOST
 from test_framework.explore import explore
-for scenario in (LOST, CROSSED):
+for scenario in (LOST, CROSSED, SETS):
     report = explore(scenario, fidelity="await", seed=5)
     print(report.schedules, report.witness.schedule.text())
 """

@@ -176,6 +176,13 @@ async def uses_anyio(account: Account) -> None:
         group.start_soon(deposit, account)
 
 
+async def reads_the_clock(account: Account) -> None:
+    """Note how late it is before and after an answer."""
+    account.balance = int(asyncio.get_running_loop().time())
+    await external("answer")
+    account.limit = int(asyncio.get_running_loop().time())
+
+
 async def shares_nothing(account: Account) -> None:  # noqa: ARG001  # a user like any other
     """Touch nothing."""
     await asyncio.sleep(0)
@@ -186,6 +193,7 @@ async def shares_nothing(account: Account) -> None:  # noqa: ARG001  # a user li
     [
         (sleeps, "it waits for time to pass"),
         (times_out, "it waits for time to pass"),
+        (reads_the_clock, "an answer may outlast what it reads of the clock"),
         (awaits_future_of_its_own, "it awaits a future that is not of the loop"),
         (asks_for_all, "it asks for all tasks"),
         (uses_anyio, "it uses anyio"),
@@ -220,6 +228,20 @@ def test_search_that_repeats_itself_is_told_and_ends(
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert "run twice" in report.claim
+
+
+def test_proof_by_classes_says_that_sets_went_one_way() -> None:
+    """Classes are run with the sets of asyncio in order of insertion alone."""
+
+    async def main() -> None:
+        account = shared(Account())
+        tasks = [asyncio.create_task(deposit(account)) for _ in range(2)]
+        await asyncio.wait(tasks)
+
+    report = tracked(main)
+
+    assert (report.conclusion, report.classes) == (Conclusion.PROVEN, 4)
+    assert "in order of insertion only" in report.claim
 
 
 def test_nothing_registered_is_no_proof_by_classes() -> None:
