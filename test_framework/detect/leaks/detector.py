@@ -7,6 +7,7 @@ after the last has left.
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ from test_framework.detect.roots import declared_roots
 
 if TYPE_CHECKING:
     from collections import Counter
+
+_DEEPER = re.compile(r"<closure|\.[^\[]*\[")
+"""A container inside of what a container holds."""
 
 SPARE_TASKS = 3
 """Tasks of one kind that may outlive requests: pools start theirs when first used."""
@@ -291,9 +295,17 @@ def _leaked(tasks: Iterable[LeakedTask], *, spare: int) -> Iterator[AlarmRecord]
 
 
 def _declared(cure: str, path: str) -> str:
+    trunk = trunk_of(path)
+    if _DEEPER.search(path.removeprefix(trunk)):
+        # The trunk holds much else, all routes for instance: it must not be declared.
+        return (
+            f"{cure} If it is a cache that is keyed by user and bounded, give it a name "
+            "of its own, as an attribute of app.state, and declare that in "
+            "allowed_residue."
+        )
     return (
         f"{cure} If it is a cache that is keyed by user and bounded, declare it: "
-        f"allowed_residue = [{trunk_of(path)!r}]."
+        f"allowed_residue = [{trunk!r}]."
     )
 
 

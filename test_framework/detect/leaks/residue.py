@@ -298,6 +298,7 @@ def holder_of(path: Path, roots: Iterable[Root]) -> tuple[str, bool]:
 
     The line is the deepest on the path that has one, down to the first container that
     the service made: what its entries are made of is not why they are still there.
+    Where no line is known, any mapping on the way may be a cache.
     """
     modules = {
         vars(one).get("__name__"): one
@@ -305,14 +306,18 @@ def holder_of(path: Path, roots: Iterable[Root]) -> tuple[str, bool]:
         if isinstance(one, types.ModuleType)
     }
     site = ""
+    is_keyed = False
     steps = (*path.names, "")
     for index, (value, step) in enumerate(zip(path.nodes, steps, strict=True)):
-        if site and step in _ENTRIES:
-            return site, is_a(value, dict | functools._lru_cache_wrapper)  # noqa: SLF001  # it has no public name
+        if step in _ENTRIES:
+            is_mapping = is_a(value, dict | functools._lru_cache_wrapper)  # noqa: SLF001  # it has no public name
+            if site:
+                return site, is_mapping
+            is_keyed = is_keyed or is_mapping
         # The dict of an object's attributes is a step without a name.
         name = step or (steps[index + 1] if index + 1 < len(steps) else "")
         site = _line_of(value, name.removeprefix("."), modules) or site
-    return site or trunk_of(path.text), False
+    return site or trunk_of(path.text), is_keyed and not site
 
 
 def _line_of(
