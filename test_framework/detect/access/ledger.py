@@ -29,8 +29,8 @@ import asyncio
 import contextvars
 import itertools
 import sys
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -101,19 +101,20 @@ class Ledger:
         self._sweep_at = 2_048
         self._told: set[int] = set()
         self._fruitless: dict[int, int] = {}
-        # Twice as quick as asyncio.current_task, which is half of what a use costs.
-        self._running: Callable[[], Any] = asyncio._get_running_loop
+        # asyncio.current_task would be most of what a use costs: it asks for the loop,
+        # and on Python 3.11 that is a system call.
+        self._loops: dict[int, Any] = {}
         self._current: Any = getattr(asyncio.tasks, "_current_tasks", _CurrentTask)
 
     def close(self) -> None:
         """Note nothing more, and let go of everything but the conflicts."""
-        self._current = {}
+        self._current, self._loops = {}, {}
         self._states.clear()
         self._entries.clear()
 
     def state(self) -> TaskState | None:
         """Return the state of the running task; None outside of tasks."""
-        task = self._current.get(self._running())
+        task = self._current.get(self._loops.get(get_ident())) or self._find_task()
         if task is None:
             return None
         return self._states.get(task) or self._begin(task)
@@ -158,7 +159,7 @@ class Ledger:
             kind: How it is used.
             site: Where.
         """
-        task = self._current.get(self._running())
+        task = self._current.get(self._loops.get(get_ident())) or self._find_task()
         if task is None:
             return
         state = self._states.get(task) or self._begin(task)
@@ -227,7 +228,7 @@ class Ledger:
 
     def resume(self, value: Any, site: int) -> Any:
         """Note that an await of the running task is over; hand its value on."""
-        task = self._current.get(self._running())
+        task = self._current.get(self._loops.get(get_ident())) or self._find_task()
         if task is None:
             return value
         state = self._states.get(task) or self._begin(task)
@@ -431,6 +432,14 @@ class Ledger:
         return next(iter(own or spanning), None)
 
     # Books.
+
+    def _find_task(self) -> Any:
+        """Return the running task, and remember the loop of this thread."""
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            return None
+        self._loops[get_ident()] = loop
+        return self._current.get(loop)
 
     def _begin(self, task: asyncio.Task[Any]) -> TaskState:
         self._tasks += 1
