@@ -26,6 +26,7 @@ from test_framework.detect.access.methods import (
 
 _PLAIN = frozenset({str, int, bytes, bool, float, type(None)})
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_BOUND = (types.BuiltinMethodType, types.MethodType)
 _METHODS = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -73,6 +74,14 @@ def _second(_: object, value: Any) -> Any:
     return value
 
 
+class _Categories(dict[type, Category | None]):
+    """What kind of container each class is, once it was seen."""
+
+    def __missing__(self, cls: type) -> Category | None:
+        found = self[cls] = category_of(cls)
+        return found
+
+
 class Probes:
     """The probes; see ``rewrite`` for where each stands."""
 
@@ -82,7 +91,7 @@ class Probes:
         self._trials = ledger.trials
         self._is_asked = False
         self.resumed = ledger.resume
-        self._categories: dict[type, Category | None] = {}
+        self._categories = _Categories()
         self._attributes: dict[type, dict[str, Any]] = {}
 
     def attribute(self, thing: Any, name: str, kind: Kind, site: int) -> Any:
@@ -130,7 +139,7 @@ class Probes:
 
     def contains(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
         """Stand right of ``in``."""
-        category = self._category(type(thing))
+        category = self._categories[type(thing)]
         self._is_asked = True
         if category == "sequence":
             self._note(thing, ("in", _key(key)), kind, site)
@@ -168,7 +177,7 @@ class Probes:
         """Stand at a container of which all is used."""
         if isinstance(thing, _VIEWS):
             return thing
-        if self._category(type(thing)) is not None:
+        if self._categories[type(thing)] is not None:
             self._note(thing, STRUCTURE, kind, site)
         return thing
 
@@ -181,7 +190,7 @@ class Probes:
         self, method: Any, kind: Kind, site: int, *arguments: Any
     ) -> tuple[Any, ...]:
         """Stand at a method and its arguments."""
-        if isinstance(method, types.BuiltinMethodType | types.MethodType):
+        if isinstance(method, _BOUND):
             key = arguments[0] if arguments else None
             self._call(method.__self__, method.__name__, key, kind, site)
         return (method, *arguments)
@@ -194,7 +203,7 @@ class Probes:
         if isinstance(container, types.MappingProxyType):
             # A view shows its mapping through a proxy, which hides who it is.
             container = _behind(container)
-        if self._category(type(container)) is None:
+        if self._categories[type(container)] is None:
             return thing
         note = self._note
 
@@ -228,14 +237,8 @@ class Probes:
         if state is not None:
             state.loads[site] = (thing, key)
 
-    def _category(self, cls: type) -> Category | None:
-        found = self._categories.get(cls, self)
-        if found is self:
-            found = self._categories[cls] = category_of(cls)
-        return found  # type: ignore[return-value]  # self is no category
-
     def _use(self, thing: Any, key: Any, kind: Kind, site: int) -> None:
-        category = self._category(type(thing))
+        category = self._categories[type(thing)]
         if category is None or category == "buffer":
             return
         known = key if type(key) in _PLAIN else _key(key)
@@ -249,7 +252,7 @@ class Probes:
             self._load(thing, known, site)
 
     def _call(self, thing: Any, name: str, key: Any, kind: Kind, site: int) -> None:
-        category = self._category(type(thing))
+        category = self._categories[type(thing)]
         if category is None:
             if name in SIGNALS and isinstance(thing, asyncio.Future):
                 self._ledger.signals.tell(thing)
