@@ -27,11 +27,9 @@ for synchronisation by hand.
 
 import asyncio
 import contextvars
-import itertools
 import sys
 from collections.abc import Set as AbstractSet
 from threading import get_ident
-from types import CodeType, FrameType
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
@@ -39,21 +37,14 @@ from test_framework.detect.access.books import (
     Entry,
     Place,
     Reference,
-    Stack,
     TaskState,
     User,
-    Window,
-    Wrote,
 )
-from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
+from test_framework.detect.access.judge import Judge
+from test_framework.detect.access.methods import STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
-    NONE,
-    OF_STRUCTURE,
-    OF_VALUE,
     WRITES,
-    Use,
     in_sequence,
-    pattern_of,
 )
 from test_framework.detect.access.signals import Signals
 from test_framework.detect.access.sites import Sites
@@ -63,10 +54,6 @@ from test_framework.detect.scope import current_operation
 MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
-_MOST_WINDOWS: Final = 16
-_MOST_FRUITLESS: Final = 8
-_MOST_FRAMES: Final = 16
-_MOST_PARTS: Final = 64
 _AWAITS_KEPT: Final = 32
 
 
@@ -79,28 +66,22 @@ class Ledger:
         hold_s: See ``Trials``.
 
     Attributes:
-        found: Conflicts that happened, by pattern and sites.
-        foretold: Conflicts that could happen, likewise.
         accesses: How many uses were noted.
         signals: Who told whom.
         trials: What was foretold and is worth a try.
+        judge: What was found.
     """
 
     def __init__(self, sites: Sites, files: AbstractSet[str], *, hold_s: float) -> None:
-        self._sites = sites
-        self.found: dict[tuple[str, int, int], Conflict] = {}
-        self.foretold: dict[tuple[str, int, int], Conflict] = {}
         self.accesses = 0
         self.signals = Signals(self)
         self.trials = Trials(self, hold_s=hold_s)
-        self._files = files
+        self.judge = Judge(sites, files, self.trials)
         self._states: dict[Any, TaskState] = {}
         self._entries: dict[int, Entry] = {}
         self._tasks = 0
         self._tick = 0
         self._sweep_at = 2_048
-        self._told: set[int] = set()
-        self._fruitless: dict[int, int] = {}
         # asyncio.current_task would be most of what a use costs: it asks for the loop,
         # and on Python 3.11 that is a system call.
         self._loops: dict[int, Any] = {}
@@ -136,10 +117,6 @@ class Ledger:
         place = None if places is None else places.get(conflict.key)
         return 0 if place is None else place.version
 
-    def has_found(self, conflict: Conflict) -> bool:
-        """Whether what was foretold has happened since."""
-        return _cause(conflict.window) in self.found
-
     def stands_in(self, conflict: Conflict) -> bool:
         """Whether the running task has just done the first use of a conflict."""
         state, entry = self.state(), conflict.entry
@@ -173,14 +150,14 @@ class Ledger:
         before = entry.alone.get(key)
         if before is not None:
             if before[2] != step:
-                self._open(entry, state, key, before, kind, site)
+                self.judge.open(entry, state, key, before, kind, site)
             elif before[0] == kind:
                 return
             kind = in_sequence(before, kind, step, site)
         if kind == "show":
             return
         if entry.windows is not None and (kind == "write" or kind == "update"):
-            self._foretell(entry, state, key, kind, site)
+            self.judge.foretell(entry, state, key, kind, site)
         entry.alone[key] = ("read" if kind == "check" else kind, 0, step, site)
 
     def _note_shared(
@@ -200,28 +177,28 @@ class Ledger:
                 entry.users += 1
         elif before[1] == place.version:
             if before[2] != step:
-                self._open(entry, state, key, before, kind, site)
+                self.judge.open(entry, state, key, before, kind, site)
             elif before[0] == kind and kind not in WRITES:
                 return
             kind = in_sequence(before, kind, step, site)
         elif place.writer is not None and place.writer.user != state.user:
-            self._judge(state, place, before, kind, site)
+            self.judge.judge(state, place, before, kind, site)
         if key is STRUCTURE:
             if kind == "read":
-                self._judge_parts(state, entry, site)
+                self.judge.judge_parts(state, entry, site)
         elif before is None and place.writer is not None and kind not in WRITES:
-            self._suspect(state, entry, place, kind, site)
+            self.judge.suspect(state, entry, place, kind, site)
         if kind == "show":
             return
         if kind == "write" or kind == "update":
             self._tick += 1
             place.version += 1
             # A stack costs more than all the rest: only where somebody relies on it.
-            stack = self._stack(sys._getframe(3)) if place.is_relied else ()
+            stack = self.judge.stack(sys._getframe(1)) if place.is_relied else ()
             place.writer = state
             place.wrote = (kind, site, step, self._tick, stack)
             if entry.windows is not None:
-                self._foretell(entry, state, key, kind, site)
+                self.judge.foretell(entry, state, key, kind, site)
         elif kind != "result":
             place.is_relied = True
         uses[state] = ("read" if kind == "check" else kind, place.version, step, site)
@@ -239,7 +216,7 @@ class Ledger:
         if len(awaits) > 2 * _AWAITS_KEPT:
             del awaits[:_AWAITS_KEPT]
         if state.suspects:
-            self._convict(state)
+            self.judge.convict(state)
         if state.fresh:
             for entry in state.fresh:
                 # Our entry and the argument: it was of this step only.
@@ -251,185 +228,6 @@ class Ledger:
         if state.waits_for and site in state.waits_for:
             self.signals.hear(state.waits_for.pop(site))
         return value
-
-    # Judging.
-
-    def _judge(
-        self, state: TaskState, place: Place, before: Use, kind: Kind, site: int
-    ) -> None:
-        writer, other = place.writer, place.wrote
-        pattern = pattern_of(before, kind, place.key, site)
-        if pattern is None or writer is None:
-            return
-        if state.heard.get(writer.number, -1) >= other[2]:
-            return
-        if (pattern, before[3], site) in self.found:
-            stack: Stack = ()
-        else:
-            stack = self._stack(sys._getframe(2))
-        window = Window(
-            pattern,
-            before,
-            (kind, place.version, state.step, site),
-            state.user,
-            stack,
-            _held_since(state, before[2]),
-            self._await_after(state, other[3], before[3]),
-        )
-        self._report(state, place, window)
-
-    def _report(self, state: TaskState, place: Place, window: Window) -> None:
-        """Count a conflict that happened; the first of its cause is kept."""
-        writer = place.writer
-        if writer is None:
-            return
-        conflict = self.found.get(_cause(window))
-        if conflict is None:
-            conflict = self.found[_cause(window)] = _conflict(
-                place.entry,
-                place.key,
-                window,
-                place.wrote,
-                writer.user,
-                happened=True,
-            )
-        conflict.count += 1
-        for user in (state.user, writer.user):
-            if user.operation is not None:
-                conflict.operations.add(user.operation)
-
-    def _judge_parts(self, state: TaskState, entry: Entry, site: int) -> None:
-        """Judge a read of all of a container by the keys that the task wrote in it."""
-        for place in state.touched[-_MOST_PARTS:]:
-            before = place.uses.get(state)
-            if (
-                place.entry is entry
-                and place.key is not STRUCTURE
-                and before is not None
-                and before[1] != place.version
-                and place.writer is not None
-                and place.writer.user != state.user
-                and (before[0] == "write" or before[0] == "confirmed")
-            ):
-                self._judge(state, place, before, "read", site)
-
-    def _suspect(
-        self, state: TaskState, entry: Entry, place: Place, kind: Kind, site: int
-    ) -> None:
-        """Suspect a first read when its writer wrote what was read before, too.
-
-        An address of before and a key of after a reload belong to no configuration
-        that ever was. Judged at the next await, when it is known what was read again.
-        """
-        places = entry.places or {}
-        if place.writer is None or place.writer.user == state.user:
-            return
-        if len(places) > _MOST_PARTS or category_of(type(entry.thing)) is not None:
-            return
-        for other in places.values():
-            before = other.uses.get(state)
-            if (
-                before is not None
-                and before[0] == "read"
-                and before[1] != other.version
-                and other.writer is place.writer
-                and other.wrote[0] == place.wrote[0] == "write"
-                and other.wrote[2] == place.wrote[2]
-            ):
-                second: Use = (kind, place.version, state.step, site)
-                stack = self._stack(sys._getframe(4))
-                state.suspects.append((other, before, second, stack))
-
-    def _convict(self, state: TaskState) -> None:
-        """Report those suspects whose first part was not read again."""
-        for place, first, second, stack in state.suspects:
-            writer = place.writer
-            if place.uses.get(state) is not first or writer is None:
-                continue
-            if state.heard.get(writer.number, -1) >= place.wrote[2]:
-                continue
-            window = Window(
-                "torn-read",
-                first,
-                second,
-                state.user,
-                stack,
-                frozenset(),
-                self._await_after(state, place.wrote[3], first[3]),
-            )
-            self._report(state, place, window)
-        state.suspects.clear()
-
-    def _open(
-        self,
-        entry: Entry,
-        state: TaskState,
-        key: Any,
-        before: Use,
-        kind: Kind,
-        site: int,
-    ) -> None:
-        """Keep two uses with an await between, if a write must not fall in between."""
-        patterns = OF_STRUCTURE if key is STRUCTURE else OF_VALUE
-        pattern = patterns.get(before[0], NONE).get(kind)
-        if pattern is None or pattern == "unrepeatable-read":
-            return
-        pair = before[3] << 32 | site
-        if pair in self._told or self._fruitless.get(pair, 0) > _MOST_FRUITLESS:
-            return
-        if entry.windows is None:
-            entry.windows = {}
-        windows = entry.windows.get(key)
-        if windows is None:
-            windows = entry.windows[key] = {}
-        if pair in windows or len(windows) >= _MOST_WINDOWS:
-            return
-        since = state.awaits[before[2] - state.step :][:1]
-        awaited = (
-            self._await_after(state, since[0][0] - 1, before[3]) if since else None
-        )
-        windows[pair] = Window(
-            pattern,
-            before,
-            (kind, 0, state.step, site),
-            state.user,
-            (),
-            _held_since(state, before[2]),
-            awaited,
-        )
-
-    def _foretell(
-        self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
-    ) -> None:
-        """Compare a write with the windows of other users."""
-        windows = (entry.windows or {}).get(key)
-        if not windows:
-            return
-        for pair, window in windows.items():
-            if window is None or window.user == state.user:
-                continue
-            if pair in self._told:
-                windows[pair] = None
-                continue
-            if not window.locks.isdisjoint(state.locks):
-                continue
-            windows[pair] = None
-            self._told.add(pair)
-            stack = self._stack(sys._getframe(3))
-            other = (kind, site, state.step, self._tick, stack)
-            conflict = _conflict(entry, key, window, other, state.user, happened=False)
-            self.foretold[_cause(window)] = conflict
-            self.trials.add(conflict)
-
-    def _await_after(self, state: TaskState, tick: int, first: int) -> int | None:
-        """Return an await that began before an instant and ended after it.
-
-        Of several, one in the function of the first use, else the innermost.
-        """
-        spanning = [site for when, site in state.awaits if when > tick]
-        function = self._sites[first].function
-        own = [site for site in spanning if self._sites[site].function == function]
-        return next(iter(own or spanning), None)
 
     # Books.
 
@@ -454,7 +252,7 @@ class Ledger:
         state = self._states.pop(task, None)
         if state is None:
             return
-        self._convict(state)
+        self.judge.convict(state)
         # Whoever awaits the task knows all that it did.
         self.signals.tell_end(task, state)
         self._forget(state, len(state.touched), len(state.entries))
@@ -487,8 +285,7 @@ class Ledger:
             del self._entries[key]
         if entry.windows is not None and entry.owner is not None:
             # Two uses of something that nobody else ever saw: as a rule it is so.
-            for pair in itertools.chain.from_iterable(entry.windows.values()):
-                self._fruitless[pair] = self._fruitless.get(pair, 0) + 1
+            self.judge.give_up(entry)
         # Its places may still be known to tasks: they must not keep it alive.
         entry.held = None
 
@@ -546,43 +343,8 @@ class Ledger:
         place = places[key] = Place(entry, key)
         return place
 
-    def _stack(self, frame: FrameType | None) -> Stack:
-        """Return the service's innermost frames, without keeping their locals alive."""
-        files = self._files
-        while frame is not None and frame.f_code.co_filename not in files:
-            frame = frame.f_back
-        stack: list[tuple[CodeType, int]] = []
-        while frame is not None and frame.f_code.co_filename in files:
-            stack.append((frame.f_code, frame.f_lasti))
-            frame = frame.f_back
-        return tuple(stack[:_MOST_FRAMES])
-
 
 _NO_CONTEXT: Final = contextvars.Context()
-
-
-def _conflict(
-    entry: Entry, key: Any, window: Window, other: Wrote, by: User, *, happened: bool
-) -> Conflict:
-    thing = entry.thing
-    owner = type(thing).__qualname__
-    if isinstance(thing, type):
-        owner = thing.__qualname__
-    elif type(thing).__name__ == "module":
-        owner = thing.__name__
-    is_keyed = category_of(type(thing)) is not None
-    return Conflict(
-        window.pattern, owner, key, is_keyed, entry, window, other, by, happened
-    )
-
-
-def _cause(window: Window) -> tuple[str, int, int]:
-    return window.pattern, window.first[3], window.second[3]
-
-
-def _held_since(state: TaskState, step: int) -> frozenset[int]:
-    """Return the locks that a task took before a step of its own and still holds."""
-    return frozenset(lock for lock, when in state.locks.items() if when <= step)
 
 
 class _CurrentTask:

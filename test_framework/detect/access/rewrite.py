@@ -24,9 +24,9 @@ same way, and names what it injects ``@...`` as we do.
 
 import ast
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from test_framework.detect.access import names
+from test_framework.detect.access import names, shapes
 from test_framework.detect.access.methods import (
     ARGUED,
     CALLED_ON,
@@ -36,9 +36,7 @@ from test_framework.detect.access.methods import (
 )
 from test_framework.detect.access.sites import Site, Sites
 from test_framework.detect.access.survey import Survey, builds, mangled
-
-_Node = TypeVar("_Node", bound=ast.AST)
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
+from test_framework.detect.access.walker import Walker
 
 
 def rewrite(
@@ -63,7 +61,7 @@ def rewrite(
     return tree
 
 
-class _Rewriter(ast.NodeTransformer):
+class _Rewriter(Walker):
     def __init__(
         self,
         path: str,
@@ -72,123 +70,25 @@ class _Rewriter(ast.NodeTransformer):
         tree: ast.Module,
         packages: Sequence[str],
     ) -> None:
+        super().__init__()
         self._path = path
         self._sites = sites
         self._survey = survey
-        self._globals = _shared_globals(tree, survey)
-        self._foreign = _foreign_modules(tree, packages)
-        self._scopes: list[names.Scope] = []
-        self._qualified: list[str] = []
-        self._classes: list[ast.ClassDef] = []
-        self._functions: list[_Function | ast.Lambda] = []
+        self._globals = shapes.shared_globals(tree, survey)
+        self._foreign = shapes.foreign_modules(tree, packages)
         self._reading: Kind = "read"
-
-    # Where we are.
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        self._classes.append(node)
-        self._qualified.append(node.name)
-        # The class statement itself is left alone: its namespace is not a variable.
-        node.body = [
-            self.visit(part)
-            if isinstance(part, ast.ClassDef | _Function)
-            else self._only_functions(part)
-            for part in node.body
-        ]
-        self._qualified.pop()
-        self._classes.pop()
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        return self._function(node)
-
-    def _function(self, node: _Function) -> ast.AST:
-        node.args = self._defaults(node.args)
-        node.decorator_list = [self._outside(part) for part in node.decorator_list]
-        scope = names.scope_of(node)
-        self._enter(node, scope, node.name)
-        start = 1 if ast.get_docstring(node, clean=False) is not None else 0
-        body = self._block(node.body)
-        births = [self._birth(name, node.body[0]) for name in sorted(scope.lent)]
-        node.body = [*body[:start], *births, *body[start:]]
-        self._leave()
-        return node
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        node.args = self._defaults(node.args)
-        self._enter(node, names.scope_of(node), "<lambda>")
-        node.body = self.visit(node.body)
-        self._leave()
-        return node
-
-    def _enter(
-        self, node: "_Function | ast.Lambda", scope: names.Scope, name: str
-    ) -> None:
-        self._scopes.append(scope)
-        self._functions.append(node)
-        self._qualified.append(name)
-
-    def _leave(self) -> None:
-        self._qualified.pop()
-        self._functions.pop()
-        self._scopes.pop()
-
-    def _defaults(self, arguments: ast.arguments) -> ast.arguments:
-        arguments.defaults = [self._outside(part) for part in arguments.defaults]
-        arguments.kw_defaults = [
-            part if part is None else self._outside(part)
-            for part in arguments.kw_defaults
-        ]
-        return arguments
-
-    def _outside(self, node: _Node) -> _Node:
-        """Visit what belongs to the scope around a function."""
-        return self.visit(node) if self._functions else self._only_functions(node)
-
-    def _only_functions(self, node: _Node) -> _Node:
-        """Rewrite the functions in what runs at import, and nothing else."""
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            return self.visit(node)  # type: ignore[no-any-return]  # visitors are untyped
-        for name, value in ast.iter_fields(node):
-            if name in {"annotation", "returns"}:
-                continue
-            if isinstance(value, ast.ClassDef):
-                self.visit(value)
-            elif isinstance(value, ast.AST):
-                setattr(node, name, self._only_functions(value))
-            elif isinstance(value, list):
-                value[:] = [
-                    self._statement_outside(part) if isinstance(part, ast.AST) else part
-                    for part in value
-                ]
-        return node
-
-    def _statement_outside(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.ClassDef):
-            return self.visit(node)  # type: ignore[no-any-return]  # visitors are untyped
-        return self._only_functions(node)
-
-    def visit(self, node: ast.AST) -> Any:
-        if not self._functions and not isinstance(
-            node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-        ):
-            return self._only_functions(node)
-        return super().visit(node)
 
     # Probes.
 
     def _site(self, node: ast.AST) -> ast.Constant:
         line = getattr(node, "lineno", 0)
         # As in ``__qualname__``, but without its "<locals>".
-        site = Site(self._path, line, ".".join(self._qualified))
+        site = Site(self._path, line, ".".join(self.qualified))
         return ast.Constant(self._sites.number(site))
 
     def _probe(self, at: ast.AST, name: str, *arguments: ast.expr) -> ast.Call:
         probe = ast.Call(ast.Name(f"@{name}", ast.Load()), list(arguments), [])
-        return _placed(probe, at)
+        return shapes.placed(probe, at)
 
     def _seen(self, kind: Kind) -> ast.Constant:
         return ast.Constant(self._reading if kind == "read" else kind)
@@ -200,10 +100,10 @@ class _Rewriter(ast.NodeTransformer):
         return self._attribute(node, kind)
 
     def _attribute(self, node: ast.Attribute, kind: Kind) -> ast.Attribute:
-        owner = self._classes[-1] if self._classes else None
+        owner = self.classes[-1] if self.classes else None
         name = mangled(node.attr, owner)
         is_watched = name in self._survey.attributes and not self._is_foreign(node)
-        if kind != "read" and builds(node, owner, self._functions[-1]):
+        if kind != "read" and builds(node, owner, self.functions[-1]):
             is_watched = False
         node.value = self.visit(node.value)
         if is_watched:
@@ -224,7 +124,7 @@ class _Rewriter(ast.NodeTransformer):
         return (
             isinstance(value, ast.Name)
             and value.id in self._foreign
-            and not any(value.id in scope.bound for scope in self._scopes)
+            and not any(value.id in scope.bound for scope in self.scopes)
         )
 
     # Subscripts.
@@ -238,14 +138,14 @@ class _Rewriter(ast.NodeTransformer):
     def _subscript(self, node: ast.Subscript, kind: Kind) -> ast.Subscript:
         is_bare_receiver = isinstance(node.value, ast.Name)
         node.value = self.visit(node.value)
-        if isinstance(node.slice, ast.Slice) or _has_slice(node.slice):
+        if isinstance(node.slice, ast.Slice) or shapes.has_slice(node.slice):
             node.slice = self.visit(node.slice)
             node.value = self._whole(node.value, kind)
             return node
         told = (self._seen(kind), self._site(node))
-        if _is_bare(node.slice):
+        if shapes.is_bare(node.slice):
             node.value = self._probe(
-                node.value, "item", node.value, _copy(node.slice), *told
+                node.value, "item", node.value, shapes.copied(node.slice), *told
             )
             return node
         is_held = not is_bare_receiver or not isinstance(node.value, ast.Name)
@@ -258,7 +158,9 @@ class _Rewriter(ast.NodeTransformer):
             node.value = self._probe(node.value, "hold", node.value, told[1])
             node.slice = self._probe(node.slice, "held", key, *told)
         else:
-            node.slice = self._probe(node.slice, "key", _copy(node.value), key, *told)
+            node.slice = self._probe(
+                node.slice, "key", shapes.copied(node.value), key, *told
+            )
         return node
 
     # Assignments.
@@ -329,22 +231,23 @@ class _Rewriter(ast.NodeTransformer):
     def _variable(self, node: ast.Name) -> ast.expr | None:
         """Return what stands for the owner of a shared variable; None: not shared."""
         name = node.id
-        for scope in reversed(self._scopes):
+        for scope in reversed(self.scopes):
             if name in scope.globals:
                 break
             if name in scope.nonlocals:
                 continue
             if name in scope.bound:
                 if name in scope.lent:
-                    return _placed(ast.Name(f"@cell {name}", ast.Load()), node)
+                    return shapes.placed(ast.Name(f"@cell {name}", ast.Load()), node)
                 return None
         if name in self._globals:
-            return _placed(ast.Name("@module", ast.Load()), node)
+            return shapes.placed(ast.Name("@module", ast.Load()), node)
         return None
 
-    def _birth(self, name: str, at: ast.AST) -> ast.stmt:
+    def give_birth(self, name: str, at: ast.AST) -> ast.stmt:
+        """Return the statement that makes what stands for a shared variable."""
         cell = ast.Name(f"@cell {name}", ast.Store())
-        return _placed(ast.Assign([cell], self._probe(at, "cell")), at)
+        return shapes.placed(ast.Assign([cell], self._probe(at, "cell")), at)
 
     # Calls.
 
@@ -352,14 +255,14 @@ class _Rewriter(ast.NodeTransformer):
         func = node.func
         if isinstance(func, ast.Name) and func.id in MUTE_CALLS:
             return self._mute(node)
-        if isinstance(func, ast.Name) and func.id in WHOLE and _first(node):
+        if isinstance(func, ast.Name) and func.id in WHOLE and shapes.has_first(node):
             self.generic_visit(node)
             node.args[0] = self._whole(node.args[0], WHOLE[func.id])
             return node
         if not isinstance(func, ast.Attribute):
             self.generic_visit(node)
             return node
-        if _joins(func) and _first(node):
+        if shapes.joins(func) and shapes.has_first(node):
             self.generic_visit(node)
             node.args[0] = self._whole(node.args[0], "read")
             return node
@@ -382,13 +285,15 @@ class _Rewriter(ast.NodeTransformer):
 
     def _method(self, node: ast.Call, func: ast.Attribute) -> ast.AST:
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-        is_early = all(_is_bare(part) for part in arguments) or bool(node.keywords)
+        is_early = all(shapes.is_bare(part) for part in arguments) or bool(
+            node.keywords
+        )
         self.generic_visit(node)
         method, site = ast.Constant(func.attr), self._site(node)
         if is_early:
             key: ast.expr = ast.Constant(None)
-            if func.attr in ARGUED and node.args and _is_bare(node.args[0]):
-                key = _copy(node.args[0])
+            if func.attr in ARGUED and node.args and shapes.is_bare(node.args[0]):
+                key = shapes.copied(node.args[0])
             func.value = self._probe(
                 func.value,
                 "method",
@@ -402,16 +307,16 @@ class _Rewriter(ast.NodeTransformer):
         applied = self._probe(
             node, "applied", func, self._seen("read"), site, *node.args
         )
-        node.func = _placed(ast.Name("@call", ast.Load()), func)
-        node.args = [_placed(ast.Starred(applied, ast.Load()), node)]
+        node.func = shapes.placed(ast.Name("@call", ast.Load()), func)
+        node.args = [shapes.placed(ast.Starred(applied, ast.Load()), node)]
         return node
 
     # Questions about a whole container.
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        is_bare = _is_bare(node.left)
+        is_bare = shapes.is_bare(node.left)
         before = self._reading
-        if _checks(node):
+        if shapes.checks(node):
             self._reading = "check"
         self.generic_visit(node)
         self._reading = before
@@ -423,7 +328,7 @@ class _Rewriter(ast.NodeTransformer):
         told = (self._seen("read"), self._site(node))
         if is_bare:
             node.comparators[0] = self._probe(
-                container, "contains", container, _copy(node.left), *told
+                container, "contains", container, shapes.copied(node.left), *told
             )
         elif not names.suspends(container):
             node.left = self._probe(node.left, "hold", node.left, told[1])
@@ -513,10 +418,10 @@ class _Rewriter(ast.NodeTransformer):
         first = node.generators[0]
         is_split = names.suspends(*elements, *first.ifs, *node.generators[1:])
         first.iter = self.visit(first.iter)
-        iterated, first.iter = first.iter, _placed(ast.Constant(None), first.iter)
-        self._scopes.append(names.scope_of_comprehension(node))
+        iterated, first.iter = first.iter, shapes.placed(ast.Constant(None), first.iter)
+        self.scopes.append(names.scope_of_comprehension(node))
         self.generic_visit(node)
-        self._scopes.pop()
+        self.scopes.pop()
         if is_split and not first.is_async:
             iterated = self._iterated(iterated)
         elif not first.is_async:
@@ -548,7 +453,7 @@ class _Rewriter(ast.NodeTransformer):
 
     def _resumption(self, at: ast.expr) -> ast.stmt:
         probe = self._probe(at, "resumed", ast.Constant(None), self._site(at))
-        return _placed(ast.Expr(probe), at)
+        return shapes.placed(ast.Expr(probe), at)
 
     # What is left alone.
 
@@ -556,93 +461,5 @@ class _Rewriter(ast.NodeTransformer):
         # Patterns are no expressions.
         if node.guard is not None:
             node.guard = self.visit(node.guard)
-        node.body = self._block(node.body)
+        node.body = self.block(node.body)
         return node
-
-    def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        holder = ast.Module(body, [])
-        self.generic_visit(holder)
-        return holder.body
-
-
-def _placed(node: _Node, at: ast.AST) -> _Node:
-    """Give a new node, and what is new inside of it, the place of another."""
-    for part in ast.walk(node):
-        if not hasattr(part, "lineno") and "lineno" in part._attributes:
-            ast.copy_location(part, at)
-    return node
-
-
-def _is_bare(node: ast.AST) -> bool:
-    """Whether an expression may be evaluated twice."""
-    if isinstance(node, ast.UnaryOp):
-        return isinstance(node.operand, ast.Constant)
-    return isinstance(node, ast.Name | ast.Constant)
-
-
-def _copy(node: ast.expr) -> ast.expr:
-    match node:
-        case ast.Name(id=name):
-            return ast.copy_location(ast.Name(name, ast.Load()), node)
-        case ast.Constant(value=value):
-            return ast.copy_location(ast.Constant(value), node)
-        case ast.UnaryOp(op=op, operand=ast.Constant(value=value)):
-            return _placed(ast.UnaryOp(op, ast.Constant(value)), node)
-        case _:
-            return node
-
-
-def _checks(node: ast.Compare) -> bool:
-    """Whether a comparison asks if something is still what it is hoped to be."""
-    if len(node.ops) != 1:
-        return False
-    if isinstance(node.comparators[0], ast.Constant):
-        return False
-    if isinstance(node.ops[0], ast.Is | ast.IsNot):
-        return True
-    return isinstance(node.ops[0], ast.Eq | ast.NotEq)
-
-
-def _has_slice(node: ast.expr) -> bool:
-    return isinstance(node, ast.Tuple) and any(
-        isinstance(part, ast.Slice) for part in node.elts
-    )
-
-
-def _shared_globals(tree: ast.Module, survey: Survey) -> frozenset[str]:
-    """Return the globals of a module that functions assign, here or from outside."""
-    declared = {
-        name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Global)
-        for name in node.names
-    }
-    assigned = {
-        part.id
-        for node in tree.body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for part in ast.walk(node)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-    }
-    return frozenset(declared | (assigned & survey.attributes))
-
-
-def _foreign_modules(tree: ast.Module, packages: Sequence[str]) -> frozenset[str]:
-    """Return the names that plain imports of other packages bind."""
-    roots = {package.partition(".")[0] for package in packages}
-    return frozenset(
-        alias.asname or alias.name.partition(".")[0]
-        for node in tree.body
-        if isinstance(node, ast.Import)
-        for alias in node.names
-        if alias.name.partition(".")[0] not in roots
-    )
-
-
-def _first(node: ast.Call) -> bool:
-    """Whether a call has a first argument that a probe can stand at."""
-    return bool(node.args) and not isinstance(node.args[0], ast.Starred)
-
-
-def _joins(func: ast.Attribute) -> bool:
-    return func.attr == "join" and isinstance(func.value, ast.Constant)

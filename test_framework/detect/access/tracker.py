@@ -72,7 +72,7 @@ class AccessTracker:
     def alarms(self) -> list[AlarmRecord]:
         """Return what it saw so far, one alarm per cause; may be asked again."""
         # What was seen after all is no longer foretold.
-        conflicts = self._ledger.foretold | self._ledger.found
+        conflicts = self._ledger.judge.foretold | self._ledger.judge.found
         found = [
             alarm_of(conflict, self._imports.sites, root=self._root)
             for conflict in conflicts.values()

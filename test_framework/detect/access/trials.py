@@ -56,7 +56,7 @@ class Trials:
 
     def _count(self, conflict: Conflict, site: int) -> None:
         conflict.trials += 1
-        if conflict.trials < MOST_TRIALS and not self._ledger.has_found(conflict):
+        if conflict.trials < MOST_TRIALS and not self._ledger.judge.has_found(conflict):
             return
         self._waiting[site].remove(conflict)
         if not self._waiting[site]:

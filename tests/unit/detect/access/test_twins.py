@@ -112,7 +112,7 @@ def test_other_loops_change_nothing(
             errors = [alarm for alarm in tracker.alarms() if alarm.level == "error"]
             judged[twin, name] = [alarm.rule for alarm in errors][:1]
             # Some twins are told by lines that are in several.
-            tracker._ledger.found.clear()
+            tracker._ledger.judge.found.clear()
 
     assert judged == {
         (twin, name): [pair.rule] if twin == "vulnerable" else []

@@ -1,0 +1,278 @@
+"""Judges uses of one place: what happened, what could, and what was torn."""
+
+import itertools
+import sys
+from collections.abc import Set as AbstractSet
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from test_framework.detect.access.books import (
+    Conflict,
+    Entry,
+    Place,
+    Stack,
+    TaskState,
+    User,
+    Window,
+    Wrote,
+)
+from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
+from test_framework.detect.access.patterns import (
+    NONE,
+    OF_STRUCTURE,
+    OF_VALUE,
+    Use,
+    pattern_of,
+)
+from test_framework.detect.access.sites import Sites
+from test_framework.detect.access.trials import Trials
+
+_MOST_WINDOWS: Final = 16
+_MOST_FRUITLESS: Final = 8
+_MOST_FRAMES: Final = 16
+_MOST_PARTS: Final = 64
+
+
+class Judge:
+    """Keeps what was found and what was foretold.
+
+    Args:
+        sites: The places of the probes.
+        files: Paths of the watched modules, of which stacks are kept.
+        trials: Tries what was foretold.
+
+    Attributes:
+        found: Conflicts that happened, by pattern and sites.
+        foretold: Conflicts that could happen, likewise.
+    """
+
+    def __init__(self, sites: Sites, files: AbstractSet[str], trials: Trials) -> None:
+        self.found: dict[tuple[str, int, int], Conflict] = {}
+        self.foretold: dict[tuple[str, int, int], Conflict] = {}
+        self._sites = sites
+        self._files = files
+        self._trials = trials
+        self._told: set[int] = set()
+        self._fruitless: dict[int, int] = {}
+
+    def has_found(self, conflict: Conflict) -> bool:
+        """Whether what was foretold has happened since."""
+        return _cause(conflict.window) in self.found
+
+    def judge(
+        self, state: TaskState, place: Place, before: Use, kind: Kind, site: int
+    ) -> None:
+        """Judge a use of a place that another user has written since."""
+        writer, other = place.writer, place.wrote
+        pattern = pattern_of(before, kind, place.key, site)
+        if pattern is None or writer is None:
+            return
+        if state.heard.get(writer.number, -1) >= other[2]:
+            return
+        if (pattern, before[3], site) in self.found:
+            stack: Stack = ()
+        else:
+            stack = self.stack(sys._getframe(1))
+        window = Window(
+            pattern,
+            before,
+            (kind, place.version, state.step, site),
+            state.user,
+            stack,
+            _held_since(state, before[2]),
+            self._await_after(state, other[3], before[3]),
+        )
+        self._report(state, place, window)
+
+    def _report(self, state: TaskState, place: Place, window: Window) -> None:
+        """Count a conflict that happened; the first of its cause is kept."""
+        writer = place.writer
+        if writer is None:
+            return
+        conflict = self.found.get(_cause(window))
+        if conflict is None:
+            conflict = self.found[_cause(window)] = _conflict(
+                place.entry,
+                place.key,
+                window,
+                place.wrote,
+                writer.user,
+                happened=True,
+            )
+        conflict.count += 1
+        for user in (state.user, writer.user):
+            if user.operation is not None:
+                conflict.operations.add(user.operation)
+
+    def judge_parts(self, state: TaskState, entry: Entry, site: int) -> None:
+        """Judge a read of all of a container by the keys that the task wrote in it."""
+        for place in state.touched[-_MOST_PARTS:]:
+            before = place.uses.get(state)
+            if (
+                place.entry is entry
+                and place.key is not STRUCTURE
+                and before is not None
+                and before[1] != place.version
+                and place.writer is not None
+                and place.writer.user != state.user
+                and (before[0] == "write" or before[0] == "confirmed")
+            ):
+                self.judge(state, place, before, "read", site)
+
+    def suspect(
+        self, state: TaskState, entry: Entry, place: Place, kind: Kind, site: int
+    ) -> None:
+        """Suspect a first read when its writer wrote what was read before, too.
+
+        An address of before and a key of after a reload belong to no configuration
+        that ever was. Judged at the next await, when it is known what was read again.
+        """
+        places = entry.places or {}
+        if place.writer is None or place.writer.user == state.user:
+            return
+        if len(places) > _MOST_PARTS or category_of(type(entry.thing)) is not None:
+            return
+        for other in places.values():
+            before = other.uses.get(state)
+            if (
+                before is not None
+                and before[0] == "read"
+                and before[1] != other.version
+                and other.writer is place.writer
+                and other.wrote[0] == place.wrote[0] == "write"
+                and other.wrote[2] == place.wrote[2]
+            ):
+                second: Use = (kind, place.version, state.step, site)
+                stack = self.stack(sys._getframe(1))
+                state.suspects.append((other, before, second, stack))
+
+    def convict(self, state: TaskState) -> None:
+        """Report those suspects whose first part was not read again."""
+        for place, first, second, stack in state.suspects:
+            writer = place.writer
+            if place.uses.get(state) is not first or writer is None:
+                continue
+            if state.heard.get(writer.number, -1) >= place.wrote[2]:
+                continue
+            window = Window(
+                "torn-read",
+                first,
+                second,
+                state.user,
+                stack,
+                frozenset(),
+                self._await_after(state, place.wrote[3], first[3]),
+            )
+            self._report(state, place, window)
+        state.suspects.clear()
+
+    def open(
+        self,
+        entry: Entry,
+        state: TaskState,
+        key: Any,
+        before: Use,
+        kind: Kind,
+        site: int,
+    ) -> None:
+        """Keep two uses with an await between, if a write must not fall in between."""
+        patterns = OF_STRUCTURE if key is STRUCTURE else OF_VALUE
+        pattern = patterns.get(before[0], NONE).get(kind)
+        if pattern is None or pattern == "unrepeatable-read":
+            return
+        pair = before[3] << 32 | site
+        if pair in self._told or self._fruitless.get(pair, 0) > _MOST_FRUITLESS:
+            return
+        if entry.windows is None:
+            entry.windows = {}
+        windows = entry.windows.get(key)
+        if windows is None:
+            windows = entry.windows[key] = {}
+        if pair in windows or len(windows) >= _MOST_WINDOWS:
+            return
+        since = state.awaits[before[2] - state.step :][:1]
+        awaited = (
+            self._await_after(state, since[0][0] - 1, before[3]) if since else None
+        )
+        windows[pair] = Window(
+            pattern,
+            before,
+            (kind, 0, state.step, site),
+            state.user,
+            (),
+            _held_since(state, before[2]),
+            awaited,
+        )
+
+    def foretell(
+        self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
+    ) -> None:
+        """Compare a write with the windows of other users."""
+        windows = (entry.windows or {}).get(key)
+        if not windows:
+            return
+        for pair, window in windows.items():
+            if window is None or window.user == state.user:
+                continue
+            if pair in self._told:
+                windows[pair] = None
+                continue
+            if not window.locks.isdisjoint(state.locks):
+                continue
+            windows[pair] = None
+            self._told.add(pair)
+            stack = self.stack(sys._getframe(1))
+            other = (kind, site, state.step, 0, stack)
+            conflict = _conflict(entry, key, window, other, state.user, happened=False)
+            self.foretold[_cause(window)] = conflict
+            self._trials.add(conflict)
+
+    def _await_after(self, state: TaskState, tick: int, first: int) -> int | None:
+        """Return an await that began before an instant and ended after it.
+
+        Of several, one in the function of the first use, else the innermost.
+        """
+        spanning = [site for when, site in state.awaits if when > tick]
+        function = self._sites[first].function
+        own = [site for site in spanning if self._sites[site].function == function]
+        return next(iter(own or spanning), None)
+
+    def give_up(self, entry: Entry) -> None:
+        """Note that an object with windows was never seen by anybody else."""
+        for pair in itertools.chain.from_iterable((entry.windows or {}).values()):
+            self._fruitless[pair] = self._fruitless.get(pair, 0) + 1
+
+    def stack(self, frame: FrameType | None) -> Stack:
+        """Return the service's innermost frames, without keeping their locals alive."""
+        files = self._files
+        while frame is not None and frame.f_code.co_filename not in files:
+            frame = frame.f_back
+        stack: list[tuple[CodeType, int]] = []
+        while frame is not None and frame.f_code.co_filename in files:
+            stack.append((frame.f_code, frame.f_lasti))
+            frame = frame.f_back
+        return tuple(stack[:_MOST_FRAMES])
+
+
+def _conflict(
+    entry: Entry, key: Any, window: Window, other: Wrote, by: User, *, happened: bool
+) -> Conflict:
+    thing = entry.thing
+    owner = type(thing).__qualname__
+    if isinstance(thing, type):
+        owner = thing.__qualname__
+    elif type(thing).__name__ == "module":
+        owner = thing.__name__
+    is_keyed = category_of(type(thing)) is not None
+    return Conflict(
+        window.pattern, owner, key, is_keyed, entry, window, other, by, happened
+    )
+
+
+def _cause(window: Window) -> tuple[str, int, int]:
+    return window.pattern, window.first[3], window.second[3]
+
+
+def _held_since(state: TaskState, step: int) -> frozenset[int]:
+    """Return the locks that a task took before a step of its own and still holds."""
+    return frozenset(lock for lock, when in state.locks.items() if when <= step)
