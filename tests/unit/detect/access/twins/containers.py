@@ -98,6 +98,11 @@ async def flush_when_full(room: Room, user: int) -> None:
         await asyncio.sleep(0)
 
 
+async def join_with_awaited(room: Room, user: int) -> None:
+    if len(room.journal) < 2:
+        room.journal.append(await asyncio.sleep(0, user))
+
+
 async def look_then_take(room: Room, _: int) -> None:
     if room.waiting:
         await asyncio.sleep(0)
@@ -192,6 +197,7 @@ PAIRS = {
     "loop over a set": Pair(Room, tell_all, tell_a_copy, CHANGED),
     "comprehension over a list": Pair(Room, answer_each, answer_a_copy, CHANGED),
     "length then append": Pair(Room, join_if_not_full, join_at_once, LOST),
+    "length then awaited append": Pair(Room, join_with_awaited, join_at_once, LOST),
     "length then clear": Pair(Room, clear_when_full, flush_when_full, LOST),
     "look then take": Pair(Room, look_then_take, take_at_once, LOST),
     "copy then clear": Pair(Room, send_then_clear, swap_then_send, LOST),
