@@ -36,7 +36,6 @@ class Leases:
         def make_acquire(original: Any) -> Callable[..., Any]:
             async def acquire(lock: Any, *args: Any, **kwargs: Any) -> Any:
                 lease = self._lease(lock)
-                ledger.expire(lease)
                 with self._watch.asking(lease, is_full=bool(lease.holders)) as got:
                     is_held = await original(lock, *args, **kwargs)
                     if is_held:

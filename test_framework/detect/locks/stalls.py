@@ -119,7 +119,7 @@ def _need_of_unit(resource: Resource, place: Place) -> Need | None:
     if resource.is_signal or resource.capacity is None:
         return None
     # Somebody unknown has a unit, or one is free and about to be taken.
-    if len(holders) < resource.capacity or any(one.is_carried for one in holders):
+    if len(holders) < resource.capacity:
         return None
     tasks = tuple(dict.fromkeys(one.task for one in holders))
     if any(task.done() for task in tasks):

@@ -610,3 +610,26 @@ async def asked_for_at_the_hand_over() -> None:
         async with lock:
             pass
     await waiting
+
+
+async def holder_that_waited_before() -> None:
+    """A task got the lock that it waited for, and works under it for long."""
+    lock = asyncio.Lock()
+
+    async def work() -> None:
+        async with lock:
+            await asyncio.Event().wait()
+
+    async with lock:
+        working = asyncio.create_task(work())
+        await asyncio.sleep(0)
+    await working
+
+
+async def worker_that_feeds_itself() -> None:
+    """A worker waits for items that it alone has brought so far."""
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    await queue.put(1)
+    while True:
+        if await queue.get():
+            await queue.put(0)

@@ -165,6 +165,59 @@ async def test_lock_outlives_the_watch() -> None:
     assert second.alarms() == []
 
 
+async def test_lock_of_an_earlier_watch_is_watched_anew() -> None:
+    """A hold that was never booked off hides no deadlock from a later watch."""
+    first, second = DeadlockWatcher(), DeadlockWatcher()
+    first.start()
+    lock = asyncio.Lock()
+    await asyncio.create_task(_acquire(lock))
+    first.stop()
+    lock.release()
+
+    async def program() -> None:
+        async with lock, lock:
+            pass
+
+    (alarm,) = await alarms_of(program, second)
+
+    assert alarm.rule == "deadlock"
+    assert "made before" not in str(alarm.evidence)
+
+
+async def test_permit_of_an_earlier_watch_may_come_back() -> None:
+    """Somebody unknown has a permit and may give it back: nobody waits for himself."""
+    first, second = DeadlockWatcher(), DeadlockWatcher()
+    first.start()
+    permits = asyncio.Semaphore(2)
+    await permits.acquire()
+    first.stop()
+
+    async def program() -> None:
+        async with permits, permits:
+            pass
+
+    alarms = await alarms_of(program, second)
+
+    assert [alarm.rule for alarm in alarms] == ["permit-nested"]
+
+
+async def test_connection_is_booked_once(watcher: DeadlockWatcher) -> None:
+    """A checkout that calls itself, as SQLAlchemy's does, is one hold."""
+    watch = watcher._watch
+    pool, connection = watch.enrol_pool("Pool", 2), object()
+
+    with watch.asking(pool, is_full=True) as got:
+        with watch.asking(pool, is_full=False) as got_inside:
+            got_inside(connection)
+        got(connection)
+    held = list(pool.holders)
+    watch.given_back(pool, connection)
+
+    assert len(held) == 1
+    assert pool.holders == []
+    assert watch.ledger.held_by == {}
+
+
 async def _acquire(lock: asyncio.Lock) -> None:
     await lock.acquire()
 

@@ -55,6 +55,8 @@ SAFE = (
     programs.first_child_suffices,
     programs.queue_drained_by_another,
     programs.worker_with_nothing_to_do,
+    programs.worker_that_feeds_itself,
+    programs.holder_that_waited_before,
     programs.readers_and_writers,
     programs.barrier_before_a_lock,
     programs.event_set_in_time,
@@ -104,6 +106,13 @@ async def test_stall_with_a_timer_is_a_note() -> None:
 
     assert (alarm.rule, alarm.level) == ("task-stall", "note")
     assert "waits for an Event to be set" in str(alarm.evidence)
+
+
+async def test_worker_that_feeds_itself_is_in_no_circle() -> None:
+    """A worker that waits for itself is idle; at a timeout it is listed, no more."""
+    alarms = await alarms_of(programs.worker_that_feeds_itself, at_timeout=True)
+
+    assert [alarm.rule for alarm in alarms] == ["task-stall"]
 
 
 async def test_worker_without_items_is_told_at_the_timeout() -> None:
