@@ -28,6 +28,7 @@ from test_framework.detect.locks.stacks import (
     Place,
     calling_place,
     current_task,
+    is_driver,
     own_place,
     stand_of,
 )
@@ -207,7 +208,10 @@ class Watch:
         wait.seen = tuple(
             (hold, place)
             for hold in resource.holders[:MAX_SEEN]
-            if hold.task not in ledger.waits and (place := stand_of(hold.task))
+            if hold.task not in ledger.waits
+            and (place := stand_of(hold.task))
+            # Who has a connection has it to talk to the server.
+            and not (resource.is_pool and is_driver(place.code))
         )
         stuck = stuck_tasks(ledger, [task], {})
         for circle in circles(stuck):

@@ -140,6 +140,53 @@ async def test_lock_and_pool_crosswise_are_predicted(
     assert [alarm.rule for alarm in watcher.alarms()] == ["lock-order-inversion"]
 
 
+def _slow_waits(watcher: DeadlockWatcher) -> list[str]:
+    return [
+        "\n".join(alarm.evidence)
+        for alarm in watcher.alarms()
+        if alarm.rule == "lock-held-across-await"
+    ]
+
+
+@pytest.mark.power
+async def test_connection_held_across_a_slow_await_is_told(database_url: str) -> None:
+    """Who keeps a connection while he awaits something else makes others wait."""
+    watcher = DeadlockWatcher(slow_wait_s=0)
+    watcher.start()
+
+    async def work(take: Take) -> None:
+        async with take():
+            await asyncio.sleep(0.02)
+
+    try:
+        async with asyncpg_pool(database_url) as take:
+            await asyncio.gather(*(work(take) for _ in range(4)))
+    finally:
+        watcher.stop()
+
+    evidence = _slow_waits(watcher)[0]
+    assert "and stood at tests/integration/detect/test_locks_pools.py" in evidence
+
+
+async def test_connection_held_across_its_query_is_quiet(database_url: str) -> None:
+    """Who has a connection and waits for the answer of the server uses it."""
+    watcher = DeadlockWatcher(slow_wait_s=0)
+    watcher.start()
+
+    async def work(take: Take) -> None:
+        async with take() as connection:
+            await connection.execute("SELECT pg_sleep(0.02)")
+
+    try:
+        async with asyncpg_pool(database_url) as take:
+            await asyncio.gather(*(work(take) for _ in range(4)))
+    finally:
+        watcher.stop()
+
+    assert _slow_waits(watcher) == []
+    assert watcher.coverage().facts["waits"] >= 2
+
+
 @pytest.mark.power
 async def test_leases_taken_crosswise_are_told(
     watcher: DeadlockWatcher, redis_url: str
