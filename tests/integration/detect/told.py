@@ -26,7 +26,8 @@ async def until_told(
         ends_itself: The program is not cancelled: redis-py leaves a connection open
             when a command is.
     """
-    before = asyncio.all_tasks()
+    # Tasks of the program may be there already: gather starts them when it is called.
+    ours = {asyncio.current_task()}
     running = asyncio.ensure_future(program)
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -39,6 +40,6 @@ async def until_told(
         if not ends_itself:
             running.cancel()
         # Who is cancelled still gives back what it has, in tasks of their own at times.
-        while left := asyncio.all_tasks() - before:
+        while left := asyncio.all_tasks() - ours:
             await asyncio.wait(left)
         await asyncio.gather(running, return_exceptions=True)
