@@ -11,6 +11,7 @@ from typing import Any
 from test_framework.core import AlarmRecord
 from test_framework.core.records import Level
 from test_framework.detect.locks.ledger import Resource
+from test_framework.detect.locks.stacks import name_of
 
 MAX_OPERATIONS = 100
 """Requests that are kept for one cause."""
@@ -59,7 +60,7 @@ class Cause:
         if self.broken_by is not None:
             evidence += (
                 (
-                    f"task {self.broken_by.get_name()!r} was cancelled after "
+                    f"task {name_of(self.broken_by)} was cancelled after "
                     f"{self.broken_after_s:.1f} s, which let the others go on"
                 ),
             )

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from test_framework.detect.locks.alarms import Alarms, Cause
 from test_framework.detect.locks.ledger import Edge, Hold, LockClass, Resource
-from test_framework.detect.locks.stacks import Place
+from test_framework.detect.locks.stacks import Place, name_of
 
 Node = TypeVar("Node")
 """A lock or a class of locks."""
@@ -75,7 +75,7 @@ def observe(
         if edge.guards <= guards:
             return
         guards &= edge.guards
-    edge = Edge(task.get_name(), latest.place, Place(code, offset), guards)
+    edge = Edge(name_of(task), latest.place, Place(code, offset), guards)
     first.after[resource] = edge
     _judge(alarms, first, resource, edge)
 
@@ -163,7 +163,7 @@ def _falls(first: Resource, second: Resource) -> bool:
 def _tell_inversion(alarms: Alarms, cycle: list[tuple[Node, Node, Edge]]) -> None:
     names = [str(first) for first, _, _ in cycle]
     evidence = [
-        f"task {edge.task!r} held {first} since {edge.held_at} "
+        f"task {edge.task} held {first} since {edge.held_at} "
         f"and asked for {second} at {edge.asked_at}"
         for first, second, edge in cycle
     ]
@@ -200,7 +200,7 @@ def _tell_falling(
             str(edge.asked_at),
             (
                 (
-                    f"task {edge.task!r} held rank {first.key!r} since {edge.held_at} "
+                    f"task {edge.task} held rank {first.key!r} since {edge.held_at} "
                     f"and asked for rank {second.key!r} at {edge.asked_at}"
                 ),
             ),
@@ -222,7 +222,7 @@ def _tell_undeclared(alarms: Alarms, lock_class: LockClass, edge: Edge) -> None:
             str(edge.asked_at),
             (
                 (
-                    f"task {edge.task!r} held one since {edge.held_at} "
+                    f"task {edge.task} held one since {edge.held_at} "
                     f"and asked for the other at {edge.asked_at}"
                 ),
                 "no run so far took them the other way round",
@@ -247,7 +247,7 @@ def _tell_nested(alarms: Alarms, hold: Hold, asked_at: Place) -> None:
             str(asked_at),
             (
                 (
-                    f"task {hold.task.get_name()!r} had one since {hold.place} "
+                    f"task {name_of(hold.task)} had one since {hold.place} "
                     f"and asked for the second at {asked_at}"
                 ),
             ),

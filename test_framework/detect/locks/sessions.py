@@ -17,7 +17,13 @@ from typing import Any
 from test_framework.detect.locks.alarms import Alarms, Cause
 from test_framework.detect.locks.ledger import Ledger
 from test_framework.detect.locks.patching import Patches
-from test_framework.detect.locks.stacks import NOWHERE, frames_of, site_of, stack
+from test_framework.detect.locks.stacks import (
+    NOWHERE,
+    frames_of,
+    name_of,
+    site_of,
+    stack,
+)
 
 Task = asyncio.Task[Any]
 MODULE = "asyncpg.exceptions._base"
@@ -106,11 +112,11 @@ class DatabaseDeadlocks:
         sites = []
         for task in parties:
             evidence += [
-                f"task {task.get_name()!r} stood at",
+                f"task {name_of(task)} stood at",
                 *(f"  {line}" for line in stack(task)),
             ]
             sites.append(site_of(task))
-        names = ", ".join(repr(task.get_name()) for task in parties)
+        names = ", ".join(name_of(task) for task in parties)
         who = (
             f"tasks {names}" if parties else "sessions of tasks that are not known here"
         )

@@ -256,6 +256,15 @@ def stand_of(task: asyncio.Task[Any]) -> Place | None:
     return None
 
 
+def name_of(task: asyncio.Task[Any]) -> str:
+    """Return how a task is told: its name, and what it runs when nobody gave it one."""
+    name = task.get_name()
+    if not name.startswith("Task-"):
+        return repr(name)
+    runs = getattr(task.get_coro(), "__qualname__", None)
+    return repr(name) if runs is None else f"{name!r} ({runs})"
+
+
 def site_of(task: asyncio.Task[Any]) -> str:
     """Return the innermost line of a task that is not in an installed package."""
     site = NOWHERE

@@ -24,6 +24,7 @@ from test_framework.detect.locks.stacks import (
     frame_of,
     frames_of,
     is_plumbing,
+    name_of,
     site_of,
     stack,
     steps_of,
@@ -107,7 +108,7 @@ def need_of(
             takes_all=False,
         )
     if isinstance(waiter, asyncio.Task):
-        return Need(f"awaits task {waiter.get_name()!r}", (waiter,), takes_all=False)
+        return Need(f"awaits task {name_of(waiter)}", (waiter,), takes_all=False)
     children = getattr(waiter, "_children", None)
     if children:
         return _need_of_children("awaits what it gathered", children)
@@ -262,18 +263,11 @@ def tell_deadlock(
     alarms: Alarms, ledger: Ledger, circle: Sequence[Task], stuck: Mapping[Task, Need]
 ) -> Cause:
     """Tell of tasks that wait for each other."""
-    names = [repr(task.get_name()) for task in circle[:MAX_TOLD]]
+    names = [name_of(task) for task in circle[:MAX_TOLD]]
     sites = [_site(ledger, task) for task in circle]
     evidence: list[str] = []
     for task in circle[:MAX_TOLD]:
-        held = [
-            f"{one.resource} since {one.place}" for one in ledger.held_by.get(task, ())
-        ]
-        evidence.append(
-            f"task {task.get_name()!r} holds {', '.join(held) or 'nothing'} "
-            f"and {stuck[task].what}"
-        )
-        evidence += [f"  {line}" for line in stack(task)]
+        evidence += _lines(ledger, task, stuck[task].what)
     if len(circle) > MAX_TOLD:
         evidence.append(f"and {len(circle) - MAX_TOLD} more tasks")
     claim = (
@@ -313,6 +307,15 @@ def is_waiting(task: Task) -> bool:
     return not task.done() and waiter is not None and not waiter.done()
 
 
+def _lines(ledger: Ledger, task: Task, doing: str) -> list[str]:
+    """Return what a task holds and does, and where it stands."""
+    held = [f"{one.resource} since {one.place}" for one in ledger.held_by.get(task, ())]
+    return [
+        f"task {name_of(task)} holds {', '.join(held) or 'nothing'} and {doing}",
+        *(f"  {line}" for line in stack(task)),
+    ]
+
+
 def is_idle(loop: asyncio.AbstractEventLoop) -> bool | None:
     """Tell whether a loop has nothing to run, no timer and no socket.
 
@@ -338,14 +341,7 @@ def tell_stall(alarms: Alarms, ledger: Ledger, waiting: Sequence[Task]) -> None:
     idle = all(is_idle(loop) for loop in {task.get_loop() for task in waiting})
     evidence: list[str] = []
     for task in waiting[:MAX_TOLD]:
-        held = [
-            f"{one.resource} since {one.place}" for one in ledger.held_by.get(task, ())
-        ]
-        evidence.append(
-            f"task {task.get_name()!r} holds {', '.join(held) or 'nothing'} "
-            f"and {what_of(task)}"
-        )
-        evidence += [f"  {line}" for line in stack(task)]
+        evidence += _lines(ledger, task, what_of(task))
     if len(waiting) > MAX_TOLD:
         evidence.append(f"and {len(waiting) - MAX_TOLD} more tasks")
     count = f"{len(waiting)} task{'s' if len(waiting) > 1 else ''}"
@@ -387,7 +383,7 @@ def what_of(task: Task) -> str:
             return verb
     waiter: Any = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
-        return f"awaits task {waiter.get_name()!r}"
+        return f"awaits task {name_of(waiter)}"
     if getattr(waiter, "_children", None):
         return "awaits what it gathered"
     return "waits for a future"

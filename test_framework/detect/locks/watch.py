@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from test_framework.core import UsageError
 from test_framework.detect.locks.alarms import Alarms, Cause
 from test_framework.detect.locks.ledger import (
     ATTRIBUTE,
@@ -22,6 +21,7 @@ from test_framework.detect.locks.ledger import (
     Unit,
     Wait,
 )
+from test_framework.detect.locks.limits import Limits
 from test_framework.detect.locks.order import observe
 from test_framework.detect.locks.ranks import rank_of
 from test_framework.detect.locks.stacks import (
@@ -29,6 +29,7 @@ from test_framework.detect.locks.stacks import (
     calling_place,
     current_task,
     is_driver,
+    name_of,
     own_place,
     stand_of,
 )
@@ -47,42 +48,6 @@ MAX_SEEN = 4
 
 MAX_PARTNERS = 64
 """Tasks that are remembered for each end of a queue before the ended ones are dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """From when on something is worth an alarm.
-
-    Attributes:
-        slow_hold_s: A lock was held as long without anybody waiting: a note; seconds.
-        slow_wait_s: A task waited as long for a lock whose holder awaited something
-            else: a warning; seconds.
-        sorted_classes: Lines that make locks of which several may be held at once,
-            since the program takes them in one order: ``app/rooms.py:41``.
-
-    Raises:
-        UsageError: A duration is negative, or a class is not ``path:line``.
-    """
-
-    slow_hold_s: float = 1.0
-    slow_wait_s: float = 1.0
-    sorted_classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("slow_hold_s", "slow_wait_s"):
-            if getattr(self, name) < 0:
-                raise UsageError(
-                    f"{name}={getattr(self, name)!r}: expected seconds, 0 or more. "
-                    "Leave it out for the default of 1 second."
-                )
-        for line in self.sorted_classes:
-            path, _, number = line.rpartition(":")
-            if not path or not number.isdecimal():
-                raise UsageError(
-                    f"sorted_classes: {line!r} is not the line that makes the locks; "
-                    "expected path:line, as in app/rooms.py:41. Copy it from the note "
-                    "lock-order-undeclared."
-                )
 
 
 @dataclass(slots=True)
@@ -297,17 +262,17 @@ class Watch:
         self.ledger.take(hold)
         if hold.is_carried:
             return
-        who = "a callback" if task is None else f"task {task.get_name()!r}"
+        who = "a callback" if task is None else f"task {name_of(task)}"
         where = calling_place()
         state = "had ended" if hold.task.done() else "still believes to hold it"
         self.alarms.tell(
             Cause(
                 "lock-released-by-stranger",
                 "warning",
-                f"{who} released {resource}, which task {hold.task.get_name()!r} holds",
+                f"{who} released {resource}, which task {name_of(hold.task)} holds",
                 str(where),
                 (
-                    f"task {hold.task.get_name()!r} acquired it at {hold.place} and {state}",
+                    f"task {name_of(hold.task)} acquired it at {hold.place} and {state}",
                     f"{who} released it at {where}",
                 ),
                 "Release a lock in the task that acquired it, with 'async with'.",
@@ -324,7 +289,7 @@ class Watch:
             Cause(
                 "lock-held-across-await",
                 "note",
-                f"task {hold.task.get_name()!r} held {hold.resource} for {held_s:.1f} s",
+                f"task {name_of(hold.task)} held {hold.resource} for {held_s:.1f} s",
                 str(hold.place),
                 (f"acquired at {hold.place}", f"released at {calling_place()}"),
                 resources=(hold.resource,),
@@ -338,14 +303,14 @@ class Watch:
                 Cause(
                     "lock-held-across-await",
                     "warning",
-                    f"task {wait.task.get_name()!r} waited {waited_s:.1f} s for "
-                    f"{wait.resource}, while its holder {hold.task.get_name()!r} "
+                    f"task {name_of(wait.task)} waited {waited_s:.1f} s for "
+                    f"{wait.resource}, while its holder {name_of(hold.task)} "
                     "awaited something else",
                     str(hold.place),
                     (
-                        f"task {hold.task.get_name()!r} acquired it at {hold.place}",
+                        f"task {name_of(hold.task)} acquired it at {hold.place}",
                         f"and stood at {stand}",
-                        f"task {wait.task.get_name()!r} waited at {wait.place}",
+                        f"task {name_of(wait.task)} waited at {wait.place}",
                     ),
                     resources=(wait.resource,),
                     operations=() if wait.operation is None else (wait.operation,),
@@ -414,12 +379,12 @@ class Watch:
             Cause(
                 "lock-held-at-end",
                 "error" if waiting else "warning",
-                f"task {hold.task.get_name()!r} ended and still holds {resource}",
+                f"task {name_of(hold.task)} ended and still holds {resource}",
                 str(hold.place),
                 (
                     f"it acquired it at {hold.place}",
                     *(
-                        f"task {one.task.get_name()!r} waits for it at {one.place}"
+                        f"task {name_of(one.task)} waits for it at {one.place}"
                         for one in waiting
                     ),
                 ),

@@ -9,13 +9,14 @@ from test_framework.core import AlarmRecord, InternalError, WatchRecord
 from test_framework.detect.locks.imports import ImportWatch
 from test_framework.detect.locks.leases import MODULE as LEASE_MODULE
 from test_framework.detect.locks.leases import Leases
+from test_framework.detect.locks.limits import Limits
 from test_framework.detect.locks.patching import Patches
 from test_framework.detect.locks.pools import Pools
 from test_framework.detect.locks.primitives import patch_primitives
 from test_framework.detect.locks.sessions import MODULE as SESSION_MODULE
 from test_framework.detect.locks.sessions import DatabaseDeadlocks, sessions_of
 from test_framework.detect.locks.stalls import Outside, is_idle
-from test_framework.detect.locks.watch import Limits, Watch
+from test_framework.detect.locks.watch import Watch
 
 Task = asyncio.Task[Any]
 
