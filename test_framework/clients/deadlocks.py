@@ -37,13 +37,13 @@ class ServiceDeadlockWatcher(DeadlockWatcher):
 
     Args:
         postgres_url: ``postgresql://...`` of the service's database; that in
-            ``DATABASE_URL`` when it is left out, none when it is empty.
+            ``DATABASE_URL``, if it is one, when it is left out; none when it is empty.
         slow_hold_s: As for ``DeadlockWatcher``.
         slow_wait_s: As for ``DeadlockWatcher``.
         sorted_classes: As for ``DeadlockWatcher``.
 
     Raises:
-        UsageError: The URL is not that of a Postgres database.
+        UsageError: ``postgres_url`` is not that of a Postgres database.
     """
 
     def __init__(
@@ -59,24 +59,28 @@ class ServiceDeadlockWatcher(DeadlockWatcher):
             slow_wait_s=slow_wait_s,
             sorted_classes=sorted_classes,
         )
+        self._url = ""
         given = (
             os.environ.get("DATABASE_URL", "") if postgres_url is None else postgres_url
         )
-        scheme, separator, rest = given.partition("://")
-        if given and (not separator or not scheme.startswith("postgres")):
+        scheme, _, rest = given.partition("://")
+        if rest and scheme.startswith("postgres"):
+            self._url = f"postgresql://{rest}"
+        elif postgres_url:  # what stands in the environment may be for somebody else
             raise UsageError(
-                f"postgres_url: scheme {scheme!r} is not that of Postgres; expected "
-                "postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Leave it empty to watch "
-                "no database."
+                f"postgres_url: scheme {scheme if rest else ''!r} is not that of "
+                "Postgres; expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
+                "Leave it empty to watch no database."
             )
-        self._url = f"postgresql://{rest}" if given else ""
         self._failure = ""
 
     def coverage(self) -> WatchRecord:
         """Return what it looked at; a server that did not answer is named."""
         record = super().coverage()
         if not self._url:
-            unwatched = "Waits inside of Postgres: no DATABASE_URL was given."
+            unwatched = (
+                "Waits inside of Postgres: no URL of a Postgres database was given."
+            )
         elif self._failure:
             unwatched = f"Waits inside of Postgres: {self._failure}"
         else:

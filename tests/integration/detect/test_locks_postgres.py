@@ -11,8 +11,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from test_framework.clients.deadlocks import ServiceDeadlockWatcher
-from test_framework.core import UsageError
-from test_framework.detect.registry import make_detector
 from tests.integration.detect.told import until_told
 
 # No watcher of the plugin around: two would patch the same methods.
@@ -210,11 +208,3 @@ async def test_server_that_does_not_answer_is_named(
     (sentence,) = [it for it in watcher.coverage().unwatched if "Postgres" in it]
     assert "does not tell who waits for whom" in sentence
     assert "wrong" not in sentence
-
-
-def test_url_of_another_database_is_refused() -> None:
-    """A URL that is not Postgres's is refused without its password."""
-    with pytest.raises(UsageError, match="scheme 'mysql'") as refused:
-        make_detector("locks", {"postgres_url": "mysql://u:secret@h/d"})
-
-    assert "secret" not in str(refused.value)
