@@ -6,7 +6,7 @@ from pathlib import Path
 
 from test_framework.catalogue.pattern import Means
 
-SEEDS = range(12)
+SEEDS = range(24)
 """Natural runs of each twin; in each the world outside takes other times."""
 
 RUNS = 400
@@ -22,9 +22,17 @@ Matrix = dict[str, dict[str, str]]
 
 
 class Outcome(enum.StrEnum):
-    """What a means makes of a pattern."""
+    """What a means makes of a pattern.
+
+    Attributes:
+        FOUND: An error about the vulnerable twin, and none about the safe one.
+        HINTED: No error, but a warning or note that the safe twin does not get.
+        MISSED: Nothing, though the pattern says that it ought to be found.
+        FALSE_ALARM: An error about the safe twin, whatever is said about the other.
+    """
 
     FOUND = "found"
+    HINTED = "hinted"
     MISSED = "missed"
     FALSE_ALARM = "false alarm"
 

@@ -44,20 +44,23 @@ def measure(pattern: Pattern, means: Means) -> Outcome | None:
         None where it finds nothing and was not expected to: it does not apply.
     """
     if means == "explorer":
-        is_found, is_alarmed = (_explored(pattern, twin) for twin in _TWINS)
+        found, alarmed = (_explored(pattern, twin) for twin in _TWINS)
     elif means == "leaks" and means not in pattern.detectors:
         # The state of a twin stands for its database, too: it may hold data of users.
         return None
     else:
-        is_found, is_alarmed = (
-            any(alarm.level == "error" for alarm in watch(pattern, twin, means))
-            for twin in _TWINS
-        )
-    if is_alarmed:
+        found, alarmed = (_told(watch(pattern, twin, means)) for twin in _TWINS)
+    if "error" in alarmed:
         return Outcome.FALSE_ALARM
-    if is_found:
+    if "error" in found:
         return Outcome.FOUND
-    return Outcome.MISSED if means in pattern.detectors else None
+    if means not in pattern.detectors:
+        return None
+    return Outcome.HINTED if found and not alarmed else Outcome.MISSED
+
+
+def _told(alarms: list[AlarmRecord]) -> set[str]:
+    return {alarm.level for alarm in alarms}
 
 
 def sabotaged(tests: Path) -> dict[str, set[Means]]:
@@ -105,8 +108,9 @@ def measure_all(tests: Path) -> Matrix:
     return measured
 
 
-def _explored(pattern: Pattern, twin: Twin) -> bool:
-    return pattern.explore(twin, schedules=RUNS, budget=60, seed=1).witness is not None
+def _explored(pattern: Pattern, twin: Twin) -> set[str]:
+    report = pattern.explore(twin, schedules=RUNS, budget=60, seed=1)
+    return set() if report.witness is None else {"error"}
 
 
 def watch(pattern: Pattern, twin: Twin, means: Means) -> list[AlarmRecord]:

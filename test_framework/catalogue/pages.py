@@ -28,7 +28,15 @@ _COLUMNS: dict[Means, str] = {
     "swarm": "canary swarm",
     "checkers": "checkers",
 }
-_FOUND, _MISSED, _ALARM, _UNTRIED, _NOT = "●", "○", "✗", "?", "·"
+_FOUND, _HINTED, _MISSED = "●", "◐", "○"
+_ALARM, _UNTRIED, _NOT = "✗", "?", "·"
+_COUNTED = {
+    "found": _FOUND,
+    "hinted": _HINTED,
+    "missed": _MISSED,
+    "errors on safe twins": _ALARM,
+    "not measured": _UNTRIED,
+}
 
 _INDEX = """\
 # Patterns: ways in which users get into each other's way
@@ -68,6 +76,7 @@ Access tracker, deadlock watcher and leak watchers watch {seeds} natural runs of
 Swarm and checkers are measured with whole services: the reference service with one such mistake, in `tests/e2e/sabotage/`; most patterns have no such service yet.
 
 * {found} found, and the safe twin left alone
+* {hinted} no error, but a warning or note that the safe twin does not get
 * {missed} missed, though it ought to be found
 * {alarm} an error told about the safe twin
 * {untried} ought to be found, not measured
@@ -89,6 +98,7 @@ _PAGE = """\
 | Needs | {needs} |
 | Ought to be found by | {detectors} |
 | Found by | {found} |
+| Hinted at by | {hinted} |
 | Missed by | {missed} |
 | Errors on the safe twin | {alarms} |
 | Source | {source} |
@@ -147,6 +157,7 @@ def symbol(pattern: Pattern, means: Means, outcomes: dict[str, str]) -> str:
         return _UNTRIED if means in pattern.detectors else _NOT
     shown = {
         Outcome.FOUND: _FOUND,
+        Outcome.HINTED: _HINTED,
         Outcome.MISSED: _MISSED,
         Outcome.FALSE_ALARM: _ALARM,
     }
@@ -177,6 +188,7 @@ def _index(matrix: Matrix) -> str:
         runs=RUNS,
         seeds=len(SEEDS),
         found=_FOUND,
+        hinted=_HINTED,
         missed=_MISSED,
         alarm=_ALARM,
         untried=_UNTRIED,
@@ -196,13 +208,13 @@ def _areas() -> str:
 def _counts(matrix: Matrix) -> str:
     """Return a table that counts outcomes: by means, and all means together."""
     lines = [
-        _row(["means", "found", "missed", "errors on safe twins", "not measured"]),
-        _row(["---"] * 5),
+        _row(["means", *_COUNTED]),
+        _row(["---"] * (1 + len(_COUNTED))),
     ]
     patterns = load_patterns()
     for means, name in _COLUMNS.items():
         shown = [symbol(one, means, matrix.get(one.id, {})) for one in patterns]
-        counts = [shown.count(one) for one in (_FOUND, _MISSED, _ALARM, _UNTRIED)]
+        counts = [shown.count(one) for one in _COUNTED.values()]
         lines.append(_row([name, *map(str, counts)]))
     detected = sum(
         any(matrix[one.id].get(means) == Outcome.FOUND for means in WATCHED)
@@ -237,6 +249,7 @@ def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
         needs=pattern.needs,
         detectors=", ".join(names[one] for one in pattern.detectors),
         found=told(Outcome.FOUND),
+        hinted=told(Outcome.HINTED),
         missed=told(Outcome.MISSED),
         alarms=told(Outcome.FALSE_ALARM),
         source=_link(pattern.source),

@@ -56,7 +56,7 @@ PATTERN = Pattern(
     ),
     fix=("Make a response for each request."),
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm"),
+    detectors=("explorer", "access", "swarm"),
     source="https://github.blog/2021-03-18-how-we-found-and-fixed-a-rare-race-condition-in-our-session-handling/",
     vulnerable=visits(_Server, _log_in),
     safe=visits(_FreshServer, _log_in),

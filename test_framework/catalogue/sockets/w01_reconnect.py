@@ -60,7 +60,7 @@ PATTERN = Pattern(
     ),
     fix="Remove an entry only if it is one's own.",
     areas=(Area.WEBSOCKET, Area.ENGINE_REGISTRY),
-    detectors=("explorer", "checkers"),
+    detectors=("explorer", "access", "checkers"),
     source="https://github.com/Chetan0e/Verath/pull/231",
     vulnerable=visits(_Registry, _come_and_go),
     safe=visits(_ComparingRegistry, _come_and_go),

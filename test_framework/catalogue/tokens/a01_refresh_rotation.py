@@ -12,7 +12,7 @@ await self.current.set("token", token + 1)
                                 rotated = await browser.family.rotate(token)
                                 current = await self.current.get("token")
 return token + 1
-browser.token = rotated
+browser.token = max(browser.token, rotated)
                                 if token != current:
                                 return None
 -> an honest tab is taken for a thief
@@ -67,7 +67,7 @@ async def _refresh_tab(browser: _Browser, user: int) -> None:  # noqa: ARG001  #
     await external("decide that the access token is too old")
     rotated = await browser.family.rotate(token)
     assert rotated is not None, "an honest tab is taken for a thief"
-    browser.token = rotated
+    browser.token = max(browser.token, rotated)  # never back to an older one
 
 
 PATTERN = Pattern(

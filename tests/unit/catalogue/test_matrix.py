@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from test_framework.catalogue import find_pattern, load_matrix, load_patterns
+from test_framework.catalogue import (
+    Pattern,
+    Twin,
+    find_pattern,
+    load_matrix,
+    load_patterns,
+)
 from test_framework.catalogue.matrix import WATCHED, Outcome
 from test_framework.catalogue.measure import measure, measure_all, sabotaged, watch
 from test_framework.catalogue.pattern import Means
+from test_framework.core import AlarmRecord, Level
 
 TESTS = Path(__file__).parents[2] / "e2e"
 MATRIX = load_matrix()
@@ -76,6 +83,33 @@ def test_error_about_a_safe_twin_outweighs_what_is_found() -> None:
     wolf = dataclasses.replace(pattern, safe=pattern.vulnerable)
 
     assert measure(wolf, "explorer") == Outcome.FALSE_ALARM
+
+
+@pytest.mark.parametrize(
+    ("vulnerable", "safe", "outcome"),
+    [
+        (["note", "error"], ["warning"], Outcome.FOUND),
+        (["note"], [], Outcome.HINTED),
+        (["warning"], ["note"], Outcome.MISSED),
+        (["error"], ["error"], Outcome.FALSE_ALARM),
+        ([], [], Outcome.MISSED),
+    ],
+)
+def test_levels_of_alarms_make_the_outcome(
+    vulnerable: list[Level],
+    safe: list[Level],
+    outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error finds, a lesser alarm hints if it tells the twins apart."""
+    told = {"vulnerable": vulnerable, "safe": safe}
+
+    def watched(_pattern: Pattern, twin: Twin, _means: Means) -> list[AlarmRecord]:
+        return [AlarmRecord("rule", level, "claim", "site", ()) for level in told[twin]]
+
+    monkeypatch.setattr("test_framework.catalogue.measure.watch", watched)
+
+    assert measure(find_pattern("P03"), "access") == outcome
 
 
 def test_silence_is_a_miss_only_where_a_finding_is_expected() -> None:

@@ -79,9 +79,14 @@ def test_matrix_tells_missed_from_untried_from_not_its_office() -> None:
 
     shown = [
         symbol(pattern, "access", outcomes)
-        for outcomes in ({"access": "found"}, {"access": "missed"}, {})
+        for outcomes in (
+            {"access": "found"},
+            {"access": "hinted"},
+            {"access": "missed"},
+            {},
+        )
     ]
 
-    assert shown == ["●", "○", "?"]
+    assert shown == ["●", "◐", "○", "?"]
     assert symbol(pattern, "access", {"access": "false alarm"}) == "✗"
     assert symbol(pattern, "leaks", {}) == "·"
