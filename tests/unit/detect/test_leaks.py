@@ -464,3 +464,36 @@ def test_coverage_tells_what_was_looked_at_and_what_not() -> None:
     assert watch.facts["modules"] == 1
     assert watch.facts["objects"] > 20
     assert "test_framework" in watch.unwatched[0]
+
+
+def closing_over(held: object) -> Callable[[], object]:
+    """Return a function like a route that is made inside of an application's factory."""
+    return lambda: held
+
+
+@pytest.mark.parametrize(
+    ("held", "level"), [({ALICE: 1}, "warning"), ([ALICE], "error")]
+)
+def test_a_mapping_of_unknown_line_may_be_a_cache(
+    held: object, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the service's source is not at hand, only what has no key is sure."""
+    monkeypatch.setattr("test_framework.detect.roots._ROOTS", {})
+    declare_root("app", types.SimpleNamespace(kept=held))
+
+    assert [alarm.level for alarm in look()] == [level]
+
+
+def test_a_hint_declares_no_more_than_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What stands behind a route is not declared by naming all routes."""
+    monkeypatch.setattr("test_framework.detect.roots._ROOTS", {})
+    routes = [closing_over({ALICE: 1})]
+    declare_root("app", types.SimpleNamespace(routes=routes))
+
+    (alarm,) = look()
+
+    assert "<closure held>" in alarm.claim
+    assert "app.routes" not in alarm.fix
+    assert "a name of its own" in alarm.fix
