@@ -112,6 +112,9 @@ def check_expectations(history: History) -> Iterator[Sighting]:
             continue
         operation = operations.get(complaint.op) if complaint.op is not None else None
         late = complaint.kind == "timeout"
+        if late and operation is not None and operation.outcome == "info":
+            # It was the request itself that got no answer, and that is told as such.
+            continue
         proof = (
             (f"Let    a = {operation_line(operation)}",)
             if operation is not None

@@ -120,6 +120,18 @@ def test_complaint_of_the_workload_is_named(kind: str, rule: str) -> None:
     assert "my note is gone" in sighting.evidence[-1]
 
 
+def test_request_without_an_answer_is_no_lost_event() -> None:
+    """A request that ran into its time limit is told once, as what it is."""
+    builder = Builder()
+    operation = builder.op(0, outcome="info", status=None, error="timeout")
+    builder.history.add(
+        ComplaintRecord(0, "own-connections", "timeout", "ReadTimeout", operation.index)
+    )
+
+    assert list(check_expectations(builder.history)) == []
+    assert [s.rule for s in check_bystanders(builder.history)] == ["bystander-failed"]
+
+
 def test_error_of_the_workload_is_no_finding() -> None:
     """A workload that fails by itself proves nothing about the service."""
     builder = Builder()
