@@ -1,8 +1,8 @@
 """Detectors around each async test: what they see fails the test that did it.
 
-``--detect locks`` is the default: a test whose tasks wait for each other for ever is
-ended within seconds and told who holds what, instead of hanging until somebody kills
-it. Errors fail the test, warnings stand in the summary. ``@pytest.mark.detect()``
+``--detect locks`` is the default: a test whose tasks wait for each other for ever, or
+for what nobody is left to do, is ended within seconds and told who holds what, instead
+of hanging until somebody kills it. Errors fail the test, warnings stand in the summary. ``@pytest.mark.detect()``
 turns all of them off for one test, ``@pytest.mark.detect("leaks")`` chooses.
 
 ``leaks`` looks for tasks and files that outlive the test. ``--track PACKAGE`` follows
@@ -28,7 +28,7 @@ from test_framework.check import RULES
 from test_framework.core import AlarmRecord, UsageError
 from test_framework.detect import DETECTORS, make_detector
 from test_framework.detect.leaks import leak_check
-from test_framework.detect.locks import DeadlockWatcher
+from test_framework.detect.locks import OWN_THREADS, DeadlockWatcher
 
 T = TypeVar("T")
 
@@ -113,25 +113,27 @@ class Watching:
         names: Which.
 
     Attributes:
-        deadlock: What was seen when the test was ended because its tasks waited for
-            each other; empty if it was not.
+        loop: That of the test, once it runs.
+        deadlock: What was seen when the test was ended because nobody was left to go
+            on; empty if it was not.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._detectors = [make_detector(name, {}) for name in names]
         self._is_over = threading.Event()
         self._guard: threading.Thread | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.deadlock: list[AlarmRecord] = []
 
     def start(self) -> None:
-        """Start the detectors, and look after tasks that wait for each other."""
+        """Start the detectors, and look after tasks that wait for ever."""
         for detector in self._detectors:
             detector.start()
             if isinstance(detector, DeadlockWatcher):
                 self._guard = threading.Thread(
                     target=self._look_after,
                     args=(detector,),
-                    name="isolation-stall",
+                    name=f"{OWN_THREADS}stall",
                     daemon=True,
                 )
                 self._guard.start()
@@ -150,13 +152,19 @@ class Watching:
     def _look_after(self, watcher: DeadlockWatcher) -> None:
         looks = 0
         while not self._is_over.wait(LOOK_S):
-            stuck = [loop for loop in watcher.loops() if _ask(loop, watcher.is_stuck)]
-            looks = looks + 1 if stuck else 0
+            if self.loop is None:
+                continue
+            looks = looks + 1 if _ask(self.loop, watcher.is_hopeless) else 0
             if looks > PATIENCE:
-                for loop in stuck:
-                    self.deadlock += _errors(_ask(loop, watcher.alarms) or ())
-                    _ask(loop, watcher.cancel_all)
-                return
+                self.deadlock = _errors(_ask(self.loop, watcher.stalled) or ())
+                if self.deadlock:
+                    _ask(self.loop, _cancel_all)
+                    return
+
+
+def _cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
 
 
 def _ask(loop: asyncio.AbstractEventLoop, question: Callable[[], T]) -> T | None:
@@ -201,11 +209,15 @@ def watched(item: pytest.Item, tracking: Tracking | None) -> Iterator[None]:
         watching = Watching(name for name in names if name != AROUND_COROUTINE)
     except UsageError as exc:
         pytest.fail(str(exc), pytrace=False)
+    if not names and tracking is None:
+        yield
+        return
     if tracking is not None:
         tracking.news()
     watching.start()
     try:
-        with _without_leaks(item) if AROUND_COROUTINE in names else _as_it_is():
+        is_leak_checked = AROUND_COROUTINE in names
+        with _inside(item, watching, is_leak_checked=is_leak_checked):
             yield
     except BaseException as exc:
         alarms = watching.stop()
@@ -224,21 +236,21 @@ def watched(item: pytest.Item, tracking: Tracking | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_leaks(item: pytest.Item) -> Iterator[None]:
-    """Have a test's coroutine fail when tasks or files outlive it."""
+def _inside(
+    item: pytest.Item, watching: Watching, *, is_leak_checked: bool
+) -> Iterator[None]:
+    """Tell the loop of a test from inside of it, and look for what it leaves there."""
     function: Any = getattr(item, "obj", None)
 
     @functools.wraps(function)
-    async def checked(*args: object, **kwargs: object) -> None:
-        async with leak_check():
-            await function(*args, **kwargs)
+    async def watched_function(*args: object, **kwargs: object) -> object:
+        watching.loop = asyncio.get_running_loop()
+        async with leak_check() if is_leak_checked else contextlib.nullcontext():
+            return await function(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(item, "obj", checked)
+        patch.setattr(item, "obj", watched_function)
         yield
-
-
-_as_it_is = contextlib.nullcontext
 
 
 def _errors(alarms: Sequence[AlarmRecord]) -> list[AlarmRecord]:

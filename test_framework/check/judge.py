@@ -197,13 +197,13 @@ def _explains(root: _Cause, other: _Cause) -> bool:
 def _goes_with(damage: _Cause, alarm: _Cause) -> bool:
     """Tell whether what a detector saw goes with damage that users saw.
 
-    It does when it happened to the same users, or to nobody that it could name. Slow
-    answers are no damage that explains a line of the program.
+    It does when it happened to the same users, or when one of the two names nobody.
+    Slow answers are no damage that explains a line of the program.
     """
     if {s.rule for s in damage.sightings} <= _ABSORBED_BY_ANY - {"left-behind"}:
         return False
-    users = alarm.users()
-    return not users or bool(users & damage.users())
+    users, wronged = alarm.users(), damage.users()
+    return not users or not wronged or bool(users & wronged)
 
 
 def _finding(
@@ -244,6 +244,7 @@ def _tell_inside(alarm: Sighting) -> list[str]:
         f"{alarm.rule}  {alarm.claim}",
         f"  at {alarm.surface}",
         *(f"  {line}" for line in alarm.evidence),
+        f"  fix: {alarm.fix or rule(alarm.rule).fix}",
     ]
 
 

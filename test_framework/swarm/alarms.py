@@ -4,10 +4,13 @@ A service may live through several audits and its detectors with it, so what the
 seen before an audit began is none of its alarms.
 """
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from test_framework.check.names import user_name
 from test_framework.core import (
     AlarmRecord,
     History,
@@ -19,6 +22,7 @@ from test_framework.core import (
 if TYPE_CHECKING:
     from test_framework.services import Host
 
+_REQUEST = re.compile(r"\brequest (?P<number>\d+)\b")
 _Key = tuple[str, str, str, int | None]
 
 
@@ -49,15 +53,31 @@ class Alarms:
             # The run has been broken off, or is about to be, for the same reason.
             history.add(WatchRecord("detectors", unwatched=(str(exc),)))
             return
-        users = {op.index: op.user for op in history.of(Operation)}
+        operations = history.of(Operation)
+        users = {op.index: op.user for op in operations}
+        names = {op.index: f"{user_name(op.user)} ({op.endpoint})" for op in operations}
         for alarm in report.alarms:
             count = alarm.count - self._before[_key(alarm)]
             if count > 0:
                 found = (users[op] for op in alarm.operations if op in users)
                 known = tuple(dict.fromkeys((*alarm.users, *found)))
-                history.add(replace(alarm, count=count, users=known))
+                history.add(replace(_named(alarm, names), count=count, users=known))
         for watch in report.watches:
             history.add(watch)
+
+
+def _named(alarm: AlarmRecord, names: Mapping[int, str]) -> AlarmRecord:
+    """Say in an alarm's own sentences whose requests it speaks of, and for what."""
+
+    def name(match: re.Match[str]) -> str:
+        named = names.get(int(match["number"]))
+        return match[0] if named is None else f"{match[0]} of {named}"
+
+    return replace(
+        alarm,
+        claim=_REQUEST.sub(name, alarm.claim),
+        evidence=tuple(_REQUEST.sub(name, line) for line in alarm.evidence),
+    )
 
 
 def _key(alarm: AlarmRecord) -> _Key:

@@ -29,6 +29,52 @@ async def test_transfer():
         group.create_task(move({order}), name="refund")
 """
 
+HOPELESS = """
+import asyncio
+
+async def two_await_each_other():
+    tasks = []
+
+    async def wait_for(number):
+        await asyncio.sleep(0)
+        await tasks[number]
+
+    tasks += [asyncio.create_task(wait_for(1)), asyncio.create_task(wait_for(0))]
+    await asyncio.gather(*tasks)
+
+async def queue_is_never_done():
+    queue = asyncio.Queue()
+    queue.put_nowait(1)
+    await queue.get()
+    await queue.join()
+
+async def event_is_never_set():
+    await asyncio.Event().wait()
+
+async def future_is_never_done():
+    await asyncio.get_running_loop().create_future()
+
+async def barrier_is_one_short():
+    await asyncio.Barrier(2).wait()
+
+async def thread_sets_it_late():
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+    def work():
+        import time
+        time.sleep(4)
+
+    await asyncio.to_thread(work)
+
+async def timer_sets_it_late():
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_later(4, event.set)
+    await event.wait()
+
+async def test_it():
+    await {name}()
+"""
+
 INVERSION = """
 import asyncio
 
@@ -76,6 +122,32 @@ def test_deadlock_that_a_timeout_breaks_is_told_too(pytester: pytest.Pytester) -
 def test_locks_in_one_order_pass(pytester: pytest.Pytester) -> None:
     """The mended sibling is left alone."""
     run(pytester, deadlock(order="a, b")).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two_await_each_other",
+        "queue_is_never_done",
+        "event_is_never_set",
+        "future_is_never_done",
+        "barrier_is_one_short",
+    ],
+)
+def test_test_that_nobody_can_end_is_ended(
+    pytester: pytest.Pytester, name: str
+) -> None:
+    """Where no lock is held and nobody is left to go on, the wait is named."""
+    result = run(pytester, HOPELESS.replace("{name}", name))
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*nobody is left*", f"*in {name}*"])
+
+
+@pytest.mark.parametrize("name", ["thread_sets_it_late", "timer_sets_it_late"])
+def test_long_wait_is_left_alone(pytester: pytest.Pytester, name: str) -> None:
+    """What a thread or a timer will end is no stall, however long it takes."""
+    run(pytester, HOPELESS.replace("{name}", name)).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(

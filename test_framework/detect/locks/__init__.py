@@ -11,6 +11,6 @@ It patches asyncio by name and imports nothing else, so it is of use in any proc
 """
 
 from test_framework.detect.locks.ranks import ordered
-from test_framework.detect.locks.watcher import DeadlockWatcher
+from test_framework.detect.locks.watcher import OWN_THREADS, DeadlockWatcher
 
-__all__ = ["DeadlockWatcher", "ordered"]
+__all__ = ["OWN_THREADS", "DeadlockWatcher", "ordered"]

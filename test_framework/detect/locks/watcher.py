@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import sys
+import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import thread as thread_pool
+from types import FrameType
 from typing import Any
 
 from test_framework.core import AlarmRecord, InternalError, WatchRecord
@@ -24,6 +28,12 @@ _UNWATCHED = (
     "anyio's Lock, Semaphore and CapacityLimiter keep books of their own.",
     "Locks of other processes: a circle over several workers is not seen.",
 )
+OWN_THREADS = "isolation-"
+"""Begins the names of threads that watch."""
+
+_IDLE_THREAD = "_worker"
+"""The function of concurrent.futures.thread in which its idle threads wait."""
+
 _BLIND = (
     "The loop of {} does not say whether it is idle: tasks that wait for what nobody "
     "does, such as the set of an Event, are listed and not called stuck."
@@ -126,14 +136,15 @@ class DeadlockWatcher:
         """Tell whether tasks wait for each other now; to be asked on their loop."""
         return self._watch.is_stuck(self._tasks())
 
-    def loops(self) -> set[asyncio.AbstractEventLoop]:
-        """Return the loops of tasks that hold or wait; from any thread."""
-        return {task.get_loop() for task in self._tasks()}
+    def is_hopeless(self) -> bool:
+        """Tell whether nobody is left to go on; to be asked on the loop in question.
 
-    def cancel_all(self) -> None:
-        """Cancel all tasks of those loops, on their loop: ends a test that would hang."""
-        for task in self._tasks():
-            task.cancel()
+        Tasks wait for each other, or the loop has nothing to run, no timer and no
+        socket, and no thread is left that could wake it.
+        """
+        if self.is_stuck():
+            return True
+        return bool(is_idle(asyncio.get_running_loop())) and not _busy_threads()
 
     def coverage(self) -> WatchRecord:
         """Return what it looked at, and what it could not look at."""
@@ -172,3 +183,27 @@ class DeadlockWatcher:
             if is_idle(loop) is None:
                 self._blind.add(_BLIND.format(type(loop).__module__))
         return [task for loop in loops for task in asyncio.all_tasks(loop)]
+
+
+def _busy_threads() -> list[threading.Thread]:
+    """Return the threads that may still wake a loop.
+
+    Those of an executor that have no work are none; what any other one does, nobody
+    knows.
+    """
+    frames = sys._current_frames()
+    ours = {threading.get_ident(), threading.main_thread().ident}
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.ident not in ours
+        and not thread.name.startswith(OWN_THREADS)
+        and not _is_idle_worker(frames.get(thread.ident or 0))
+    ]
+
+
+def _is_idle_worker(frame: FrameType | None) -> bool:
+    if frame is None:
+        return True
+    code = frame.f_code
+    return code.co_name == _IDLE_THREAD and code.co_filename == thread_pool.__file__

@@ -95,7 +95,7 @@ def test_line_goes_with_the_damage_it_did(users: tuple[int, ...]) -> None:
 
     assert finding.rule == "foreign-canary-in-response"
     assert finding.inside[:2] == ("left-behind  a sum was lost", "  at app/cart.py:12")
-    assert finding.inside[-1] == "  one line"
+    assert finding.inside[-2:] == ("  one line", f"  fix: {RULES['left-behind'].fix}")
 
 
 def test_line_that_wronged_others_is_a_finding_of_its_own() -> None:
