@@ -14,6 +14,7 @@ BENCHMARKS = (
     "canary_scan",
     "explore",
     "catalogue",
+    "detect_access",
     "detect_leaks",
 )
 

@@ -36,14 +36,14 @@ def load(*, tracker: AccessTracker | None) -> ModuleType:
 
 def empty(module: ModuleType) -> ModuleType:
     """Let the probes of a module do nothing but hand on what they are given."""
-    for name in [name for name in vars(module) if name.startswith("@")]:
-        if name == "@applied":
+    for name in [name for name in vars(module) if name.startswith("_@")]:
+        if name == "_@applied":
             setattr(
                 module, name, lambda method, _, __, *arguments: (method, *arguments)
             )
-        elif name == "@second":
+        elif name == "_@second":
             setattr(module, name, lambda _, value: value)
-        elif callable(vars(module)[name]) and name not in {"@call", "@cell"}:
+        elif callable(vars(module)[name]) and name not in {"_@call", "_@cell"}:
             setattr(module, name, lambda value, *_: value)
     return module
 

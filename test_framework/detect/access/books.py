@@ -115,18 +115,20 @@ class Entry:
         owner: The one task that used it; None when there were several.
         alone: The last use of each key by that one.
         places: The places, once several tasks used it.
-        users: How many running tasks used it.
+        latest: The task that was the last to join in.
+        users: How many running tasks joined in; one may do so several times.
         windows: Pairs of uses across an await, by key and by their sites; None is
             in place of one that was told.
     """
 
-    __slots__ = ("alone", "held", "owner", "places", "users", "windows")
+    __slots__ = ("alone", "held", "latest", "owner", "places", "users", "windows")
 
     def __init__(self, held: Any, owner: TaskState) -> None:
         self.held = held
         self.owner: TaskState | None = owner
         self.alone: dict[Any, Use] = {}
         self.places: dict[Any, Place] | None = None
+        self.latest: TaskState | None = owner
         self.users = 1
         self.windows: dict[Any, dict[int, Window | None]] | None = None
 

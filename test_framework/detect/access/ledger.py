@@ -172,7 +172,8 @@ class Ledger:
         step = state.step
         if before is None:
             state.touched.append(place)
-            if entry not in state.entries[-8:]:
+            if entry.latest is not state:
+                entry.latest = state
                 state.entries.append(entry)
                 entry.users += 1
         elif before[1] == place.version:

@@ -123,7 +123,7 @@ class Imports(MetaPathFinder):
 
     def furnish(self, module: ModuleType) -> None:
         """Put the probes where the module's functions look for them."""
-        vars(module).update(self._probes, **{"@module": module})
+        vars(module).update(self._probes, **{"_@module": module})
 
     def _covers(self, name: str) -> bool:
         return any(

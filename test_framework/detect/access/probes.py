@@ -49,7 +49,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
     """Return the probes that report to a ledger."""
     made = Probes(ledger)
     return {
-        f"@{name}": getattr(made, name)
+        f"_@{name}": getattr(made, name)
         for name in (
             "applied",
             "attribute",
@@ -67,7 +67,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "variable",
             "whole",
         )
-    } | {"@call": operator.call, "@cell": Cell, "@second": _second}
+    } | {"_@call": operator.call, "_@cell": Cell, "_@second": _second}
 
 
 def _second(_: object, value: Any) -> Any:

@@ -13,13 +13,14 @@ original, whatever the receiver is. The rules that follow from that:
   the two. Methods of containers whose arguments are not bare are therefore called as
   ``call(*applied(receiver.method, 7, arguments))``, where ``call`` is written in C
   and has no frame.
-* Names of probes are no identifiers, so no name of the service can collide with them,
-  and private names of classes are left alone.
+* Names of probes are no identifiers, so no name of the service can collide with them.
+  They begin with an underscore, so ``from module import *`` leaves them behind: each
+  module has its own.
 * Only the inside of functions is rewritten. What runs while a module is imported
   precedes all users. Annotations are never touched: they may be read as text.
 
 Source: the receiver probe is ours; pytest rewrites assertions in an import hook in the
-same way, and names what it injects ``@...`` as we do.
+same way.
 """
 
 import ast
@@ -87,7 +88,7 @@ class _Rewriter(Walker):
         return ast.Constant(self._sites.number(site))
 
     def _probe(self, at: ast.AST, name: str, *arguments: ast.expr) -> ast.Call:
-        probe = ast.Call(ast.Name(f"@{name}", ast.Load()), list(arguments), [])
+        probe = ast.Call(ast.Name(f"_@{name}", ast.Load()), list(arguments), [])
         return shapes.placed(probe, at)
 
     def _seen(self, kind: Kind) -> ast.Constant:
@@ -241,7 +242,7 @@ class _Rewriter(Walker):
                     return shapes.placed(ast.Name(f"@cell {name}", ast.Load()), node)
                 return None
         if name in self._globals:
-            return shapes.placed(ast.Name("@module", ast.Load()), node)
+            return shapes.placed(ast.Name("_@module", ast.Load()), node)
         return None
 
     def give_birth(self, name: str, at: ast.AST) -> ast.stmt:
@@ -307,7 +308,7 @@ class _Rewriter(Walker):
         applied = self._probe(
             node, "applied", func, self._seen("read"), site, *node.args
         )
-        node.func = shapes.placed(ast.Name("@call", ast.Load()), func)
+        node.func = shapes.placed(ast.Name("_@call", ast.Load()), func)
         node.args = [shapes.placed(ast.Starred(applied, ast.Load()), node)]
         return node
 

@@ -76,8 +76,8 @@ def test_programs_have_probes(rewritten: ModuleType) -> None:
         for name in function.__code__.co_names
     }
 
-    assert {"@attribute", "@item", "@hold", "@variable", "@resumed"} <= names
-    assert not any(name.startswith("@") for name in dir(programs))
+    assert {"_@attribute", "_@item", "_@hold", "_@variable", "_@resumed"} <= names
+    assert not any(name.startswith("_@") for name in dir(programs))
 
 
 def test_doctests_are_found_and_hold(rewritten: ModuleType) -> None:

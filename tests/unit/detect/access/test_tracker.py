@@ -509,3 +509,33 @@ def test_own_logging_and_collection_are_unharmed(
 
         assert [alarm.count for alarm in tracker.alarms()] == [4]
     assert caplog.records == []
+
+
+def test_star_import_leaves_probes_behind(
+    write: Callable[..., None], tmp_path: Path
+) -> None:
+    """Two modules that count in a global of the same name have a counter each."""
+    counter = """
+        import asyncio
+        count = 0
+
+        async def spend():
+            global count
+            seen = count
+            await asyncio.sleep(0)
+            count = seen + 1
+        """
+    write(first=counter, second="from svc.first import *\n" + textwrap.dedent(counter))
+    with tracked("svc", "svc.first", "svc.second", folder=tmp_path) as (
+        tracker,
+        (first, second),
+    ):
+
+        async def one_each() -> None:
+            await asyncio.gather(first.spend(), second.spend())
+
+        asyncio.run(one_each())
+        alarms = tracker.alarms()
+
+    assert second.count == first.count == 1
+    assert alarms == []
