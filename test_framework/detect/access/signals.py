@@ -11,12 +11,16 @@ Source: ad-hoc synchronisation in Raychev et al., EventRacer (OOPSLA 2013).
 """
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from test_framework.detect.access.books import TaskState
 
 if TYPE_CHECKING:
     from test_framework.detect.access.ledger import Ledger
+
+
+MOST_TOLD: Final = 256
+"""A queue that is never empty hears of every request there ever was."""
 
 
 class Signals:
@@ -31,7 +35,9 @@ class Signals:
         """Note that the running task announces what it did so far."""
         state = self._ledger.state()
         if state is not None:
-            self._told.setdefault(source, {})[state.number] = state.step
+            told = self._told.setdefault(source, {})
+            told[state.number] = state.step
+            _shorten(told)
 
     def tell_end(self, task: Any, state: TaskState) -> None:
         """Note that a task has ended."""
@@ -43,6 +49,7 @@ class Signals:
         if state is None:
             return
         state.heard.update(self._told.get(source, {}))
+        _shorten(state.heard)
         ended = self._ledger.state_of(source)
         if ended is not None:
             # A task that is done, of whose end we are told after its waiter.
@@ -62,3 +69,10 @@ class Signals:
         state = self._ledger.state()
         if state is not None:
             state.locks.pop(id(lock), None)
+
+
+def _shorten(told: dict[int, int]) -> None:
+    """Forget those that were told of longest ago."""
+    if len(told) > MOST_TOLD:
+        for number in list(told)[: MOST_TOLD // 2]:
+            del told[number]

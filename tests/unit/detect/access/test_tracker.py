@@ -20,6 +20,7 @@ from test_framework.check import RULES
 from test_framework.core import AlarmRecord, UsageError
 from test_framework.detect import make_detector, operation_scope
 from test_framework.detect.access import AccessTracker
+from test_framework.detect.access.signals import MOST_TOLD
 from test_framework.detect.access.wording import RULE_OF
 from tests.unit.detect.access.tracked import tracked
 
@@ -398,6 +399,33 @@ def test_memory_of_a_task_that_never_ends_is_bounded(
         objects, _ = asyncio.run(run())
 
     assert objects <= 100
+
+
+def test_queue_that_lives_for_ever_is_bounded(
+    write: Callable[..., None], tmp_path: Path
+) -> None:
+    """Of all requests that ever put something into a queue the latest are known."""
+    write(
+        mailbox="""
+        import asyncio
+
+        async def give_and_take(queue, number):
+            await queue.put([number])
+            await asyncio.sleep(0)
+            return await queue.get()
+        """
+    )
+    with tracked("svc", "svc.mailbox", folder=tmp_path) as (tracker, (module,)):
+
+        async def main() -> list[int]:
+            queue: asyncio.Queue[list[int]] = asyncio.Queue()
+            for number in range(3 * MOST_TOLD):
+                await asyncio.create_task(module.give_and_take(queue, number))
+            return [len(told) for told in tracker._ledger.signals._told.values()]
+
+        lengths = asyncio.run(main())
+
+    assert 1 < max(lengths) <= MOST_TOLD
 
 
 def test_objects_die_at_the_next_await(
