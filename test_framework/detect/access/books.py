@@ -75,7 +75,7 @@ class TaskState:
         self.heard: dict[int, int] = {}
         self.receivers: dict[int, Any] = {}
         self.loads: dict[int, tuple[Any, Any]] = {}
-        self.waits_for: dict[int, Any] = {}
+        self.waits_for: dict[int, list[Any]] = {}
         self.suspects: list[tuple[Place, Use, Use, Stack]] = []
 
 

@@ -227,7 +227,8 @@ class Ledger:
         if len(state.touched) + len(state.entries) > MOST_TOUCHED:
             self._forget(state, len(state.touched) // 2, len(state.entries) // 2)
         if state.waits_for and site in state.waits_for:
-            self.signals.hear(state.waits_for.pop(site))
+            for source in state.waits_for.pop(site):
+                self.signals.hear(source)
         return value
 
     # Books.

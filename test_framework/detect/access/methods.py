@@ -110,6 +110,9 @@ ON_BUFFER: Final[dict[str, Kind]] = {
     "writelines": "write",
 }
 
+PASSED_ON: Final = frozenset({"shield", "wait_for"})
+"""Functions that wait for their first argument."""
+
 SIGNALS: Final = frozenset({"set_exception", "set_result"})
 
 CALLED_ON: Final = ARGUED | set(ON_CONTAINER) | set(ON_BUFFER) | SIGNALS

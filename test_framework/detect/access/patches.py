@@ -15,7 +15,11 @@ _TELLS = (
     (asyncio.Queue, "put_nowait"),
     (asyncio.Condition, "notify"),
 )
-_WAITS = ((asyncio.Event, "wait"), (asyncio.Condition, "wait"))
+_WAITS = (
+    (asyncio.Event, "wait"),
+    (asyncio.Condition, "wait"),
+    (asyncio.Queue, "get"),
+)
 _TAKES = ((asyncio.Queue, "get_nowait"),)
 _LOCKS = (asyncio.Lock, asyncio.Semaphore)
 
@@ -76,10 +80,15 @@ class Patches:
     def _waiting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         hear = self._signals.hear
 
-        async def wait(source: Any, *args: Any, **kwargs: Any) -> Any:
+        async def heard(source: Any, caller: Any, args: Any, kwargs: Any) -> Any:
             waited = await original(source, *args, **kwargs)
             hear(source)
+            hear(source, caller)
             return waited
+
+        def wait(source: Any, *args: Any, **kwargs: Any) -> Any:
+            # Who asks is not always who waits: on Python 3.11 ``wait_for`` makes a task.
+            return heard(source, self._signals.who(), args, kwargs)
 
         return wait
 

@@ -62,6 +62,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "iterated",
             "key",
             "method",
+            "passed",
             "resumed",
             "stored",
             "variable",
@@ -221,7 +222,15 @@ class Probes:
         if isinstance(awaitable, asyncio.Future):
             state = self._ledger.state()
             if state is not None:
-                state.waits_for[site] = awaitable
+                state.waits_for.setdefault(site, []).append(awaitable)
+        return awaitable
+
+    def passed(self, awaitable: Any, site: int) -> Any:
+        """Stand at what is awaited by way of ``wait_for`` or ``shield``."""
+        if isinstance(awaitable, asyncio.Future):
+            state = self._ledger.state()
+            if state is not None:
+                state.waits_for.setdefault(site, []).append(awaitable)
         return awaitable
 
     def stored(self, value: Any, site: int) -> Any:

@@ -32,6 +32,7 @@ from test_framework.detect.access.methods import (
     ARGUED,
     CALLED_ON,
     MUTE_CALLS,
+    PASSED_ON,
     WHOLE,
     Kind,
 )
@@ -254,6 +255,12 @@ class _Rewriter(Walker):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         func = node.func
+        name = getattr(func, "attr", getattr(func, "id", ""))
+        if name in PASSED_ON and shapes.has_first(node):
+            self.generic_visit(node)
+            first = node.args[0]
+            node.args[0] = self._probe(first, "passed", first, self._site(node))
+            return node
         if isinstance(func, ast.Name) and func.id in MUTE_CALLS:
             return self._mute(node)
         if isinstance(func, ast.Name) and func.id in WHOLE and shapes.has_first(node):

@@ -43,9 +43,13 @@ class Signals:
         """Note that a task has ended."""
         self._told[task] = {state.number: state.step}
 
-    def hear(self, source: Any) -> None:
-        """Note that the running task waited for an announcement."""
-        state = self._ledger.state()
+    def who(self) -> TaskState | None:
+        """Return the state of the running task."""
+        return self._ledger.state()
+
+    def hear(self, source: Any, state: TaskState | None = None) -> None:
+        """Note that a task, by default the running one, waited for an announcement."""
+        state = state or self._ledger.state()
         if state is None:
             return
         state.heard.update(self._told.get(source, {}))
@@ -56,7 +60,7 @@ class Signals:
             state.heard[ended.number] = ended.step
         for part in getattr(source, "_children", ()):
             # Of asyncio.gather.
-            self.hear(part)
+            self.hear(part, state)
 
     def take(self, lock: Any) -> None:
         """Note that the running task took a lock."""

@@ -116,6 +116,24 @@ async def leave_and_await_future(_: Desk, user: int) -> None:
     await worker
 
 
+async def leave_and_wait_for_event(_: Desk, user: int) -> None:
+    job = Job()
+    job.status = f"queued {user}"
+    worker = asyncio.ensure_future(work_on(job))
+    await asyncio.wait_for(job.done.wait(), 5)
+    assert job.status == "done"
+    await worker
+
+
+async def leave_and_wait_for_future(_: Desk, user: int) -> None:
+    job = Job()
+    job.status = f"queued {user}"
+    worker = asyncio.ensure_future(work_on_future(job))
+    await asyncio.wait_for(asyncio.shield(job.result), 5)
+    assert job.status == "done"
+    await worker
+
+
 async def leave_and_await_task(_: Desk, user: int) -> None:
     job = Job()
     job.status = f"queued {user}"
@@ -176,6 +194,12 @@ PAIRS = {
     "cache stampede": Pair(Client, fetch, fetch_once, LOST),
     "job without event": Pair(Desk, leave_and_look, leave_and_wait, CLOBBERED),
     "job without future": Pair(Desk, leave_and_look, leave_and_await_future, CLOBBERED),
+    "job without event in time": Pair(
+        Desk, leave_and_look, leave_and_wait_for_event, CLOBBERED
+    ),
+    "job without future in time": Pair(
+        Desk, leave_and_look, leave_and_wait_for_future, CLOBBERED
+    ),
     "job without awaiting": Pair(Desk, leave_and_look, leave_and_await_task, CLOBBERED),
     "job through a queue": Pair(Desk, leave_and_look, give_through_queue, CLOBBERED),
     "published and trusted": Pair(
