@@ -16,6 +16,7 @@ BENCHMARKS = (
     "catalogue",
     "detect_access",
     "detect_leaks",
+    "detect_locks",
 )
 
 

@@ -29,7 +29,9 @@ from test_framework.detect.locks.stacks import (
 from test_framework.detect.locks.stalls import GETTERS, PUTTERS
 from test_framework.detect.locks.watch import Watch
 
-_LOCKS = asyncio.Lock.acquire.__code__.co_filename
+_LOCKS = (
+    asyncio.locks._ContextManagerMixin.__aenter__.__code__.co_filename
+)  # private: nobody patches it
 _STEPS = 0x80 | 0x100 | 0x200 | 0x20
 """Flags of code that can await: coroutine, its kin, and plain generator."""
 _monotonic = time.monotonic
