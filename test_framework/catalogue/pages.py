@@ -179,7 +179,7 @@ def _index(matrix: Matrix) -> str:
             outcomes = matrix.get(one.id, {})
             cells = [symbol(one, means, outcomes) for means in _COLUMNS]
             link = f"[{one.id}]({one.id}.md)"
-            lines.append(_row([link, one.title, str(one.needs), *cells]))
+            lines.append(_row([link, one.title, _needs(one), *cells]))
         lines.append("")
     return _INDEX.format(
         areas=_areas(),
@@ -246,7 +246,7 @@ def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
         fix=_one_per_line(pattern.fix),
         theme=load_themes()[pattern.theme].rstrip("."),
         areas=", ".join(pattern.areas) or "any shared state",
-        needs=pattern.needs,
+        needs=_needs(pattern),
         detectors=", ".join(names[one] for one in pattern.detectors),
         found=told(Outcome.FOUND),
         hinted=told(Outcome.HINTED),
@@ -258,6 +258,12 @@ def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
         code=vulnerable_code(pattern),
         mend=mend(pattern),
     )
+
+
+def _needs(pattern: Pattern) -> str:
+    """Return needs for Markdown, to which the stars of task names would mean a slope."""
+    needs = str(pattern.needs)
+    return f"`{needs}`" if "=" in needs else needs
 
 
 def _one_per_line(text: str) -> str:

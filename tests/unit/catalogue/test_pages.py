@@ -37,6 +37,14 @@ def test_index_has_a_row_for_each_pattern() -> None:
     assert sorted(linked) == sorted(pattern.id for pattern in load_patterns())
 
 
+def test_stars_of_task_names_are_no_markup() -> None:
+    """Needs with patterns of names stand as code, in the index and on the page."""
+    pages = make_pages()
+
+    for text in (pages["X08.md"], pages["index.md"]):
+        assert "| `cancel=user*/upload*` |" in text
+
+
 def test_vulnerable_code_is_a_program_without_its_mend() -> None:
     """What another file of the theme defines is put in front; the safe twin is not."""
     code = vulnerable_code(find_pattern("P14"))
