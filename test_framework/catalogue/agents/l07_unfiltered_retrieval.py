@@ -64,14 +64,8 @@ PATTERN = Pattern(
         "nearest, whosesoever it is."
     ),
     fix=("Filter by tenant in the store, or keep an index for each."),
-    areas=(
-        Area.AGENT_STATE,
-        Area.USER_CONTEXT,
-    ),
-    detectors=(
-        "explorer",
-        "swarm",
-    ),
+    areas=(Area.AGENT_STATE, Area.USER_CONTEXT),
+    detectors=("explorer", "swarm"),
     source="https://genai.owasp.org/llmrisk/llm082025-vector-and-embedding-weaknesses/",
     vulnerable=visits(_Index, _add_and_search),
     safe=visits(_FilteringIndex, _add_and_search),

@@ -60,11 +60,7 @@ PATTERN = Pattern(
     ),
     fix=("Claim the alert before the first await."),
     areas=(Area.AGENT_STATE,),
-    detectors=(
-        "explorer",
-        "access",
-        "checkers",
-    ),
+    detectors=("explorer", "access", "checkers"),
     source="https://prometheus.io/docs/alerting/latest/high_availability/",
     vulnerable=visits(_Alerts, _evaluate, _sent_once),
     safe=visits(_ClaimingAlerts, _evaluate, _sent_once),

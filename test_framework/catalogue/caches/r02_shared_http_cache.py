@@ -58,10 +58,7 @@ PATTERN = Pattern(
     ),
     fix=("Send Cache-Control: private or no-store with what belongs to a user."),
     areas=(Area.USER_CONTEXT,),
-    detectors=(
-        "explorer",
-        "swarm",
-    ),
+    detectors=("explorer", "swarm"),
     source="CVE-2023-30861",
     vulnerable=visits(_Proxy, _open_page),
     safe=visits(_PrivateProxy, _open_page),

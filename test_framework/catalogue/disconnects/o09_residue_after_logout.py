@@ -65,14 +65,8 @@ PATTERN = Pattern(
         "reach of whoever looks through the process next."
     ),
     fix=("Remove what belongs to a session when it ends, in finally."),
-    areas=(
-        Area.USER_CONTEXT,
-        Area.AGENT_STATE,
-    ),
-    detectors=(
-        "explorer",
-        "leaks",
-    ),
+    areas=(Area.USER_CONTEXT, Area.AGENT_STATE),
+    detectors=("explorer", "leaks"),
     source="https://cwe.mitre.org/data/definitions/226.html",
     vulnerable=visits(_Desk, _write, _nothing_is_left),
     safe=visits(_TidyDesk, _write, _nothing_is_left),

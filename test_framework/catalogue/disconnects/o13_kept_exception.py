@@ -68,14 +68,8 @@ PATTERN = Pattern(
         "messages, their frames and all that these refer to."
     ),
     fix=("Keep the kind and the time of an error, not the object."),
-    areas=(
-        Area.AGENT_STATE,
-        Area.USER_CONTEXT,
-    ),
-    detectors=(
-        "explorer",
-        "leaks",
-    ),
+    areas=(Area.AGENT_STATE, Area.USER_CONTEXT),
+    detectors=("explorer", "leaks"),
     source="https://docs.python.org/3/library/traceback.html#traceback.clear_frames",
     vulnerable=visits(_Status, _serve, _no_card_is_shown),
     safe=visits(_TerseStatus, _serve, _no_card_is_shown),

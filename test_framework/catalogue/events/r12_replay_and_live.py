@@ -72,10 +72,7 @@ PATTERN = Pattern(
     ),
     fix=("Number the events, and drop those that were seen."),
     areas=(Area.WEBSOCKET,),
-    detectors=(
-        "explorer",
-        "checkers",
-    ),
+    detectors=("explorer", "checkers"),
     source="https://redis.io/docs/latest/develop/data-types/streams/",
     vulnerable=visits(_Feed, _publish_or_follow),
     safe=visits(_NumberedFeed, _publish_or_follow),

@@ -71,14 +71,8 @@ PATTERN = Pattern(
         "the queue delivers the message to another one, who repeats the effect."
     ),
     fix=("Store the id of a message together with its effect, and look for it first."),
-    areas=(
-        Area.DATABASE_SESSION,
-        Area.AGENT_STATE,
-    ),
-    detectors=(
-        "explorer",
-        "checkers",
-    ),
+    areas=(Area.DATABASE_SESSION, Area.AGENT_STATE),
+    detectors=("explorer", "checkers"),
     source="https://www.rabbitmq.com/docs/reliability#consumer-side",
     vulnerable=visits(_Payments, _consume, _paid_once),
     safe=visits(_IdempotentPayments, _consume, _paid_once),

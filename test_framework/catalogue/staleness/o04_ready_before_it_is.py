@@ -60,14 +60,8 @@ PATTERN = Pattern(
         "serves the first users by none."
     ),
     fix=("Be ready when all has been loaded, and not before."),
-    areas=(
-        Area.ENGINE_REGISTRY,
-        Area.USER_CONTEXT,
-    ),
-    detectors=(
-        "explorer",
-        "access",
-    ),
+    areas=(Area.ENGINE_REGISTRY, Area.USER_CONTEXT),
+    detectors=("explorer",),
     source="https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/",
     vulnerable=visits(_Service, _start_or_read),
     safe=visits(_LoadedService, _start_or_read),
