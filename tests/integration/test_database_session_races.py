@@ -343,6 +343,7 @@ async def test_conflicting_requests_do_not_deadlock(settings: Settings) -> None:
 
 
 @pytest.mark.power
+@pytest.mark.detect  # which would see the deadlock as well
 async def test_deadlock_is_caught(settings: Settings) -> None:
     """Two transactions that lock two things crosswise are seen as a deadlock."""
     before = await count_deadlocks(settings)

@@ -184,7 +184,8 @@ def _need_of_queue(task: Task, queue: Any, *, putting: bool) -> Need | None:
     partners = getattr(queue, GETTERS if putting else PUTTERS, None) or {}
     if None in partners:  # a callback did it once and may do it again
         return None
-    alive = tuple(one for one in partners if not one.done())
+    kept = (reference() for reference in partners.values())
+    alive = tuple(one for one in kept if one is not None and not one.done())
     # A worker that feeds itself and has nothing to do is idle, not stuck.
     if not putting and set(alive) <= {task}:
         return None

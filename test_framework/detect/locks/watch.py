@@ -7,6 +7,7 @@ it does not hold; everything costs microseconds then, not nanoseconds.
 import asyncio
 import contextlib
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType
@@ -45,6 +46,9 @@ from test_framework.detect.locks.stalls import (
 
 MAX_SEEN = 4
 """Holders of a pool whose lines are kept for each wait."""
+
+Partners = dict[int | None, "weakref.ref[asyncio.Task[Any]] | None"]
+"""Tasks by their id; None stands for a callback."""
 
 MAX_PARTNERS = 64
 """Tasks that are remembered for each end of a queue before the ended ones are dropped."""
@@ -320,16 +324,26 @@ class Watch:
             )
 
     def note_partner(self, queue: Any, attribute: str) -> None:
-        """The running task, or a callback, put into a queue or took from it."""
+        """The running task, or a callback, put into a queue or took from it.
+
+        A queue may outlive its users by far, so it does not keep their tasks alive.
+        """
         task = current_task()
-        partners = getattr(queue, attribute, None)
+        partners: Partners | None = getattr(queue, attribute, None)
         if partners is None:
-            setattr(queue, attribute, {task: None})
-        elif task not in partners:
-            if len(partners) >= MAX_PARTNERS:
-                for one in [it for it in partners if it is not None and it.done()]:
-                    del partners[one]
-            partners[task] = None
+            partners = {}
+            setattr(queue, attribute, partners)
+        if task is None:
+            partners[None] = None
+            return
+        known = partners.get(id(task))
+        if known is not None and known() is task:
+            return
+        if len(partners) >= MAX_PARTNERS:
+            for key, one in list(partners.items()):
+                if one is not None and ((kept := one()) is None or kept.done()):
+                    del partners[key]
+        partners[id(task)] = weakref.ref(task)
 
     def is_stuck(self, tasks: Iterable[asyncio.Task[Any]]) -> bool:
         """Tell whether some of the tasks wait for each other."""

@@ -251,6 +251,22 @@ async def test_lock_is_collected(watcher: DeadlockWatcher) -> None:
     assert watcher.alarms() == []
 
 
+async def test_queue_keeps_no_task_alive(watcher: DeadlockWatcher) -> None:
+    """A pool's queue lives for years; who once took from it is collected."""
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    task = asyncio.create_task(queue.put(1))
+    await task
+    gone = weakref.ref(task)
+
+    del task
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert gone() is None
+    assert queue.get_nowait() == 1
+    assert watcher.alarms() == []
+
+
 async def test_wait_for_gives_up_as_ever(watcher: DeadlockWatcher) -> None:
     """A timeout ends a wait, and the lock goes to the next in line."""
     lock = asyncio.Lock()
