@@ -1,5 +1,6 @@
 """The search itself: which runs are made, in which order, and when it is enough."""
 
+import contextlib
 import gc
 import re
 import time
@@ -145,10 +146,7 @@ class Search:
             SettledError: The scenario misuses the explorer.
         """
         loop = self.loop
-        try:
-            failure = self.runner.run(scheduler, faults)
-        except RunAgainError:
-            failure = self.runner.run(scheduler, faults)
+        failure = self._run_once(scheduler, faults)
         if loop.invariants and not self.runner.watches:
             # The first ones: this order again, and from now on they are looked at.
             self.runner.watches = True
@@ -162,6 +160,14 @@ class Search:
         if failure is not None:
             self._judge(failure, faults)
         self.go_on(is_new=not count)
+
+    def _run_once(
+        self, scheduler: Scheduler, faults: tuple[Fault, ...]
+    ) -> Failure | None:
+        with contextlib.suppress(RunAgainError):
+            return self.runner.run(scheduler, faults)
+        # Not while it is handled: the program would get it for a context of its own.
+        return self.runner.run(scheduler, faults)
 
     def _note_sets(self) -> None:
         """Look at the sets of asyncio backwards as well, once a run has iterated one."""
