@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from test_framework.core import InternalError, TargetError, UsageError
+from test_framework.explore.decisions import Hook
 from test_framework.explore.endings import (
     CutError,
     EndlessError,
@@ -30,9 +31,9 @@ from test_framework.explore.faults import (
     follows,
     interposing,
 )
-from test_framework.explore.loop import ExplorationLoop, Hook
+from test_framework.explore.leftovers import Leftover
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.ordered import begin_run
-from test_framework.explore.pools import Leftover
 from test_framework.explore.scenario import CoroutineFunction, is_broken
 from test_framework.explore.schedule import (
     Backwards,

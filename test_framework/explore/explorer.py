@@ -21,7 +21,8 @@ from test_framework.explore.execution import EVERYTHING, Failure, Runner
 from test_framework.explore.faults import error_named
 from test_framework.explore.guards import Guards, guarded
 from test_framework.explore.live import run_live
-from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loop.limits import MAX_STEPS
 from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove

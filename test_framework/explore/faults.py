@@ -17,7 +17,8 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from test_framework.core import UsageError
-from test_framework.explore.loop import ExplorationLoop, Hook
+from test_framework.explore.decisions import Hook
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.schedule import (
     Backwards,
     Cancel,

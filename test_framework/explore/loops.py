@@ -8,7 +8,8 @@ from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.explore.gate import GateLoop
-from test_framework.explore.loop import MAX_STEPS, ExplorationLoop
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loop.limits import MAX_STEPS
 from test_framework.explore.schedule import Fidelity
 
 

@@ -11,12 +11,11 @@ schedule. The path of creators does not: ``user[3]/send[0]`` is the first ``send
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import getweakrefcount
 
-if TYPE_CHECKING:
-    from test_framework.explore.pools import Leftover
-    from test_framework.explore.service import Service
+from test_framework.explore.leftovers import Leftover
+from test_framework.explore.service import Service
 
 _NAMES = [f"Task-{number}" for number in range(256)]
 
@@ -94,12 +93,12 @@ class NamedTasks:
     io: str = "sim"
     is_waiting: bool = False
     notes: dict[str, None] = {}  # noqa: RUF012  # empty where nothing is ever noted
-    services: "list[Service]"
+    services: list[Service]
     tasks: list[asyncio.Task[Any]]
     parents: list[int]
     current: int
-    pools: list[Callable[[], "Leftover | None"]]
-    leftovers: list["Leftover"]
+    pools: list[Callable[[], Leftover | None]]
+    leftovers: list[Leftover]
     has_looked: bool
     _numbers: dict[Any, int]
     _names: list[str]

@@ -11,13 +11,13 @@ aio-libs-abandoned/aioredis-py#1225, psycopg/psycopg#509.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.explore.endings import MisuseError
-from test_framework.explore.loop import give_up
+from test_framework.explore.leftovers import Leftover
+from test_framework.explore.loop.clock import give_up
 from test_framework.explore.names import NamedTasks
 from test_framework.explore.waits import calling_frame, place, source
 
@@ -27,25 +27,6 @@ LINGER_S = 1.0
 Of the time of the loop, which is virtual: drivers give connections back in tasks of
 their own, so that a cancellation does not stop them.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """What the next user of a pool would find.
-
-    Attributes:
-        kind: ``dirty-connection`` or ``dirty-pool``.
-        message: One sentence.
-        where: ``file:line`` of the program.
-        details: Further lines.
-        name: What the same thing is called in another run, whoever left it.
-    """
-
-    kind: str
-    message: str
-    where: str
-    details: tuple[str, ...]
-    name: str
 
 
 def watch_pool(pool: object, clean: Callable[[], object] | None = None) -> None:

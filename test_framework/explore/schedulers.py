@@ -19,7 +19,8 @@ import random
 from collections import Counter
 from typing import Protocol
 
-from test_framework.explore.loop import CLOCK, CONTINUE, Choose, ExplorationLoop
+from test_framework.explore.decisions import CLOCK, CONTINUE, Choose
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.schedule import Segment
 
 TURNS = "turns"

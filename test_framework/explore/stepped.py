@@ -16,20 +16,17 @@ from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
+from test_framework.explore.decisions import Choose, Hook
 from test_framework.explore.endings import EndlessError, RunOverError, StalledError
 from test_framework.explore.handles import STEP
 from test_framework.explore.jobs import Job, Landings, Workers
-from test_framework.explore.loop import (
-    MAX_STEPS,
-    PATIENCE,
+from test_framework.explore.loop.clock import (
     READING_S,
     START_S,
-    SUSPECT_STEPS,
-    Choose,
-    Hook,
     give_up,
     is_read_by_program,
 )
+from test_framework.explore.loop.limits import MAX_STEPS, PATIENCE, SUSPECT_STEPS
 from test_framework.explore.names import LOOPS, NamedTasks, default_name, job_name
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.waits import stuck_waits, waits_of

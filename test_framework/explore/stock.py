@@ -11,15 +11,10 @@ import contextvars
 from asyncio import events
 from typing import Any
 
+from test_framework.explore.decisions import CLOCK, CONTINUE
 from test_framework.explore.endings import StalledError
-from test_framework.explore.loop import (
-    CLOCK,
-    CONTINUE,
-    LAG_S,
-    LAPSE_S,
-    READINGS_S,
-    cancel_quietly,
-)
+from test_framework.explore.loop.cleanup import cancel_quietly
+from test_framework.explore.loop.clock import LAG_S, LAPSE_S, READINGS_S
 from test_framework.explore.stepped import SteppedLoop
 
 _MAX_CLEANUP_TURNS = 1000

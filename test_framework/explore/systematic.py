@@ -8,7 +8,8 @@ search can say for which number of preemptions it is complete. Most bugs need on
 two (Musuvathi and Qadeer, PLDI 2007; Thomson et al., PPoPP 2014).
 """
 
-from test_framework.explore.loop import CLOCK, CONTINUE, Choose, ExplorationLoop
+from test_framework.explore.decisions import CLOCK, CONTINUE, Choose
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.schedulers import stay
 
 MAX_WAITING = 400_000

@@ -11,7 +11,7 @@ from test_framework.explore.asgi.browser import Browser
 from test_framework.explore.asgi.lifespan import Lifespan
 from test_framework.explore.asgi.messages import App
 from test_framework.explore.asgi.ownership import Ownership
-from test_framework.explore.loop import give_up
+from test_framework.explore.loop.clock import give_up
 from test_framework.explore.service import Service
 from test_framework.explore.threads import reroute
 

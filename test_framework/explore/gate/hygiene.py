@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from test_framework.explore.gate.answers import Opaque
 from test_framework.explore.gate.transport import GatedTransport, Held
-from test_framework.explore.pools import Leftover
+from test_framework.explore.leftovers import Leftover
 from test_framework.explore.waits import (
     calling_frame,
     is_library,

@@ -16,7 +16,7 @@ from typing import Any
 
 from test_framework.core import TargetError
 from test_framework.explore.gate.network import NO_ANSWER_S, Sockets
-from test_framework.explore.loop import MAX_STEPS
+from test_framework.explore.loop.limits import MAX_STEPS
 from test_framework.explore.stepped import SteppedLoop
 
 NOISE_S = 0.002

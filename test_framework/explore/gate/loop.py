@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from test_framework.core import TargetError
+from test_framework.explore.decisions import CLOCK, Choose, Hook
 from test_framework.explore.endings import StalledError
 from test_framework.explore.faults import follows
 from test_framework.explore.gate.hygiene import (
@@ -36,16 +37,9 @@ from test_framework.explore.gate.network import (
     NetworkLoop,
 )
 from test_framework.explore.gate.transport import GatedTransport, Held
-from test_framework.explore.loop import (
-    CLOCK,
-    ELAPSE_S,
-    MAX_STEPS,
-    READINGS_S,
-    Choose,
-    Hook,
-    cancel_quietly,
-    sleep_is_over,
-)
+from test_framework.explore.loop.cleanup import cancel_quietly
+from test_framework.explore.loop.clock import ELAPSE_S, READINGS_S, sleep_is_over
+from test_framework.explore.loop.limits import MAX_STEPS
 from test_framework.explore.waits import Wait, waits_of
 
 LOCK_PATIENCE_S = 0.3

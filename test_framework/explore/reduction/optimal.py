@@ -15,7 +15,8 @@ acquisitions. The end of main ends a run, so it conflicts with every step.
 
 from dataclasses import dataclass, field
 
-from test_framework.explore.loop import Choose, ExplorationLoop
+from test_framework.explore.decisions import Choose
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.reduction.happens_before import Event, unknown_step
 from test_framework.explore.reduction.tracked import Recorder, RedundantError
 

@@ -7,13 +7,10 @@ from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType
 from typing import Any
 
+from test_framework.explore.decisions import Choose, Hook
 from test_framework.explore.handles import STEP, Entry
-from test_framework.explore.loop import (
-    Choose,
-    ExplorationLoop,
-    Hook,
-    is_read_by_program,
-)
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loop.clock import is_read_by_program
 from test_framework.explore.names import default_name
 from test_framework.explore.reduction.tracked import Recorder
 from test_framework.explore.reduction.tracked_asyncio import TrackedFuture, TrackedTask

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from test_framework.explore.decisions import CLOCK, CONTINUE
 from test_framework.explore.endings import CutError
-from test_framework.explore.loop import CLOCK, CONTINUE
 from test_framework.explore.names import default_name
 from test_framework.explore.symmetry.crowd import Crowd
 from test_framework.explore.symmetry.graph import Writer

@@ -16,8 +16,9 @@ compression in SPIN", 1997, for fingerprints instead of states.
 from typing import Any
 
 from test_framework.core import UsageError, stream
+from test_framework.explore.decisions import Choose
 from test_framework.explore.execution import Failure, Runner
-from test_framework.explore.loop import Choose, ExplorationLoop
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.report import Conclusion, runs_in_words
 from test_framework.explore.scenario import Scenario, main_of
 from test_framework.explore.schedule import Fidelity

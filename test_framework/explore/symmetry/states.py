@@ -12,9 +12,10 @@ import random
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from test_framework.explore.decisions import Choose
 from test_framework.explore.endings import CutError, MisuseError
 from test_framework.explore.execution import EVERYTHING, Failure, Runner
-from test_framework.explore.loop import Choose, ExplorationLoop
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.scenario import Scenario
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Scheduler, Stock, stay

@@ -23,7 +23,8 @@ from test_framework.explore import (
 from test_framework.explore.asgi.service import GRACE_S
 from test_framework.explore.execution import Runner
 from test_framework.explore.faults import FaultPoints
-from test_framework.explore.loop import START_S, ExplorationLoop
+from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loop.clock import START_S
 from test_framework.explore.scenario import main_of
 from test_framework.explore.schedule import Fidelity, Interrupt
 from test_framework.explore.schedulers import Stock

@@ -15,7 +15,7 @@ import pytest
 
 from test_framework.explore import Conclusion, explore, external
 from test_framework.explore.execution import Runner
-from test_framework.explore.loop import START_S
+from test_framework.explore.loop.clock import START_S
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedulers import Stock
 from test_framework.explore.stock import StockLoop

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from test_framework.explore import Fidelity, Scenario
+from test_framework.explore.decisions import Choose
 from test_framework.explore.endings import CutError
-from test_framework.explore.loop import Choose, ExplorationLoop
+from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.symmetry.crowd import Crowd, CrowdLoop
 from test_framework.explore.symmetry.fingerprint import Fingerprinter, State
 from test_framework.explore.symmetry.graph import reads_stacks

@@ -19,15 +19,28 @@ class Face(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
 
     Attributes:
         errors: Contexts given to ``call_exception_handler``.
+        invariants: What must hold after every step.
+        disconnects: How the client of a request goes away, by task of the request.
+        services: What serves users and is settled before the state is checked.
+        cancelled: Tasks that a fault cancelled.
     """
 
-    errors: list[dict[str, Any]]
     _handler: Callable[[Any, dict[str, Any]], object] | None
     _task_factory: Any
-    _generators: "weakref.WeakSet[Any] | None"
-    _default_executor: Any
 
     slow_callback_duration = 0.1
+
+    def _reset(self) -> None:
+        """Begin a run without anything of the one before."""
+        self.forget_tasks()
+        # After the tasks: futures that die with them report to the old list.
+        self.errors: list[dict[str, Any]] = []
+        self.invariants: list[Callable[[], object]] = []
+        self.disconnects: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        self.services = []
+        self.cancelled: set[asyncio.Task[Any]] = set()
+        self._generators: weakref.WeakSet[Any] | None = None
+        self._default_executor: Any = None
 
     def set_debug(self, enabled: bool) -> None:  # noqa: FBT001  # the signature of the base
         """Do nothing: debug mode formats every handle."""
