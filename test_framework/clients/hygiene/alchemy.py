@@ -1,7 +1,7 @@
 """Listens to the pools of SQLAlchemy, by its documented events."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from test_framework.clients.hygiene.places import (
     Place,
@@ -15,16 +15,14 @@ from test_framework.clients.hygiene.state import (
     session_state,
     undisturbed,
 )
-
-if TYPE_CHECKING:
-    from test_framework.clients.hygiene.detector import PoolHygiene
+from test_framework.clients.hygiene.watcher import Watcher
 
 _STATE = "isolation-audit state"
 _PLACES = "isolation-audit places"
 _LAST = "last"
 
 
-def watch_pools(hygiene: "PoolHygiene") -> Callable[[], None]:
+def watch_pools(watcher: Watcher) -> Callable[[], None]:
     """Listen to all pools and engines, and return what ends that.
 
     Raises:
@@ -38,19 +36,19 @@ def watch_pools(hygiene: "PoolHygiene") -> Callable[[], None]:
         connection: Any = getattr(adapted, "driver_connection", None)
         if not _is_asyncpg(connection):
             name = type(connection if connection is not None else adapted).__module__
-            hygiene.missed(f"connections of {name.partition('.')[0]} were not asked")
+            watcher.missed(f"connections of {name.partition('.')[0]} were not asked")
             return None
         if connection.is_closed():
             return None
         try:
             state: frozenset[Leftover] = adapted.run_async(
-                lambda driver: undisturbed(session_state(driver, hygiene.settings))
+                lambda driver: undisturbed(session_state(driver, watcher.settings))
             )
         except MissingGreenlet:
-            hygiene.missed("a connection came back by way of the garbage collector")
+            watcher.missed("a connection came back by way of the garbage collector")
             return None
         except Exception as exc:  # noqa: BLE001  # the service must not notice that we look
-            hygiene.missed(f"Postgres did not say what a session keeps ({exc})")
+            watcher.missed(f"Postgres did not say what a session keeps ({exc})")
             return None
         return state
 
@@ -69,7 +67,7 @@ def watch_pools(hygiene: "PoolHygiene") -> Callable[[], None]:
         def place_of(kind: Kind) -> Place:
             return places.get(kind) or places.get(_LAST) or calling_place()
 
-        hygiene.returned(record.info.get(_STATE, frozenset()), state, place_of)
+        watcher.returned(record.info.get(_STATE, frozenset()), state, place_of)
         record.info[_STATE] = state
 
     def statement(
@@ -84,7 +82,7 @@ def watch_pools(hygiene: "PoolHygiene") -> Callable[[], None]:
         if not kinds:
             return
         if "setting" in kinds:
-            hygiene.settings.update(settings_in(text, parameters))
+            watcher.settings.update(settings_in(text, parameters))
         places = connection.connection.info.setdefault(_PLACES, {})
         places.update(dict.fromkeys(kinds, calling_place()))
 

@@ -102,13 +102,7 @@ class PoolHygiene:
         after: frozenset[Leftover],
         place_of: Callable[[Kind], Place],
     ) -> None:
-        """Note what a connection brought back that it did not have when it was new.
-
-        Args:
-            before: What it had when it last came back, or when it was new.
-            after: What it has now.
-            place_of: Where a statement of a kind was last sent from.
-        """
+        """Note what a connection brought back; see ``Watcher``."""
         self._counts["checkins"] += 1
         for leftover in after - before:
             if leftover.name in self._allowed:
@@ -123,7 +117,7 @@ class PoolHygiene:
                 cause.operations.add(place.operation)
 
     def missed(self, reason: str) -> None:
-        """Note that a connection came back and could not be asked."""
+        """Note that a connection could not be asked; see ``Watcher``."""
         self._counts["missed"] += 1
         self._unwatched[reason] = None
 

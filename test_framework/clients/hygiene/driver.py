@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 import asyncpg.pool
@@ -14,12 +14,10 @@ from test_framework.clients.hygiene.state import (
     session_state,
     undisturbed,
 )
-
-if TYPE_CHECKING:
-    from test_framework.clients.hygiene.detector import PoolHygiene
+from test_framework.clients.hygiene.watcher import Watcher
 
 
-def watch_pools(hygiene: "PoolHygiene") -> Callable[[], None]:
+def watch_pools(watcher: Watcher) -> Callable[[], None]:
     """Watch all pools of asyncpg, and return what ends that."""
     pool_class, connection_class = asyncpg.pool.Pool, asyncpg.connection.Connection
     connect = pool_class._get_new_connection  # noqa: SLF001  # there is no event for it
@@ -39,14 +37,14 @@ def watch_pools(hygiene: "PoolHygiene") -> Callable[[], None]:
         if connection in states:
             state = await undisturbed(look(connection))
             if state is not None:
-                hygiene.returned(states[connection], state, _nowhere)
+                watcher.returned(states[connection], state, _nowhere)
                 states[connection] = state
 
     async def look(connection: Any) -> frozenset[Leftover] | None:  # noqa: ANN401  # as above
         try:
-            return await session_state(connection, hygiene.settings)
+            return await session_state(connection, watcher.settings)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
-            hygiene.missed(f"Postgres did not say what a session keeps ({exc})")
+            watcher.missed(f"Postgres did not say what a session keeps ({exc})")
             return None
 
     pool_class._get_new_connection = connect_watched  # noqa: SLF001  # as above
