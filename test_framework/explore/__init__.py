@@ -8,8 +8,8 @@ Not for data races between threads, nor for what happens inside of other process
 """
 
 from test_framework.explore.asgi import Asgi
-from test_framework.explore.execution import Failure
 from test_framework.explore.explorer import Outcome, explore, replay
+from test_framework.explore.failures import Failure
 from test_framework.explore.loader import (
     find_scenarios,
     load_scenario,

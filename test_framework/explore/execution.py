@@ -8,10 +8,8 @@ A cancellation that a fault caused is no failure.
 """
 
 import asyncio
-import linecache
-import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from test_framework.core import InternalError, TargetError, UsageError
 from test_framework.explore.decisions import Hook
@@ -24,6 +22,15 @@ from test_framework.explore.endings import (
     RunOverError,
     StalledError,
     is_outcome_of_pytest,
+)
+from test_framework.explore.failures import (
+    Failure,
+    broken_claim,
+    deadlock,
+    first_line,
+    source_raised,
+    where_raised,
+    words,
 )
 from test_framework.explore.faults import (
     FaultPlan,
@@ -46,33 +53,6 @@ from test_framework.explore.schedule import (
     Schedule,
 )
 from test_framework.explore.schedulers import Scheduler, segments_of
-from test_framework.explore.waits import NOWHERE, Wait, cycle, innermost, short_path
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What went wrong in one run.
-
-    Attributes:
-        kind: ``assertion``, ``exception``, ``invariant``, ``deadlock``, ``endless``,
-            ``lost-exception``, ``loop-error``, ``task-left``, ``dirty-pool``,
-            ``dirty-connection`` or ``foreign-canary``.
-        message: One sentence.
-        where: ``file:line`` in the program; empty when there is none.
-        details: Further lines, such as the wait-for graph.
-        key: Place by which it is known again; empty where that is ``where``.
-    """
-
-    kind: str
-    message: str
-    where: str = ""
-    details: tuple[str, ...] = ()
-    key: str = ""
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """What makes two failures the same bug: kind and place."""
-        return self.kind, self.key or self.where
 
 
 class _Everything(frozenset[str]):
@@ -197,12 +177,12 @@ class Runner:
             try:
                 result = holds()
             except AssertionError as exc:
-                told = _first_line(exc) or _source_raised(exc)
+                told = first_line(exc) or source_raised(exc)
                 raise BrokenInvariantError(told) from exc
             except Exception as exc:
-                raise BrokenInvariantError(_words(exc)) from exc
+                raise BrokenInvariantError(words(exc)) from exc
             if is_broken(result):
-                raise BrokenInvariantError(_told(holds, result))
+                raise BrokenInvariantError(broken_claim(holds, result))
 
     def _judge(self, exc: BaseException) -> Failure:
         match exc:
@@ -210,7 +190,7 @@ class Runner:
                 cause = exc.__cause__ or exc
                 return Failure("invariant", str(exc), where_raised(cause))
             case StalledError(waits=waits, going=going):
-                return _deadlock(waits, going)
+                return deadlock(waits, going)
             case EndlessError():
                 last = self.loop.name(max(self.loop.current, 0))
                 return Failure(
@@ -223,7 +203,7 @@ class Runner:
                 raise exc
             case HookError():
                 raise InternalError(
-                    f"What looks at each step failed: {_words(exc.__cause__ or exc)}."
+                    f"What looks at each step failed: {words(exc.__cause__ or exc)}."
                 ) from exc
             case RunAgainError() | CutError():
                 raise exc
@@ -235,10 +215,10 @@ class Runner:
             raise exc
         kind = "assertion" if isinstance(exc, AssertionError) else "exception"
         kind = getattr(exc, "failure_kind", kind)
-        message = _words(exc) if kind == "exception" else _first_line(exc)
+        message = words(exc) if kind == "exception" else first_line(exc)
         where = where_raised(exc)
         if kind == "assertion" and not message:
-            message = _source_raised(exc) or "The assertion is false."
+            message = source_raised(exc) or "The assertion is false."
         return Failure(kind, message, where)
 
     def _judge_errors(self, *, only_own: bool = False) -> Failure | None:
@@ -251,7 +231,7 @@ class Runner:
             text = context.get("message", "error in the loop")
             if exc is None:
                 return Failure("loop-error", text)
-            text = f"{text}: {_words(exc)}"
+            text = f"{text}: {words(exc)}"
             return Failure(kind or "loop-error", text, where_raised(exc))
         return None
 
@@ -266,7 +246,7 @@ class Runner:
                 if lost is not None:
                     return Failure(
                         "lost-exception",
-                        f"{loop.name(number)} raised {_words(lost)}, and nobody "
+                        f"{loop.name(number)} raised {words(lost)}, and nobody "
                         "awaited it.",
                         where_raised(lost),
                     )
@@ -342,75 +322,3 @@ def _together(hooks: list[Hook]) -> Hook | None:
             raise HookError from exc
 
     return call
-
-
-def _told(holds: object, result: object) -> str:
-    """Return what an invariant returned, and the line where it is defined."""
-    # Of a method as well, and of what a partial wraps.
-    holds = getattr(holds, "func", holds)
-    name = getattr(holds, "__qualname__", repr(holds)).rpartition("<locals>.")[2]
-    told = f"{name} is {result!r}"
-    code = getattr(holds, "__code__", None)
-    if code is None:
-        return told
-    file, line = code.co_filename, code.co_firstlineno
-    return (
-        f"{told}: {linecache.getline(file, line).strip()}  at {short_path(file)}:{line}"
-    )
-
-
-def _first_line(exc: BaseException) -> str:
-    try:
-        return str(exc).partition("\n")[0]
-    except Exception as broken:  # noqa: BLE001  # of the program's own class
-        return f"(its __str__ raises {type(broken).__name__})"
-
-
-def _words(exc: BaseException) -> str:
-    words = f"{type(exc).__name__}: {_first_line(exc)}"
-    if isinstance(exc, BaseExceptionGroup):
-        words += f": {_words(exc.exceptions[0])}"
-    return words
-
-
-def where_raised(exc: BaseException) -> str:
-    """Return ``file:line`` of the program's own frame that raised, else empty."""
-    file, line = _raised_at(exc)
-    return f"{short_path(file)}:{line}" if file else ""
-
-
-def _source_raised(exc: BaseException) -> str:
-    """Return the line of source that raised; empty where there is none."""
-    return linecache.getline(*_raised_at(exc)).strip()
-
-
-def _raised_at(exc: BaseException) -> tuple[str, int]:
-    """Return file and line of the program's own frame that raised, else no file."""
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    lines = dict(traceback.walk_tb(exc.__traceback__))
-    frame = innermost(lines)
-    return ("", 0) if frame is None else (frame.f_code.co_filename, lines[frame])
-
-
-def _deadlock(waits: tuple[Wait, ...], going: tuple[str, ...]) -> Failure:
-    ring = cycle(waits)
-    others = f"only {', '.join(going)} can go" if going else "nothing can go"
-    if ring:
-        names = " -> ".join(wait.task for wait in (*ring, ring[0]))
-        message = f"Deadlock: {names}; {others}."
-    else:
-        names = ", ".join(wait.task for wait in waits)
-        message = f"Deadlock: {others}; {names} wait for ever."
-    # Not main that waits for everybody, nor a worker that waits for work. Not the ring
-    # either to know it by, for who holds what is recorded only to tell a run.
-    stuck = [wait for wait in waits if not wait.is_parent]
-    busy = [wait for wait in stuck if not wait.is_idle]
-    shown = (*busy, *stuck, *waits)
-    details = []
-    for wait in waits:
-        held = f", held by {', '.join(wait.holders)}" if wait.holders else ""
-        where = f"  at {wait.where}" if wait.where != NOWHERE else ""
-        details.append(f"{wait.task} waits {wait.what}{held}{where}")
-    where = (*ring, *shown)[0].where
-    return Failure("deadlock", message, where, tuple(details), key=shown[0].where)

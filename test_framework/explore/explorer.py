@@ -17,7 +17,8 @@ from typing import Any
 from test_framework.core import TargetError, UsageError, fresh_seed
 from test_framework.explore.budget import seconds_of
 from test_framework.explore.endings import MisuseError
-from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.execution import EVERYTHING, Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.faults import error_named
 from test_framework.explore.guards import Guards, guarded
 from test_framework.explore.live import run_live
@@ -27,6 +28,7 @@ from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.proof import prove
 from test_framework.explore.reference import reference_of
+from test_framework.explore.refusals import SettledError
 from test_framework.explore.report import (
     Conclusion,
     Listener,
@@ -39,7 +41,7 @@ from test_framework.explore.report import (
 from test_framework.explore.scenario import CoroutineFunction, Scenario, main_of
 from test_framework.explore.schedule import Fidelity, Schedule
 from test_framework.explore.schedulers import Replay, Stock
-from test_framework.explore.search import FoundError, Options, Search, SettledError
+from test_framework.explore.search import FoundError, Options, Search
 from test_framework.explore.story import Step, tell, traced
 from test_framework.explore.symmetry import SymmetricSearch, require_symmetry
 from test_framework.explore.threads import threads_as_jobs

@@ -4,7 +4,8 @@ import time
 from typing import Any
 
 from test_framework.core import TargetError, stream
-from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.execution import EVERYTHING, Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.gate.live import LiveLoop
 from test_framework.explore.report import (
     Conclusion,

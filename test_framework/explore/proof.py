@@ -4,7 +4,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from test_framework.explore.execution import Failure, Runner
+from test_framework.explore.execution import Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.report import Witness
 from test_framework.explore.scenario import Scenario, main_of
 from test_framework.explore.schedule import Fidelity, Schedule

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path, PurePath
 
 from test_framework.core import UsageError, Verdict
-from test_framework.explore.execution import Failure
+from test_framework.explore.failures import Failure
 from test_framework.explore.schedule import Backwards, Raise, Schedule
 from test_framework.explore.waits import NOWHERE
 

@@ -2,19 +2,28 @@
 
 import contextlib
 import gc
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from test_framework.core import InternalError, stream
 from test_framework.explore.endings import RunAgainError
-from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.execution import EVERYTHING, Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.faults import FaultPoints
-from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.loops import make_loop
 from test_framework.explore.ordered import is_iterated, order_more
 from test_framework.explore.reduction import Reduction
+from test_framework.explore.refusals import (
+    SettledError,
+    require_end,
+    require_inside,
+    require_own_thread,
+    require_same,
+    require_same_end,
+    require_setup,
+    require_struck,
+)
 from test_framework.explore.report import (
     Conclusion,
     Listener,
@@ -24,7 +33,6 @@ from test_framework.explore.report import (
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedule import (
     Backwards,
-    Cancel,
     Fault,
     Fidelity,
     Schedule,
@@ -42,9 +50,8 @@ from test_framework.explore.schedulers import (
     Urw,
     segments_of,
 )
-from test_framework.explore.story import Step, traced
+from test_framework.explore.story import traced
 from test_framework.explore.systematic import Systematic
-from test_framework.explore.waits import NOWHERE
 
 # Draws before the first enumeration: a race that one draw in twenty shows is found by
 # then; with a third as many, every fifth such search enumerated a hundred orders first.
@@ -57,7 +64,6 @@ _COLLECT_EVERY = 512
 _YOUNG = 1
 _PROGRESS_EVERY_S = 0.5
 _SLACK = 20
-_NAMES_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +80,6 @@ class Options:
     progress: Listener | None
     io: str = "sim"
     track: bool = False
-
-
-class SettledError(Exception):
-    """Ends a search with a conclusion."""
-
-    def __init__(self, conclusion: Conclusion, claim: str) -> None:
-        super().__init__(claim)
-        self.conclusion = conclusion
-        self.claim = claim
 
 
 class FoundError(Exception):
@@ -185,7 +182,7 @@ class Search:
             self._tell(now)
 
     def _judge(self, failure: Failure, faults: tuple[Fault, ...]) -> None:
-        _require_inside(failure)
+        require_inside(failure)
         if failure.kind == "endless":
             # An unfair schedule lets a task spin for ever; that is no bug of it.
             self.endless += 1
@@ -225,21 +222,8 @@ class Search:
             conclusion, claim = Conclusion.PROVEN, self._only_order()
         else:
             conclusion, claim = self._sample_and_enumerate()
-        self._refuse_idle_pattern()
+        require_struck(self._options.cancel, self.runner.points)
         return conclusion, claim
-
-    def _refuse_idle_pattern(self) -> None:
-        """Say nothing of cancellations that struck nobody because of a wrong name."""
-        pattern, points = self._options.cancel, self.runner.points
-        if points is None or not pattern.strip("*"):
-            return
-        if not any(isinstance(fault, Cancel) for fault in points.found):
-            names = ", ".join(list(points.names)[:_NAMES_TOLD]) or "none"
-            raise SettledError(
-                Conclusion.INCONCLUSIVE,
-                f"cancel={pattern!r} is the name of no task that ever waited. Those were: "
-                f"{names}. * and ? are wildcards, brackets stand for themselves.",
-            )
 
     def _make_reference(self) -> None:
         """Run twice as plain asyncio would, and compare."""
@@ -250,19 +234,20 @@ class Search:
         if order_more():
             # It has loaded what keeps tasks in sets.
             first_failure, first = traced(self.runner, Stock())
-        _require_setup(self.loop, first_failure)
-        self._refuse_misuse(first_failure)
+        require_setup(self.loop, first_failure)
+        require_own_thread(self.loop)
+        require_end(first_failure)
         self.runner.usual_left = self.runner.left_over()
         second_failure, second = traced(self.runner, Stock())
-        _require_same(first, second, (first_failure, second_failure))
-        _require_same_end(first_failure, second_failure)
+        require_same(first, second, (first_failure, second_failure))
+        require_same_end(first_failure, second_failure)
         self.runs += 1
         self.jobs += self.loop.jobs
         self._seen[hash(tuple(self.loop.order))] = 1
         self._profile.learn(self.loop.order)
         self._note_sets()
         if second_failure is not None:
-            _require_inside(second_failure)
+            require_inside(second_failure)
             raise FoundError(second_failure, self.runner.schedule())
         self.runner.watches = bool(self.loop.invariants)
         self.loop.max_steps = min(self._options.max_steps, 1000 + _SLACK * len(second))
@@ -279,32 +264,17 @@ class Search:
         failure, first = traced(runner, Stock())
         if order_more():
             failure, first = traced(runner, Stock())
-        _require_setup(loop, failure)
+        require_setup(loop, failure)
         again, second = traced(runner, Stock())
-        _require_same(first, second, (failure, again))
-        _require_same_end(failure, again)
+        require_same(first, second, (failure, again))
+        require_same_end(failure, again)
         if failure is not None:
-            _require_inside(failure)
+            require_inside(failure)
         if failure is not None and failure.kind != "endless":
             self.runs += 1
             self.jobs += loop.jobs
             self.loop, self.runner = loop, runner
             raise FoundError(failure, runner.schedule())
-
-    def _refuse_misuse(self, failure: Failure | None) -> None:
-        if self.loop.stranger is not None:
-            raise SettledError(
-                Conclusion.INCONCLUSIVE,
-                f"The thread {self.loop.stranger!r} called into the loop, and no "
-                "scheduler decides when it does. Use asyncio.to_thread or "
-                "run_in_executor, which the explorer runs as steps.",
-            )
-        if failure is not None and failure.kind == "endless":
-            raise SettledError(
-                Conclusion.INCONCLUSIVE,
-                f"{failure.message} It was at {failure.where}. Let the scenario end, or "
-                "raise max_steps if it is that long.",
-            )
 
     def _sweep(self) -> None:
         """Strike every fault that is new once, in the order of plain asyncio."""
@@ -533,95 +503,3 @@ class Search:
             f"order{'s' * (self.distinct != 1)}{reach}{mass}: "
             "nothing wrong was seen, which is no proof."
         )
-
-
-def _require_setup(loop: ExplorationLoop, failure: Failure | None) -> None:
-    """Refuse a scenario of which the first run fails before any user has begun.
-
-    Raises:
-        SettledError: Its ``setup`` raised.
-    """
-    is_setting_up = getattr(loop, "is_setting_up", False)
-    if is_setting_up and failure is not None and failure.kind in _RAISED:
-        at = f" at {failure.where}" if failure.where else ""
-        raise SettledError(
-            Conclusion.INCONCLUSIVE, f"setup failed: {failure.message}{at}"
-        )
-
-
-_RAISED = {"exception", "assertion"}
-
-
-def _require_inside(failure: Failure) -> None:
-    """Refuse a scenario whose lock or queue has met the loop of another run.
-
-    Raises:
-        SettledError: It has.
-    """
-    if "is bound to a different event loop" in failure.message:
-        raise SettledError(
-            Conclusion.INCONCLUSIVE,
-            f"{failure.message} at {failure.where}: it was made outside of the scenario "
-            "and outlives a run. Make it inside.",
-        )
-
-
-_ADDRESS = re.compile(r"0x[0-9a-f]+")
-
-
-def _words(failure: Failure | None) -> str:
-    """Say how a run ended, in words that do not change with where objects lie."""
-    if failure is None:
-        return "passed"
-    return f"failed ({failure.kind}: {_ADDRESS.sub('0x..', failure.message)})"
-
-
-def _require_same_end(first: Failure | None, second: Failure | None) -> None:
-    """Refuse a scenario of which one order ends in two ways: it remembers a run.
-
-    Raises:
-        SettledError: It does.
-    """
-    if _words(first) != _words(second):
-        raise SettledError(
-            Conclusion.INCONCLUSIVE,
-            f"The first run {_words(first)}, and the same order then {_words(second)}: "
-            "state outlives a run. Make it inside of the scenario; fixtures, globals "
-            "and default arguments are made once.",
-        )
-
-
-def _require_same(
-    first: list[Step],
-    second: list[Step],
-    failures: tuple[Failure | None, Failure | None],
-) -> None:
-    if first == second:
-        return
-    index = next(
-        (
-            i
-            for i, pair in enumerate(zip(first, second, strict=False))
-            if pair[0] != pair[1]
-        ),
-        min(len(first), len(second)),
-    )
-
-    def at(steps: list[Step]) -> str:
-        if index >= len(steps):
-            return "the run was over"
-        name, where, code = steps[index]
-        if where == NOWHERE:
-            # Ours, which starts the users of a Scenario.
-            return f"{name} waited for others"
-        return f"{name} stood at {where} ({code})" if where else f"{name} ended"
-
-    one, other = map(_words, failures)
-    ends = "" if one == other else f" The first {one}, the second {other}."
-    raise SettledError(
-        Conclusion.INCONCLUSIVE,
-        f"Two runs of one schedule differ at step {index + 1}: first {at(first)}, then "
-        f"{at(second)}.{ends} Something outside of the loop decides: pass a seeded "
-        "random.Random, sort what comes from sets, fix the time, and make all state "
-        "inside of the scenario.",
-    )

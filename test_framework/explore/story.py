@@ -6,7 +6,8 @@ from types import CodeType
 from typing import NamedTuple
 
 from test_framework.explore.endings import RunAgainError
-from test_framework.explore.execution import Failure, Runner
+from test_framework.explore.execution import Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.names import FIRST_EVENT
 from test_framework.explore.report import Line
 from test_framework.explore.scenario import arrive

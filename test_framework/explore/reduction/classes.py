@@ -8,7 +8,8 @@ import contextlib
 from collections.abc import Iterator
 
 from test_framework.core import InternalError
-from test_framework.explore.execution import Failure, Runner
+from test_framework.explore.execution import Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.reduction.optimal import Optimal
 from test_framework.explore.reduction.tracked import Recorder, RedundantError
 from test_framework.explore.reduction.tracked_asyncio import instrumented

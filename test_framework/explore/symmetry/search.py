@@ -17,13 +17,15 @@ from typing import Any
 
 from test_framework.core import UsageError, stream
 from test_framework.explore.decisions import Choose
-from test_framework.explore.execution import Failure, Runner
+from test_framework.explore.execution import Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.refusals import SettledError
 from test_framework.explore.report import Conclusion, runs_in_words
 from test_framework.explore.scenario import Scenario, main_of
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Reverse, Stay, Stock
-from test_framework.explore.search import FoundError, Options, Search, SettledError
+from test_framework.explore.search import FoundError, Options, Search
 from test_framework.explore.symmetry.fingerprint import UnreadableError
 from test_framework.explore.symmetry.graph import reads_stacks
 from test_framework.explore.symmetry.states import DivergedError, StateSearch

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from test_framework.explore.decisions import Choose
 from test_framework.explore.endings import CutError, MisuseError
-from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.execution import EVERYTHING, Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.scenario import Scenario
 from test_framework.explore.schedule import Fidelity

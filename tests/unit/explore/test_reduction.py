@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.execution import EVERYTHING, Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.ordered import ordered_sets
 from test_framework.explore.reduction.classes import Reduction

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from test_framework.explore import Fidelity, Scenario
-from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.execution import EVERYTHING, Runner
 from test_framework.explore.explorer import prepared
+from test_framework.explore.failures import Failure
 from test_framework.explore.loop import ExplorationLoop
 from test_framework.explore.scenario import main_of
 from test_framework.explore.symmetry.states import StateSearch

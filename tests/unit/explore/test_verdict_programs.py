@@ -13,7 +13,8 @@ import pytest
 
 from test_framework.core import UsageError
 from test_framework.explore import Conclusion, Report, Scenario, explore, external
-from test_framework.explore.execution import EVERYTHING, Failure, Runner
+from test_framework.explore.execution import EVERYTHING, Runner
+from test_framework.explore.failures import Failure
 from test_framework.explore.scenario import main_of
 from test_framework.explore.schedulers import Stock
 from test_framework.explore.stock import StockLoop
