@@ -39,7 +39,7 @@ from test_framework.explore.report import (
     story_lines,
 )
 from test_framework.explore.scenario import CoroutineFunction, Scenario, main_of
-from test_framework.explore.schedule import Fidelity, Schedule
+from test_framework.explore.schedule import Backwards, Fidelity, Schedule
 from test_framework.explore.schedulers import Replay, Stock
 from test_framework.explore.search import FoundError, Options, Search
 from test_framework.explore.story import Step, tell, traced
@@ -215,9 +215,11 @@ def _found(witness: Witness, users: int | None) -> str:
                 f"not do.{crowd}"
             )
         return f"{after}; no particular order is needed.{crowd}"
+    strikes = sum(not isinstance(fault, Backwards) for fault in schedule.faults)
+    struck = f"{strikes} fault{'s' * (strikes != 1)} and " if strikes else ""
     unit = "switch" if schedule.switches == 1 else "switches"
     return (
-        f"{after}; shrunk to {schedule.switches} context {unit} in "
+        f"{after}; shrunk to {struck}{schedule.switches} context {unit} in "
         f"{runs_in_words(witness.shrink_runs)}.{crowd}"
     )
 

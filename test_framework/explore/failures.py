@@ -28,6 +28,13 @@ class Failure:
     key: str = ""
 
     @property
+    def headline(self) -> str:
+        """What went wrong, with its kind, which a deadlock's message begins with."""
+        if self.message.lower().startswith(f"{self.kind}: "):
+            return self.message
+        return f"{self.kind}: {self.message}"
+
+    @property
     def identity(self) -> tuple[str, str]:
         """What makes two failures the same bug: kind and place."""
         return self.kind, self.key or self.where

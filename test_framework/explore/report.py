@@ -67,18 +67,25 @@ def failure_lines(failure: Failure) -> list[str]:
     """Return what went wrong as lines, the first one not indented."""
     has_place = failure.where not in {"", NOWHERE}
     at = f"  at {failure.where}" if has_place else ""
-    head = f"{failure.kind}: {failure.message}{at}"
+    head = f"{failure.headline}{at}"
     return [head, *(f"    {detail}" for detail in failure.details)]
 
 
 def story_lines(story: Sequence[Line]) -> list[str]:
-    """Return a story as indented lines: task, steps, place, requests and fault."""
-    task_width = max((len(line.task) for line in story), default=0)
-    steps_width = max(len("1 steps"), *(len(_steps(line)) for line in story), 0)
-    return [
+    """Return a story as indented lines: task, steps, place, requests and fault.
+
+    The first one says how to read the others.
+    """
+    if not story:
+        return []
+    task_width = max(len(line.task) for line in story)
+    steps_width = max(len("1 steps"), *(len(_steps(line)) for line in story))
+    lines = ["    Who goes on, how far, and the line where it then waits:"]
+    lines += [
         f"    {line.task:<{task_width}}  {_steps(line):<{steps_width}}  {_told(line)}"
         for line in story
     ]
+    return lines
 
 
 def _steps(line: Line) -> str:
@@ -217,7 +224,7 @@ class Progress:
 Listener = Callable[[Progress], object]
 
 
-_TEST = '''"""{kind}: {message}
+_TEST = '''"""{headline}
 
 Found by the explorer; fails while the bug is there.
 """
@@ -273,10 +280,9 @@ def as_test(schedule: Schedule, failure: Failure, folder: Path | None = None) ->
     path = os.path.relpath(file, folder or Path.cwd())
     name = re.sub(r"\W+", "_", schedule.scenario.rpartition("::")[2])
     # The message may hold quotes and backslashes of the program.
-    message = failure.message.replace("\\", "/").replace('"', "'")
+    headline = failure.headline.replace("\\", "/").replace('"', "'")
     return _TEST.format(
-        kind=failure.kind,
-        message=message,
+        headline=headline,
         schedule=schedule.text(),
         name=name.removeprefix("test_"),
         path=json.dumps(PurePath(path).as_posix()),

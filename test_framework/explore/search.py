@@ -291,7 +291,10 @@ class Search:
                 " At no point could two things happen: if its awaits stand for I/O, use "
                 "external() or fidelity='await'."
             )
-        return f"Only one order is possible {self._possible}{self._sets}.{hint}"
+        return (
+            f"Only one order is possible {self._possible}{self._sets}, and nothing went "
+            f"wrong in it.{hint}"
+        )
 
     @property
     def _possible(self) -> str:
@@ -376,7 +379,7 @@ class Search:
         return (
             f"All {self.classes:,} classes of orders at fidelity "
             f"{self._options.fidelity} were run, as far as only these are shared: "
-            f"{', '.join(self.tracked)}.{self.only_forwards}"
+            f"{', '.join(self.tracked)}. Nothing went wrong.{self.only_forwards}"
         )
 
     def _take(self, runs: Iterator[None], amount: int) -> bool:
@@ -444,12 +447,12 @@ class Search:
         faults = ""
         if self._strikes:
             faults = (
-                f", alone and with each of {self._strikes} faults at every "
-                "suspension that they have"
+                f", alone and with each of the {self._strikes} faults that can strike "
+                "(each at one suspension of one task)"
             )
         return (
             f"All {len(self._seen):,} orders {self._possible} were run{faults}"
-            f"{self._sets}."
+            f"{self._sets}, and nothing went wrong."
         )
 
     @property

@@ -247,7 +247,7 @@ class SymmetricSearch(Search):
         if self._validated:
             parts.insert(0, self._validated)
         return (
-            f"all states of {self._users} identical users ({len(states.states):,} "
+            f"Nothing goes wrong in any state of {self._users} identical users ({len(states.states):,} "
             f"states, {runs_in_words(runs)}) at fidelity {self._fidelity}; fingerprints: "
             f"{', '.join(parts)}.{self.only_forwards}"
         )

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from test_framework.explore import Scenario, Witness, explore, external, replay
-from test_framework.explore.report import Line, story_lines
+from test_framework.explore.failures import Failure
+from test_framework.explore.report import Line, failure_lines, story_lines
 
 
 class Quota:
@@ -87,10 +88,11 @@ def test_every_line_of_a_story_has_the_word_step(users: int) -> None:
     """In singular or plural, in one column."""
     shop = Scenario(Quota, buy, sold_once, users=users)
     witness = witness_of(shop)
-    told = replay(shop, witness.schedule).text().splitlines()[1:]
+    heading, *told = replay(shop, witness.schedule).text().splitlines()[1:]
 
     starts = {line.index(" step") for line in told}
 
+    assert heading.endswith("where it then waits:")
     assert len(starts) == 1
 
 
@@ -103,7 +105,17 @@ def test_places_stand_in_one_column_however_many_steps() -> None:
     ]
 
     assert story_lines(story) == [
+        "    Who goes on, how far, and the line where it then waits:",
         "    main     13 steps  a.py:1  x",
         "    user[0]  sends     a.py:2  y   -> 2x GET k, SET k",
         "    user[0]  1 step    a.py:3  z   <- cancel",
     ]
+
+
+def test_deadlock_is_called_by_its_name_once() -> None:
+    """The kind stands before a message that does not begin with it, and only there."""
+    stuck = Failure("deadlock", "Deadlock: nothing can go; main wait for ever.")
+    sold = Failure("assertion", "2 sold")
+
+    assert failure_lines(stuck) == ["Deadlock: nothing can go; main wait for ever."]
+    assert failure_lines(sold) == ["assertion: 2 sold"]

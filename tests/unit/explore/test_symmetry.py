@@ -77,7 +77,9 @@ def test_deposits_under_a_lock_are_proven(fidelity: str) -> None:
     report = prove(deposit_locked, users, fidelity)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
-    assert report.claim.startswith(f"all states of {users} identical users (")
+    assert report.claim.startswith(
+        f"Nothing goes wrong in any state of {users} identical users ("
+    )
     assert "as by enumeration for 2 and 3 users" in report.claim
     assert report.notes == ()
 

@@ -91,7 +91,7 @@ def test_proof_counts_classes_and_names_what_was_tracked() -> None:
     assert report.tracked == ("account",)
     assert report.claim == (
         "All 6 classes of orders at fidelity await were run, as far as only these are "
-        "shared: account."
+        "shared: account. Nothing went wrong."
     )
 
 
