@@ -127,6 +127,10 @@ class Ledger:
             use = place.uses.get(state) if place and state else None
         return use is not None and use[3] == conflict.window.first[3]
 
+    def has_found(self, conflict: Conflict) -> bool:
+        """Whether what was foretold has happened since."""
+        return self.judge.has_found(conflict)
+
     def note(self, thing: Any, key: Any, kind: Kind, site: int) -> None:
         """Note that the running task uses a place, and judge it.
 

@@ -11,29 +11,39 @@ Source: ad-hoc synchronisation in Raychev et al., EventRacer (OOPSLA 2013).
 """
 
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from test_framework.detect.access.books import TaskState
-
-if TYPE_CHECKING:
-    from test_framework.detect.access.ledger import Ledger
-
 
 MOST_TOLD: Final = 256
 """A queue that is never empty hears of every request there ever was."""
 
 
-class Signals:
-    """What was announced by what, and by whom, at which of their steps."""
+class Tasks(Protocol):
+    """The books, as far as they say who runs."""
 
-    def __init__(self, ledger: "Ledger") -> None:
-        self._ledger = ledger
+    def state(self) -> TaskState | None:
+        """Return the state of the running task; None outside of tasks."""
+
+    def state_of(self, task: object) -> TaskState | None:
+        """Return the state of a task that has not ended."""
+
+
+class Signals:
+    """What was announced by what, and by whom, at which of their steps.
+
+    Args:
+        tasks: Knows the tasks that run.
+    """
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
         self._told: weakref.WeakKeyDictionary[Any, dict[int, int]]
         self._told = weakref.WeakKeyDictionary()
 
     def tell(self, source: Any) -> None:
         """Note that the running task announces what it did so far."""
-        state = self._ledger.state()
+        state = self._tasks.state()
         if state is not None:
             told = self._told.setdefault(source, {})
             told[state.number] = state.step
@@ -45,16 +55,16 @@ class Signals:
 
     def who(self) -> TaskState | None:
         """Return the state of the running task."""
-        return self._ledger.state()
+        return self._tasks.state()
 
     def hear(self, source: Any, state: TaskState | None = None) -> None:
         """Note that a task, by default the running one, waited for an announcement."""
-        state = state or self._ledger.state()
+        state = state or self._tasks.state()
         if state is None:
             return
         state.heard.update(self._told.get(source, {}))
         _shorten(state.heard)
-        ended = self._ledger.state_of(source)
+        ended = self._tasks.state_of(source)
         if ended is not None:
             # A task that is done, of whose end we are told after its waiter.
             state.heard[ended.number] = ended.step
@@ -64,13 +74,13 @@ class Signals:
 
     def take(self, lock: Any) -> None:
         """Note that the running task took a lock."""
-        state = self._ledger.state()
+        state = self._tasks.state()
         if state is not None:
             state.locks[id(lock)] = state.step
 
     def release(self, lock: Any) -> None:
         """Note that the running task gave a lock back."""
-        state = self._ledger.state()
+        state = self._tasks.state()
         if state is not None:
             state.locks.pop(id(lock), None)
 

@@ -12,29 +12,39 @@ was foretold, as in CalFuzzer (Joshi et al., CAV 2009).
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from test_framework.detect.access.books import Conflict
 
-if TYPE_CHECKING:
-    from test_framework.detect.access.ledger import Ledger
-
 MOST_TRIALS: Final = 10
+
+
+class Positions(Protocol):
+    """The books, as far as they say where tasks stand and what has come of that."""
+
+    def stands_in(self, conflict: Conflict) -> bool:
+        """Whether the running task has just done the first use of a conflict."""
+
+    def version(self, conflict: Conflict) -> int:
+        """Return how often the place of a conflict was written since it is shared."""
+
+    def has_found(self, conflict: Conflict) -> bool:
+        """Whether what was foretold has happened since."""
 
 
 class Trials:
     """Holds tasks at awaits that lie in a window.
 
     Args:
-        ledger: Says where the running task stands.
+        positions: Says where the running task stands.
         hold_s: How long a task is held at most; 0 to hold none.
 
     Attributes:
         is_waiting: Whether there is anything to try.
     """
 
-    def __init__(self, ledger: "Ledger", *, hold_s: float) -> None:
-        self._ledger = ledger
+    def __init__(self, positions: Positions, *, hold_s: float) -> None:
+        self._positions = positions
         self._hold_s = hold_s
         self.is_waiting = False
         self._waiting: dict[int, list[Conflict]] = {}
@@ -49,14 +59,14 @@ class Trials:
     def stand_at(self, awaitable: Any, site: int) -> Any:
         """Return what is awaited, with a moment after it if that is worth a trial."""
         for conflict in self._waiting.get(site, ()):
-            if self._ledger.stands_in(conflict):
+            if self._positions.stands_in(conflict):
                 self._count(conflict, site)
                 return self._hold(awaitable, conflict)
         return awaitable
 
     def _count(self, conflict: Conflict, site: int) -> None:
         conflict.trials += 1
-        if conflict.trials < MOST_TRIALS and not self._ledger.judge.has_found(conflict):
+        if conflict.trials < MOST_TRIALS and not self._positions.has_found(conflict):
             return
         self._waiting[site].remove(conflict)
         if not self._waiting[site]:
@@ -66,9 +76,9 @@ class Trials:
     async def _hold(self, awaitable: Awaitable[Any], conflict: Conflict) -> Any:
         awaited = await awaitable
         loop = asyncio.get_running_loop()
-        version = self._ledger.version(conflict)
+        version = self._positions.version(conflict)
         until = loop.time() + self._hold_s
         # No event to wait for: writes are noted in the middle of the service's code.
-        while self._ledger.version(conflict) == version and loop.time() < until:  # noqa: ASYNC110  # see above
+        while self._positions.version(conflict) == version and loop.time() < until:  # noqa: ASYNC110  # see above
             await asyncio.sleep(self._hold_s / 10)
         return awaited
