@@ -17,6 +17,19 @@ ACCESS_RULES = (
         362,
     ),
     Rule(
+        "shared-check-stale",
+        7,
+        "a request acted on a check that another may have outdated since",
+        (
+            "alice  if quota.pending + quota.used < limit: awaits",
+            "bob    writes quota.used",
+            "alice  writes quota.used, although she would perhaps decide otherwise now",
+        ),
+        "Check after the await, in the same step as the write. If the write is right "
+        "whatever the check would say now, nothing is wrong.",
+        362,
+    ),
+    Rule(
         "shared-write-clobbered",
         1,
         "a request read back what another had written in the place of its own value",

@@ -11,6 +11,9 @@ from test_framework.detect.access.patterns import Pattern, Use
 Stack = tuple[tuple[CodeType, int], ...]
 """Code and instruction of the service's frames, innermost first."""
 
+Birth = tuple[str, int]
+"""File and line at which a lock was made."""
+
 Wrote = tuple[Kind, int, int, int, Stack]
 """Kind, site, step of the task, instant and stack of a write."""
 
@@ -39,6 +42,7 @@ class TaskState:
         fresh: Objects that are held for it since its last await.
         awaits: Its latest awaits: instant of their end, and site.
         locks: Locks it holds: identity, and its step when it took them.
+        born: Where the locks that it took were made.
         heard: Numbers of tasks that announced something to it, and their steps then.
         receivers: What a probe handed to the next one of the same expression.
         loads: Places whose new value is being awaited.
@@ -49,6 +53,7 @@ class TaskState:
 
     __slots__ = (
         "awaits",
+        "born",
         "entries",
         "fresh",
         "heard",
@@ -72,6 +77,7 @@ class TaskState:
         self.fresh: list[Entry] = []
         self.awaits: list[tuple[int, int]] = []
         self.locks: dict[int, int] = {}
+        self.born: dict[int, Birth] = {}
         self.heard: dict[int, int] = {}
         self.receivers: dict[int, Any] = {}
         self.loads: dict[int, tuple[Any, Any]] = {}
@@ -157,6 +163,7 @@ class Window:
         user: Whose they were.
         stack: How the second came there.
         locks: What was held from one to the other.
+        born: Where these locks were made.
         awaited: Site of the await.
     """
 
@@ -166,6 +173,7 @@ class Window:
     user: User
     stack: Stack
     locks: frozenset[int]
+    born: frozenset[Birth]
     awaited: int | None
 
 
@@ -176,6 +184,7 @@ class Conflict:
     Attributes:
         pattern: Which triple they are.
         owner: Class of the object, or name of the module.
+        holder: What a container is called where it is kept; None when nobody knows.
         key: The attribute, key or variable.
         is_keyed: It is a key of a container, and no name in the source.
         entry: The object.
@@ -186,10 +195,13 @@ class Conflict:
         count: How often it happened.
         operations: The audit's requests it happened in.
         trials: How often it was tried to make it happen.
+        is_kept_apart: Whether each of both held a lock made at the same line, as locks
+            by key are that are dropped when they are idle.
     """
 
     pattern: Pattern
     owner: str
+    holder: str | None
     key: Any
     is_keyed: bool
     entry: Entry
@@ -200,3 +212,4 @@ class Conflict:
     count: int = 0
     operations: set[int] = field(default_factory=set)
     trials: int = 0
+    is_kept_apart: bool = False

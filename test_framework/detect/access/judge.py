@@ -1,8 +1,11 @@
 """Judges uses of one place: what happened, what could, and what was torn."""
 
 import itertools
+import math
 import sys
+from collections import deque
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -16,6 +19,7 @@ from test_framework.detect.access.books import (
     Window,
     Wrote,
 )
+from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
 from test_framework.detect.access.patterns import (
     NONE,
@@ -24,13 +28,21 @@ from test_framework.detect.access.patterns import (
     Use,
     pattern_of,
 )
-from test_framework.detect.access.sites import Sites
+from test_framework.detect.access.questions import (
+    UNKNOWN,
+    is_same,
+    still_stands,
+    stored,
+)
+from test_framework.detect.access.sites import Site, Sites
 from test_framework.detect.access.trials import Trials
 
 _MOST_WINDOWS: Final = 16
 _MOST_FRUITLESS: Final = 8
 _MOST_FRAMES: Final = 16
 _MOST_PARTS: Final = 64
+_ASKED: Final = frozenset({"read", "check", "size", "confirmed", "result"})
+_SIZED: Final = frozenset({dict, list, set, deque})
 
 
 class Judge:
@@ -38,18 +50,24 @@ class Judge:
 
     Args:
         sites: The places of the probes.
+        flows: What flows from one into another.
         files: Paths of the watched modules, of which stacks are kept.
         trials: Tries what was foretold.
 
     Attributes:
         found: Conflicts that happened, by pattern and sites.
         foretold: Conflicts that could happen, likewise.
+        unsettled: Writes of which it must still be seen what they replaced.
     """
 
-    def __init__(self, sites: Sites, files: AbstractSet[str], trials: Trials) -> None:
+    def __init__(
+        self, sites: Sites, flows: Flows, files: AbstractSet[str], trials: Trials
+    ) -> None:
         self.found: dict[tuple[str, int, int], Conflict] = {}
         self.foretold: dict[tuple[str, int, int], Conflict] = {}
+        self.unsettled: list[_Replacing] = []
         self._sites = sites
+        self._flows = flows
         self._files = files
         self._trials = trials
         self._told: set[int] = set()
@@ -80,29 +98,118 @@ class Judge:
             state.user,
             stack,
             _held_since(state, before[2]),
+            frozenset(),
             self._await_after(state, other[3], before[3]),
         )
-        self._report(state, place, window)
+        case = _Case(place, window, other, writer.user)
+        if pattern == "lost-update":
+            self._weigh(state, case)
+        else:
+            self._report(case)
 
-    def _report(self, state: TaskState, place: Place, window: Window) -> None:
-        """Count a conflict that happened; the first of its cause is kept."""
-        writer = place.writer
-        if writer is None:
+    def _weigh(self, state: TaskState, case: "_Case") -> None:
+        """Judge whether a write that followed a read of old lost anything.
+
+        It did if what it writes was made from what was read, or if the question that
+        led to it would be answered otherwise by now, and it goes on all the same.
+        """
+        before, use = case.window.first, case.window.second
+        first, second = self._sites[before[3]], self._sites[use[3]]
+        if before[0] == "load" or self._flows.derives(first, second):
+            self._report(case)
+        elif case.place.key is STRUCTURE and use[0] == "write":
+            if _is_filled(case.place.entry.thing):
+                self._report(case)
+        else:
+            answers = self._answers(first, second)
+            if use[0] == "update":
+                if False in answers:
+                    self._report(case)
+            elif answers - {True}:
+                self._replace(state, case, is_sure=False in answers)
+
+    def _answers(self, first: Site, second: Site) -> set[bool | None]:
+        """Ask the questions between two lines again: do the answers still stand?"""
+        frame = sys._getframe(1)
+        return {
+            still_stands(guard, frame) for guard in self._flows.guards(first, second)
+        }
+
+    def judge_decision(self, state: TaskState, place: Place, site: int) -> None:
+        """Judge a write that replaces another user's by what led to it elsewhere.
+
+        Such as a token that is renewed because of a flag, or a number that was chosen
+        because it was free.
+        """
+        writer, other = place.writer, place.wrote
+        if writer is None or writer.user == state.user:
             return
-        conflict = self.found.get(_cause(window))
-        if conflict is None:
-            conflict = self.found[_cause(window)] = _conflict(
-                place.entry,
-                place.key,
-                window,
-                place.wrote,
-                writer.user,
-                happened=True,
-            )
+        if state.heard.get(writer.number, -1) >= other[2]:
+            return
+        second = self._sites[site]
+        for read in state.touched[-_MOST_PARTS:]:
+            before = read.uses.get(state)
+            if read is place or before is None or before[2] == state.step:
+                continue
+            first = self._sites[before[3]]
+            if read.key is STRUCTURE and read.entry is place.entry:
+                is_stale = other[3] > _began(state, before[2]) and (
+                    self._flows.places(first, second)
+                )
+            else:
+                is_stale = (
+                    before[1] != read.version
+                    and before[0] in _ASKED
+                    and read.writer is writer
+                    and False in self._answers(first, second)
+                )
+            if is_stale:
+                window = Window(
+                    "lost-update",
+                    before,
+                    ("write", place.version, state.step, site),
+                    state.user,
+                    self.stack(sys._getframe(1)),
+                    _held_since(state, before[2]),
+                    frozenset(),
+                    self._await_after(state, other[3], before[3]),
+                )
+                case = _Case(place, window, other, writer.user)
+                self._replace(state, case, is_sure=True)
+                return
+
+    def _replace(self, state: TaskState, case: "_Case", *, is_sure: bool) -> None:
+        """Judge a write when it is done, and is seen to have replaced another value."""
+        thing = case.place.entry.thing
+        before = stored(thing, case.place.key)
+        site = case.window.second[3]
+        self.unsettled.append(_Replacing(state, site, thing, before, case, is_sure))
+
+    def settle(self, state: TaskState | None = None, site: int = -1) -> None:
+        """Look at what was replaced; a task that is still at that line waits."""
+        waiting = []
+        for one in self.unsettled:
+            if one.state is state and one.site == site:
+                waiting.append(one)
+                continue
+            after = stored(one.thing, one.case.place.key)
+            if after is not UNKNOWN and is_same(one.before, after):
+                continue
+            if not one.is_sure:
+                one.case.window.pattern = "stale-check"
+            self._report(one.case)
+        self.unsettled = waiting
+
+    def _report(self, case: "_Case") -> None:
+        """Count a conflict that happened; the first and worst of its cause is kept."""
+        window, cause = case.window, _cause(case.window)
+        conflict = self.found.get(cause)
+        if conflict is None or (
+            conflict.pattern == "stale-check" and window.pattern != "stale-check"
+        ):
+            conflict = self.found[cause] = self._conflict(case, happened=True)
         conflict.count += 1
-        for user in (state.user, writer.user):
-            if user.operation is not None:
-                conflict.operations.add(user.operation)
+        conflict.operations.update(_operations(window.user, case.by))
 
     def judge_parts(self, state: TaskState, entry: Entry, site: int) -> None:
         """Judge a read of all of a container by the keys that the task wrote in it."""
@@ -161,9 +268,10 @@ class Judge:
                 state.user,
                 stack,
                 frozenset(),
+                frozenset(),
                 self._await_after(state, place.wrote[3], first[3]),
             )
-            self._report(state, place, window)
+            self._report(_Case(place, window, place.wrote, writer.user))
         state.suspects.clear()
 
     def open(
@@ -190,17 +298,27 @@ class Judge:
             windows = entry.windows[key] = {}
         if pair in windows or len(windows) >= _MOST_WINDOWS:
             return
+        if pattern == "lost-update" and before[0] != "load":
+            first, second = self._sites[before[3]], self._sites[site]
+            is_clear = key is STRUCTURE and kind == "write"
+            if not is_clear and not self._flows.derives(first, second):
+                if not self._flows.guards(first, second):
+                    self._told.add(pair)
+                    return
+                pattern = "stale-check"
         since = state.awaits[before[2] - state.step :][:1]
         awaited = (
             self._await_after(state, since[0][0] - 1, before[3]) if since else None
         )
+        held = _held_since(state, before[2])
         windows[pair] = Window(
             pattern,
             before,
             (kind, 0, state.step, site),
             state.user,
             (),
-            _held_since(state, before[2]),
+            held,
+            frozenset(state.born[lock] for lock in held if lock in state.born),
             awaited,
         )
 
@@ -223,9 +341,40 @@ class Judge:
             self._told.add(pair)
             stack = self.stack(sys._getframe(1))
             other = (kind, site, state.step, 0, stack)
-            conflict = _conflict(entry, key, window, other, state.user, happened=False)
+            place = (entry.places or {}).get(key) or Place(entry, key)
+            conflict = self._conflict(
+                _Case(place, window, other, state.user), happened=False
+            )
+            conflict.operations.update(_operations(window.user, state.user))
+            conflict.is_kept_apart = not window.born.isdisjoint(state.born.values())
             self.foretold[_cause(window)] = conflict
             self._trials.add(conflict)
+
+    def _conflict(self, case: "_Case", *, happened: bool) -> Conflict:
+        entry, window = case.place.entry, case.window
+        thing = entry.thing
+        owner = type(thing).__qualname__
+        if isinstance(thing, type):
+            owner = thing.__qualname__
+        elif type(thing).__name__ == "module":
+            owner = thing.__name__
+        is_keyed = category_of(type(thing)) is not None
+        holder = None
+        if is_keyed:
+            sites = self._sites[window.first[3]], self._sites[window.second[3]]
+            holder = self._flows.holder(*sites)
+        return Conflict(
+            window.pattern,
+            owner,
+            holder,
+            case.place.key,
+            is_keyed,
+            entry,
+            window,
+            case.other,
+            case.by,
+            happened,
+        )
 
     def _await_after(self, state: TaskState, tick: int, first: int) -> int | None:
         """Return an await that began before an instant and ended after it.
@@ -254,23 +403,50 @@ class Judge:
         return tuple(stack[:_MOST_FRAMES])
 
 
-def _conflict(
-    entry: Entry, key: Any, window: Window, other: Wrote, by: User, *, happened: bool
-) -> Conflict:
-    thing = entry.thing
-    owner = type(thing).__qualname__
-    if isinstance(thing, type):
-        owner = thing.__qualname__
-    elif type(thing).__name__ == "module":
-        owner = thing.__name__
-    is_keyed = category_of(type(thing)) is not None
-    return Conflict(
-        window.pattern, owner, key, is_keyed, entry, window, other, by, happened
-    )
+@dataclass(slots=True)
+class _Case:
+    """Two uses of a place, and what another user wrote in between."""
+
+    place: Place
+    window: Window
+    other: Wrote
+    by: User
+
+
+@dataclass(slots=True)
+class _Replacing:
+    """A write that is about to be done, and the value that it will replace."""
+
+    state: TaskState
+    site: int
+    thing: Any
+    before: Any
+    case: _Case
+    is_sure: bool
+
+
+def _is_filled(thing: Any) -> bool:
+    """Whether a container still holds what its clearing would take away."""
+    if type(thing) in _SIZED:
+        return bool(thing)
+    return True
+
+
+def _operations(*users: User) -> set[int]:
+    return {user.operation for user in users if user.operation is not None}
+
+
+def _began(state: TaskState, step: int) -> float:
+    """Return the instant at which a step of a task began."""
+    if step == 0:
+        return 0
+    number = len(state.awaits) - (state.step - step) - 1
+    return state.awaits[number][0] if number >= 0 else math.inf
 
 
 def _cause(window: Window) -> tuple[str, int, int]:
-    return window.pattern, window.first[3], window.second[3]
+    pattern = "lost-update" if window.pattern == "stale-check" else window.pattern
+    return pattern, window.first[3], window.second[3]
 
 
 def _held_since(state: TaskState, step: int) -> frozenset[int]:

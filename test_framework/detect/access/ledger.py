@@ -40,6 +40,7 @@ from test_framework.detect.access.books import (
     TaskState,
     User,
 )
+from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.judge import Judge
 from test_framework.detect.access.methods import STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
@@ -62,6 +63,7 @@ class Ledger:
 
     Args:
         sites: The places of the probes.
+        flows: What flows from one into another.
         files: Paths of the watched modules, of which stacks are kept.
         hold_s: See ``Trials``.
 
@@ -72,11 +74,13 @@ class Ledger:
         judge: What was found.
     """
 
-    def __init__(self, sites: Sites, files: AbstractSet[str], *, hold_s: float) -> None:
+    def __init__(
+        self, sites: Sites, flows: Flows, files: AbstractSet[str], *, hold_s: float
+    ) -> None:
         self.accesses = 0
         self.signals = Signals(self)
         self.trials = Trials(self, hold_s=hold_s)
-        self.judge = Judge(sites, files, self.trials)
+        self.judge = Judge(sites, flows, files, self.trials)
         self._states: dict[Any, TaskState] = {}
         self._entries: dict[int, Entry] = {}
         self._tasks = 0
@@ -167,6 +171,8 @@ class Ledger:
     def _note_shared(
         self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
     ) -> None:
+        if self.judge.unsettled:
+            self.judge.settle(state, site)
         places = entry.places
         if places is None:
             places = self._share(entry)
@@ -193,6 +199,8 @@ class Ledger:
                 self.judge.judge_parts(state, entry, site)
         elif before is None and place.writer is not None and kind not in WRITES:
             self.judge.suspect(state, entry, place, kind, site)
+        if kind == "write" and place.writer not in (None, state):
+            self.judge.judge_decision(state, place, site)
         if kind == "show":
             return
         if kind == "write" or kind == "update":

@@ -12,6 +12,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from test_framework.core import UsageError
+from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.rewrite import rewrite
 from test_framework.detect.access.sites import Sites
 from test_framework.detect.access.survey import Survey
@@ -27,6 +28,7 @@ class Imports(MetaPathFinder):
 
     Attributes:
         sites: The places of the probes.
+        flows: What flows from one into another.
         watched: Names of the modules that were rewritten.
         unwatched: One sentence for each module that was not, and why.
         files: Paths of the modules that were rewritten.
@@ -36,6 +38,7 @@ class Imports(MetaPathFinder):
     def __init__(self, packages: Sequence[str]) -> None:
         self.packages = tuple(packages)
         self.sites = Sites()
+        self.flows = Flows()
         self.watched: list[str] = []
         self.unwatched: list[str] = []
         self.files: set[str] = set()
@@ -100,6 +103,7 @@ class Imports(MetaPathFinder):
         """Return the code of a module, with probes if that can be done."""
         tree = ast.parse(source, filename=path)
         try:
+            self.flows.add(tree, path=path, module=name)
             rewritten = rewrite(
                 tree,
                 path=path,

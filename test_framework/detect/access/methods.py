@@ -46,6 +46,8 @@ WHOLE: Final[dict[str, Kind]] = {
     "any": "read",
     "bool": "size",
     "dict": "read",
+    "repr": "read",
+    "str": "read",
     "enumerate": "read",
     "frozenset": "read",
     "len": "size",
@@ -59,6 +61,14 @@ WHOLE: Final[dict[str, Kind]] = {
     "tuple": "read",
 }
 """Functions that use all of their first argument."""
+
+BY_NAME: Final[dict[str, Kind]] = {
+    "delattr": "write",
+    "getattr": "read",
+    "hasattr": "read",
+    "setattr": "write",
+}
+"""Functions that use the attribute of their first argument that the second names."""
 
 MUTE_CALLS: Final = frozenset(
     {"critical", "debug", "error", "exception", "info", "log", "print", "warning"}

@@ -5,6 +5,7 @@ A semaphore of one is a lock; a larger one lets several in and protects nothing.
 
 import asyncio
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,7 @@ class Patches:
             self._replace(cls, name, self._taking)
         for cls, name in _WAITS:
             self._replace(cls, name, self._waiting)
+        self._replace(asyncio.Lock, "__init__", self._making)
         for lock in _LOCKS:
             self._replace(lock, "acquire", self._locking)
             self._replace(lock, "release", self._releasing)
@@ -91,6 +93,15 @@ class Patches:
             return heard(source, self._signals.who(), args, kwargs)
 
         return wait
+
+    def _making(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        bear = self._signals.bear
+
+        def make(lock: Any, *args: Any, **kwargs: Any) -> None:
+            original(lock, *args, **kwargs)
+            bear(lock, sys._getframe(1))
+
+        return make
 
     def _locking(self, original: Callable[..., Any]) -> Callable[..., Any]:
         take = self._signals.take

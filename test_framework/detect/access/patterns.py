@@ -21,6 +21,7 @@ Pattern = Literal[
     "torn-read",
     "changed-iteration",
     "unrepeatable-read",
+    "stale-check",
 ]
 
 Use = tuple[Kind, int, int, int]

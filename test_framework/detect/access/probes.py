@@ -122,6 +122,9 @@ class Probes:
         elif kind not in _READS or name in getattr(thing, "__dict__", ()):
             # An instance has its own from now on.
             owner = thing
+        else:
+            # What the class has stands for what the instance lacks.
+            self._note(thing, name, kind, site)
         self._note(owner, name, kind, site)
         if kind == "load":
             self._load(owner, name, site)
@@ -283,8 +286,8 @@ class Probes:
         is_there = _has(thing, key)
         note(thing, known, kind, site)
         if is_there if name == "pop" else name == "setdefault" and not is_there:
-            note(thing, known, "write", site)
             note(thing, STRUCTURE, "update", site)
+            note(thing, known, "write", site)
 
     def _call_whole(self, thing: Any, name: str, key: Any, site: int) -> None:
         # An element is of interest only to those who asked for it before.

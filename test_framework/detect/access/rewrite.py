@@ -30,6 +30,7 @@ from typing import Any
 from test_framework.detect.access import names, shapes
 from test_framework.detect.access.methods import (
     ARGUED,
+    BY_NAME,
     CALLED_ON,
     MUTE_CALLS,
     PASSED_ON,
@@ -263,6 +264,8 @@ class _Rewriter(Walker):
             return node
         if isinstance(func, ast.Name) and func.id in MUTE_CALLS:
             return self._mute(node)
+        if isinstance(func, ast.Name) and func.id in BY_NAME:
+            return self._by_name(node, BY_NAME[func.id])
         if isinstance(func, ast.Name) and func.id in WHOLE and shapes.has_first(node):
             self.generic_visit(node)
             node.args[0] = self._whole(node.args[0], WHOLE[func.id])
@@ -280,6 +283,29 @@ class _Rewriter(Walker):
             self.generic_visit(node)
             return node
         return self._method(node, func)
+
+    def _by_name(self, node: ast.Call, kind: Kind) -> ast.AST:
+        """Watch ``getattr(a, "x")`` as ``a.x``, if nothing is awaited in between."""
+        self.generic_visit(node)
+        match node.args:
+            case [ast.expr(), ast.Constant(value=str(name)), *rest] if (
+                name in self._survey.attributes and not names.suspends(*rest)
+            ):
+                thing = node.args[0]
+                told = self._seen(kind), self._site(node)
+                node.args[0] = self._probe(
+                    thing, "attribute", thing, ast.Constant(name), *told
+                )
+            case _:
+                pass
+        return node
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        is_container = isinstance(node.value, ast.Name | ast.Attribute)
+        self.generic_visit(node)
+        if is_container:
+            node.value = self._whole(node.value, "read")
+        return node
 
     def _whole(self, node: ast.expr, kind: Kind) -> ast.expr:
         told = "show" if self._reading == "show" else kind

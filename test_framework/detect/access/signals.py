@@ -11,9 +11,10 @@ Source: ad-hoc synchronisation in Raychev et al., EventRacer (OOPSLA 2013).
 """
 
 import weakref
+from types import FrameType
 from typing import Any, Final, Protocol
 
-from test_framework.detect.access.books import TaskState
+from test_framework.detect.access.books import Birth, TaskState
 
 MOST_TOLD: Final = 256
 """A queue that is never empty hears of every request there ever was."""
@@ -40,6 +41,8 @@ class Signals:
         self._tasks = tasks
         self._told: weakref.WeakKeyDictionary[Any, dict[int, int]]
         self._told = weakref.WeakKeyDictionary()
+        self._born: weakref.WeakKeyDictionary[Any, Birth]
+        self._born = weakref.WeakKeyDictionary()
 
     def tell(self, source: Any) -> None:
         """Note that the running task announces what it did so far."""
@@ -77,12 +80,19 @@ class Signals:
         state = self._tasks.state()
         if state is not None:
             state.locks[id(lock)] = state.step
+            if lock in self._born:
+                state.born[id(lock)] = self._born[lock]
+
+    def bear(self, lock: Any, frame: FrameType) -> None:
+        """Note where a lock is made."""
+        self._born[lock] = (frame.f_code.co_filename, frame.f_lineno)
 
     def release(self, lock: Any) -> None:
         """Note that the running task gave a lock back."""
         state = self._tasks.state()
         if state is not None:
             state.locks.pop(id(lock), None)
+            state.born.pop(id(lock), None)
 
 
 def _shorten(told: dict[int, int]) -> None:

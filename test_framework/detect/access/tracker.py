@@ -49,7 +49,12 @@ class AccessTracker:
             )
         self._given_root = root
         self._imports = Imports(packages)
-        self._ledger = Ledger(self._imports.sites, self._imports.files, hold_s=hold_s)
+        self._ledger = Ledger(
+            self._imports.sites,
+            self._imports.flows,
+            self._imports.files,
+            hold_s=hold_s,
+        )
         self._patches = Patches(self._ledger.signals)
         self._is_started = False
 
@@ -71,6 +76,7 @@ class AccessTracker:
 
     def alarms(self) -> list[AlarmRecord]:
         """Return what it saw so far, one alarm per cause; may be asked again."""
+        self._ledger.judge.settle()
         # What was seen after all is no longer foretold.
         conflicts = self._ledger.judge.foretold | self._ledger.judge.found
         found = [

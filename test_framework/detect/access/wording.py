@@ -18,6 +18,7 @@ RULE_OF: Final[Mapping[Pattern, str]] = {
     "torn-read": "shared-read-torn",
     "changed-iteration": "shared-iteration-changed",
     "unrepeatable-read": "shared-read-unrepeatable",
+    "stale-check": "shared-check-stale",
 }
 _CLAIMS = {
     "lost-update": (
@@ -39,6 +40,10 @@ _CLAIMS = {
         "{first} read {what} twice with an await between, and {other} changed it in "
         "between"
     ),
+    "stale-check": (
+        "{first} looked at {what}, awaited, and wrote it, although {other} wrote it in "
+        "between: what was decided on may no longer hold"
+    ),
 }
 _FIXES = {
     "lost-update": (
@@ -56,6 +61,10 @@ _FIXES = {
     "changed-iteration": "Go through a copy: for ... in list(...), at {first}.",
     "unrepeatable-read": (
         "If both reads must agree, read once before the await and keep the value."
+    ),
+    "stale-check": (
+        "Ask again after the await, at {second}, in the same step as the write; or hold "
+        "one asyncio.Lock from {first} to {second}."
     ),
 }
 _USED = {
@@ -94,19 +103,30 @@ def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
 
 
 def _level(conflict: Conflict) -> Level:
-    if not conflict.happened:
-        return "warning"
-    return "note" if conflict.pattern == "unrepeatable-read" else "error"
+    if conflict.pattern == "unrepeatable-read":
+        return "note"
+    is_guess = conflict.pattern == "stale-check"
+    if conflict.happened:
+        return "warning" if is_guess else "error"
+    if conflict.is_kept_apart or (is_guess and conflict.window.second[0] == "write"):
+        # As a rule the same value is found and stored twice, or a lock by key is made
+        # anew when somebody needs it. The trial has the last word.
+        return "note"
+    return "warning"
 
 
 def _what(conflict: Conflict) -> str:
     if conflict.key is STRUCTURE:
-        return f"the contents of a {conflict.owner}"
+        return f"the contents of {conflict.holder or f'a {conflict.owner}'}"
     if conflict.owner == "Cell":
         return f"the variable {conflict.key!r} of an outer function"
     if conflict.is_keyed:
         # Keys may be anybody's address or token: they are never told.
-        return f"one key of a {conflict.owner}"
+        return (
+            f"{conflict.holder}[...]"
+            if conflict.holder
+            else (f"one key of a {conflict.owner}")
+        )
     return f"{conflict.owner}.{conflict.key}"
 
 

@@ -161,7 +161,7 @@ def test_keys_are_never_told(write: Callable[..., None], tmp_path: Path) -> None
         (alarm,) = tracker.alarms()
 
     assert "alice" not in repr(alarm)
-    assert "one key of a dict" in alarm.claim
+    assert "Quota.by_name[...]" in alarm.claim
 
 
 def test_requests_of_one_operation_are_one_user(

@@ -16,7 +16,7 @@ class Room:
     members: dict[int, int] = field(default_factory=lambda: {0: 0})
     sockets: set[int] = field(default_factory=lambda: {0})
     waiting: collections.deque[int] = field(
-        default_factory=lambda: collections.deque([7, 8, 9])
+        default_factory=lambda: collections.deque([7])
     )
     journal: list[int] = field(default_factory=list)
     known: list[int] = field(default_factory=list)

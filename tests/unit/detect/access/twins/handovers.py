@@ -47,10 +47,10 @@ async def refresh_under_lock(client: Client, user: int) -> None:
             client.expired = False
 
 
-async def fetch(client: Client, _: int) -> None:
+async def fetch(client: Client, user: int) -> None:
     page = client.pages.get("index")
     if page is None:
-        page = await asyncio.sleep(0, "<html>")
+        page = await asyncio.sleep(0, f"<html>{user}")
         client.pages["index"] = page
 
 
