@@ -1,11 +1,8 @@
 """Judges uses of one place: what happened, what could, and what was torn."""
 
 import itertools
-import math
 import sys
-from collections import deque
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -17,8 +14,8 @@ from test_framework.detect.access.books import (
     TaskState,
     User,
     Window,
-    Wrote,
 )
+from test_framework.detect.access.evidence import Case, Evidence, Replacing
 from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
 from test_framework.detect.access.patterns import (
@@ -31,18 +28,15 @@ from test_framework.detect.access.patterns import (
 from test_framework.detect.access.questions import (
     UNKNOWN,
     is_same,
-    still_stands,
     stored,
 )
-from test_framework.detect.access.sites import Site, Sites
+from test_framework.detect.access.sites import Sites
 from test_framework.detect.access.trials import Trials
 
 _MOST_WINDOWS: Final = 16
 _MOST_FRUITLESS: Final = 8
 _MOST_FRAMES: Final = 16
 _MOST_PARTS: Final = 64
-_ASKED: Final = frozenset({"read", "check", "size", "confirmed", "result"})
-_SIZED: Final = frozenset({dict, list, set, deque})
 
 
 class Judge:
@@ -65,9 +59,10 @@ class Judge:
     ) -> None:
         self.found: dict[tuple[str, int, int], Conflict] = {}
         self.foretold: dict[tuple[str, int, int], Conflict] = {}
-        self.unsettled: list[_Replacing] = []
+        self.unsettled: list[Replacing] = []
         self._sites = sites
         self._flows = flows
+        self._evidence = Evidence(sites, flows)
         self._files = files
         self._trials = trials
         self._told: set[int] = set()
@@ -83,6 +78,8 @@ class Judge:
         """Judge a use of a place that another user has written since."""
         writer, other = place.writer, place.wrote
         pattern = pattern_of(before, kind, place.key, site)
+        if pattern is None and _is_emptied(place, before, kind):
+            pattern = "clobbered-write"
         if pattern is None or writer is None:
             return
         if state.heard.get(writer.number, -1) >= other[2]:
@@ -101,39 +98,19 @@ class Judge:
             frozenset(),
             self._await_after(state, other[3], before[3]),
         )
-        case = _Case(place, window, other, writer.user)
+        case = Case(place, window, other, writer.user)
         if pattern == "lost-update":
             self._weigh(state, case)
         else:
             self._report(case)
 
-    def _weigh(self, state: TaskState, case: "_Case") -> None:
-        """Judge whether a write that followed a read of old lost anything.
-
-        It did if what it writes was made from what was read, or if the question that
-        led to it would be answered otherwise by now, and it goes on all the same.
-        """
-        before, use = case.window.first, case.window.second
-        first, second = self._sites[before[3]], self._sites[use[3]]
-        if before[0] == "load" or self._flows.derives(first, second):
+    def _weigh(self, state: TaskState, case: Case) -> None:
+        """Judge whether a write that followed a read of old lost anything."""
+        loss = self._evidence.loss_of(case, sys._getframe(1))
+        if loss == "lost":
             self._report(case)
-        elif case.place.key is STRUCTURE and use[0] == "write":
-            if _is_filled(case.place.entry.thing):
-                self._report(case)
-        else:
-            answers = self._answers(first, second)
-            if use[0] == "update":
-                if False in answers:
-                    self._report(case)
-            elif answers - {True}:
-                self._replace(state, case, is_sure=False in answers)
-
-    def _answers(self, first: Site, second: Site) -> set[bool | None]:
-        """Ask the questions between two lines again: do the answers still stand?"""
-        frame = sys._getframe(1)
-        return {
-            still_stands(guard, frame) for guard in self._flows.guards(first, second)
-        }
+        elif loss is not None:
+            self._replace(state, case, is_sure=loss == "if replaced")
 
     def judge_decision(self, state: TaskState, place: Place, site: int) -> None:
         """Judge a write that replaces another user's by what led to it elsewhere.
@@ -146,44 +123,28 @@ class Judge:
             return
         if state.heard.get(writer.number, -1) >= other[2]:
             return
-        second = self._sites[site]
-        for read in state.touched[-_MOST_PARTS:]:
-            before = read.uses.get(state)
-            if read is place or before is None or before[2] == state.step:
-                continue
-            first = self._sites[before[3]]
-            if read.key is STRUCTURE and read.entry is place.entry:
-                is_stale = other[3] > _began(state, before[2]) and (
-                    self._flows.places(first, second)
-                )
-            else:
-                is_stale = (
-                    before[1] != read.version
-                    and before[0] in _ASKED
-                    and read.writer is writer
-                    and False in self._answers(first, second)
-                )
-            if is_stale:
-                window = Window(
-                    "lost-update",
-                    before,
-                    ("write", place.version, state.step, site),
-                    state.user,
-                    self.stack(sys._getframe(1)),
-                    _held_since(state, before[2]),
-                    frozenset(),
-                    self._await_after(state, other[3], before[3]),
-                )
-                case = _Case(place, window, other, writer.user)
-                self._replace(state, case, is_sure=True)
-                return
+        before = self._evidence.decision(state, place, site, sys._getframe(1))
+        if before is None:
+            return
+        window = Window(
+            "lost-update",
+            before,
+            ("write", place.version, state.step, site),
+            state.user,
+            self.stack(sys._getframe(1)),
+            _held_since(state, before[2]),
+            frozenset(),
+            self._await_after(state, other[3], before[3]),
+        )
+        case = Case(place, window, other, writer.user)
+        self._replace(state, case, is_sure=True)
 
-    def _replace(self, state: TaskState, case: "_Case", *, is_sure: bool) -> None:
+    def _replace(self, state: TaskState, case: Case, *, is_sure: bool) -> None:
         """Judge a write when it is done, and is seen to have replaced another value."""
         thing = case.place.entry.thing
         before = stored(thing, case.place.key)
         site = case.window.second[3]
-        self.unsettled.append(_Replacing(state, site, thing, before, case, is_sure))
+        self.unsettled.append(Replacing(state, site, thing, before, case, is_sure))
 
     def settle(self, state: TaskState | None = None, site: int = -1) -> None:
         """Look at what was replaced; a task that is still at that line waits."""
@@ -200,7 +161,7 @@ class Judge:
             self._report(one.case)
         self.unsettled = waiting
 
-    def _report(self, case: "_Case") -> None:
+    def _report(self, case: Case) -> None:
         """Count a conflict that happened; the first and worst of its cause is kept."""
         window, cause = case.window, _cause(case.window)
         conflict = self.found.get(cause)
@@ -271,7 +232,7 @@ class Judge:
                 frozenset(),
                 self._await_after(state, place.wrote[3], first[3]),
             )
-            self._report(_Case(place, window, place.wrote, writer.user))
+            self._report(Case(place, window, place.wrote, writer.user))
         state.suspects.clear()
 
     def open(
@@ -298,14 +259,11 @@ class Judge:
             windows = entry.windows[key] = {}
         if pair in windows or len(windows) >= _MOST_WINDOWS:
             return
-        if pattern == "lost-update" and before[0] != "load":
-            first, second = self._sites[before[3]], self._sites[site]
-            is_clear = key is STRUCTURE and kind == "write"
-            if not is_clear and not self._flows.derives(first, second):
-                if not self._flows.guards(first, second):
-                    self._told.add(pair)
-                    return
-                pattern = "stale-check"
+        if pattern == "lost-update":
+            pattern = self._evidence.foretells(before, kind, key, site)
+            if pattern is None:
+                self._told.add(pair)
+                return
         since = state.awaits[before[2] - state.step :][:1]
         awaited = (
             self._await_after(state, since[0][0] - 1, before[3]) if since else None
@@ -343,14 +301,14 @@ class Judge:
             other = (kind, site, state.step, 0, stack)
             place = (entry.places or {}).get(key) or Place(entry, key)
             conflict = self._conflict(
-                _Case(place, window, other, state.user), happened=False
+                Case(place, window, other, state.user), happened=False
             )
             conflict.operations.update(_operations(window.user, state.user))
             conflict.is_kept_apart = not window.born.isdisjoint(state.born.values())
             self.foretold[_cause(window)] = conflict
             self._trials.add(conflict)
 
-    def _conflict(self, case: "_Case", *, happened: bool) -> Conflict:
+    def _conflict(self, case: Case, *, happened: bool) -> Conflict:
         entry, window = case.place.entry, case.window
         thing = entry.thing
         owner = type(thing).__qualname__
@@ -403,45 +361,19 @@ class Judge:
         return tuple(stack[:_MOST_FRAMES])
 
 
-@dataclass(slots=True)
-class _Case:
-    """Two uses of a place, and what another user wrote in between."""
-
-    place: Place
-    window: Window
-    other: Wrote
-    by: User
-
-
-@dataclass(slots=True)
-class _Replacing:
-    """A write that is about to be done, and the value that it will replace."""
-
-    state: TaskState
-    site: int
-    thing: Any
-    before: Any
-    case: _Case
-    is_sure: bool
-
-
-def _is_filled(thing: Any) -> bool:
-    """Whether a container still holds what its clearing would take away."""
-    if type(thing) in _SIZED:
-        return bool(thing)
-    return True
+def _is_emptied(place: Place, before: Use, kind: Kind) -> bool:
+    """Whether more is put into a list that another has begun anew since."""
+    return (
+        kind == "update"
+        and place.key is STRUCTURE
+        and (before[0] == "write" or before[0] == "confirmed")
+        and place.wrote[0] == "write"
+        and category_of(type(place.entry.thing)) == "sequence"
+    )
 
 
 def _operations(*users: User) -> set[int]:
     return {user.operation for user in users if user.operation is not None}
-
-
-def _began(state: TaskState, step: int) -> float:
-    """Return the instant at which a step of a task began."""
-    if step == 0:
-        return 0
-    number = len(state.awaits) - (state.step - step) - 1
-    return state.awaits[number][0] if number >= 0 else math.inf
 
 
 def _cause(window: Window) -> tuple[str, int, int]:

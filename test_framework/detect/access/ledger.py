@@ -222,6 +222,8 @@ class Ledger:
         if task is None:
             return value
         state = self._states.get(task) or self._begin(task)
+        if self.judge.unsettled:
+            self.judge.settle()
         self._tick += 1
         state.step += 1
         awaits = state.awaits
@@ -266,6 +268,7 @@ class Ledger:
         state = self._states.pop(task, None)
         if state is None:
             return
+        self.judge.settle()
         self.judge.convict(state)
         # Whoever awaits the task knows all that it did.
         self.signals.tell_end(task, state)

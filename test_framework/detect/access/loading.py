@@ -13,6 +13,7 @@ from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.detect.access.flows import Flows
+from test_framework.detect.access.reading import read_flows
 from test_framework.detect.access.rewrite import rewrite
 from test_framework.detect.access.sites import Sites
 from test_framework.detect.access.survey import Survey
@@ -103,7 +104,7 @@ class Imports(MetaPathFinder):
         """Return the code of a module, with probes if that can be done."""
         tree = ast.parse(source, filename=path)
         try:
-            self.flows.add(tree, path=path, module=name)
+            read_flows(tree, self.flows, path=path, module=name)
             rewritten = rewrite(
                 tree,
                 path=path,

@@ -328,6 +328,8 @@ class _Rewriter(Walker):
             key: ast.expr = ast.Constant(None)
             if func.attr in ARGUED and node.args and shapes.is_bare(node.args[0]):
                 key = shapes.copied(node.args[0])
+            elif func.attr == "update" and not node.args:
+                key = shapes.named_keys(node)
             func.value = self._probe(
                 func.value,
                 "method",
@@ -490,6 +492,21 @@ class _Rewriter(Walker):
         return shapes.placed(ast.Expr(probe), at)
 
     # What is left alone.
+
+    def visit_Match(self, node: ast.Match) -> ast.AST:
+        keys, names_ = shapes.matched(node)
+        is_held = names.suspends(node.subject)
+        node.subject = self.visit(node.subject)
+        subject, site = node.subject, self._site(node.subject)
+        for key in () if is_held else keys:
+            told = ast.Constant(key), self._seen("read"), site
+            subject = self._probe(subject, "item", subject, *told)
+        for name in () if is_held else sorted(names_ & self._survey.attributes):
+            told = ast.Constant(name), self._seen("read"), site
+            subject = self._probe(subject, "attribute", subject, *told)
+        node.subject = subject
+        node.cases = [self.visit(case) for case in node.cases]
+        return node
 
     def visit_match_case(self, node: ast.match_case) -> ast.AST:
         # Patterns are no expressions.

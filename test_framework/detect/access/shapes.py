@@ -2,10 +2,11 @@
 
 import ast
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from test_framework.detect.access.survey import Survey
 
+_MOST_KEYS: Final = 8
 Node = TypeVar("Node", bound=ast.AST)
 
 
@@ -93,3 +94,33 @@ def has_first(node: ast.Call) -> bool:
 def joins(func: ast.Attribute) -> bool:
     """Whether a method joins texts, such as ``", ".join``."""
     return func.attr == "join" and isinstance(func.value, ast.Constant)
+
+
+def named_keys(node: ast.Call) -> ast.expr:
+    """Return a dictionary of the keys that ``d.update(key=value)`` names."""
+    keys: list[ast.expr | None] = [
+        ast.Constant(keyword.arg) for keyword in node.keywords if keyword.arg
+    ]
+    return placed(ast.Dict(keys, [ast.Constant(None) for _ in keys]), node)
+
+
+def matched(node: ast.Match) -> tuple[list[str], set[str]]:
+    """Return the keys and the attributes of the subject that its cases look at."""
+    keys: dict[str, None] = {}
+    attributes: set[str] = set()
+    waiting = [case.pattern for case in node.cases]
+    while waiting:
+        match waiting.pop(0):
+            case ast.MatchMapping(keys=parts):
+                for part in parts:
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        keys[part.value] = None
+            case ast.MatchClass(kwd_attrs=parts):
+                attributes.update(parts)
+            case ast.MatchOr(patterns=parts):
+                waiting.extend(parts)
+            case ast.MatchAs(pattern=ast.pattern() as part):
+                waiting.append(part)
+            case _:
+                pass
+    return list(keys)[:_MOST_KEYS], attributes

@@ -67,6 +67,10 @@ _FIXES = {
         "one asyncio.Lock from {first} to {second}."
     ),
 }
+_FIX_OF_CONTAINER: Final = (
+    "Give each request a container of its own, or a copy before anything is put into "
+    "it: what all requests share holds the value of whoever wrote last."
+)
 _USED = {
     "confirmed": "has written and reads",
     "iterate": "goes through",
@@ -90,13 +94,16 @@ def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
     )
     if not conflict.happened:
         claim = f"It could happen that {claim}"
+    fix = _FIXES[conflict.pattern]
+    if conflict.pattern == "clobbered-write" and conflict.is_keyed:
+        fix = _FIX_OF_CONTAINER
     return AlarmRecord(
         rule=RULE_OF[conflict.pattern],
         level=_level(conflict),
         claim=f"{claim}.",
         site=told["second"],
         evidence=tuple(_evidence(conflict, sites, what=what, root=root)),
-        fix=_FIXES[conflict.pattern].format(**told),
+        fix=fix.format(**told),
         operations=tuple(sorted(conflict.operations)),
         count=max(conflict.count, 1),
     )
