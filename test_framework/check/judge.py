@@ -52,6 +52,7 @@ CHECKERS: tuple[Checker, ...] = (
 )
 
 _MOST_SURFACES = 12
+_KEPT = frozenset({"residue-of-departed", "context-kept-alive"})
 _ABSORBED_BY_ANY = frozenset(
     {"left-behind", "bystander-slowed", "p50-gate", "p95-gate", "p99-gate"}
 )
@@ -202,6 +203,9 @@ def _goes_with(damage: _Cause, alarm: _Cause) -> bool:
     """
     if {s.rule for s in damage.sightings} <= _ABSORBED_BY_ANY - {"left-behind"}:
         return False
+    if damage.tier == 0 and alarm.witness.rule in _KEPT:
+        # What is kept names its last user only; those before saw it all the same.
+        return True
     users, wronged = alarm.users(), damage.users()
     return not users or not wronged or bool(users & wronged)
 

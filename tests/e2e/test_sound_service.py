@@ -68,7 +68,7 @@ def test_sound_service_is_quiet_under_all_detectors(
     # The gates are for the service as it is, not for one with a probe at each access.
     assert {finding.rule for finding in judgement.findings} <= {"p95-gate"}
     assert judgement.evidence.gaps == ()
-    assert {watch.detector for watch in history.of(WatchRecord)} == set(DETECTORS)
+    assert {watch.detector for watch in history.of(WatchRecord)} >= set(DETECTORS)
     # What might happen with other timing depends on how busy the machine is.
     assert [alarm for alarm in judgement.alarms if alarm.level == "error"] == []
 

@@ -98,6 +98,15 @@ def test_line_goes_with_the_damage_it_did(users: tuple[int, ...]) -> None:
     assert finding.inside[-2:] == ("  one line", f"  fix: {RULES['left-behind'].fix}")
 
 
+def test_what_is_kept_goes_with_the_leak_whoever_was_last() -> None:
+    """A last-user variable names its last user, and leaked those before."""
+    kept = alarm(rule="residue-of-departed", users=(3,))
+
+    (finding,) = leaking(kept)
+
+    assert finding.inside[0].startswith("residue-of-departed")
+
+
 def test_line_that_wronged_others_is_a_finding_of_its_own() -> None:
     """A line is not hidden behind damage to users that it never touched."""
     leak, race = leaking(alarm(users=(2, 3)))
