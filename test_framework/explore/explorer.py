@@ -170,7 +170,7 @@ def explore(
         seed=options.seed,
         schedules=search.runs,
         distinct=search.distinct,
-        unseen_mass=search.unseen_mass,
+        unseen_mass=search.tally.unseen_mass,
         seconds=time.monotonic() - search.started,
         tracked=search.tracked,
         classes=search.classes,

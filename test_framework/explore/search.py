@@ -28,7 +28,6 @@ from test_framework.explore.report import (
     Conclusion,
     Listener,
     Progress,
-    runs_in_words,
 )
 from test_framework.explore.scenario import CoroutineFunction
 from test_framework.explore.schedule import (
@@ -52,6 +51,7 @@ from test_framework.explore.schedulers import (
 )
 from test_framework.explore.story import traced
 from test_framework.explore.systematic import Systematic
+from test_framework.explore.tally import Tally
 
 # Draws before the first enumeration: a race that one draw in twenty shows is found by
 # then; with a third as many, every fifth such search enumerated a hundred orders first.
@@ -109,14 +109,12 @@ class Search:
         self._deadline = self.started + options.budget_s
         self._rng = stream(options.seed, "explore")
         self._profile = Profile()
-        self._seen: dict[int, int] = {}
-        self._drawn = 0
-        self._bound: int | None = 0
         self._is_exhausted = False
         points = FaultPoints(options.cancel, options.errors)
         if options.cancel or options.errors:
             self.runner.points = points
         self._points = points.found
+        self.tally = Tally(_scope(options), self._points)
         self._swept = 0
         self._last_new = self.started
         self._last_told = self.started
@@ -150,13 +148,11 @@ class Search:
             failure = self.runner.run(Replay(segments_of(loop)), faults)
         self.runs += 1
         self.jobs += loop.jobs
-        key = hash((faults, *loop.order) if faults else tuple(loop.order))
-        count = self._seen.get(key, 0)
-        self._seen[key] = count + 1
+        is_new = self.tally.count(loop.order, faults)
         self._note_sets()
         if failure is not None:
             self._judge(failure, faults)
-        self.go_on(is_new=not count)
+        self.go_on(is_new=is_new)
 
     def _run_once(
         self, scheduler: Scheduler, faults: tuple[Fault, ...]
@@ -195,7 +191,7 @@ class Search:
             self._options.progress(
                 Progress(
                     self.runs,
-                    len(self._seen),
+                    self.tally.distinct,
                     now - self._last_new,
                     max(0.0, self._deadline - now),
                 )
@@ -218,7 +214,7 @@ class Search:
         self._sweep()
         has_choices |= self.loop.choices > 0
         is_swept = self._swept == len(self._points)
-        if not (has_choices or self._strikes) and is_swept:
+        if not (has_choices or self.tally.strikes) and is_swept:
             conclusion, claim = Conclusion.PROVEN, self._only_order()
         else:
             conclusion, claim = self._sample_and_enumerate()
@@ -243,7 +239,7 @@ class Search:
         require_same_end(first_failure, second_failure)
         self.runs += 1
         self.jobs += self.loop.jobs
-        self._seen[hash(tuple(self.loop.order))] = 1
+        self.tally.count(self.loop.order)
         self._profile.learn(self.loop.order)
         self._note_sets()
         if second_failure is not None:
@@ -291,17 +287,7 @@ class Search:
                 " At no point could two things happen: if its awaits stand for I/O, use "
                 "external() or fidelity='await'."
             )
-        return (
-            f"Only one order is possible {self._possible}{self._sets}, and nothing went "
-            f"wrong in it.{hint}"
-        )
-
-    @property
-    def _possible(self) -> str:
-        """How the orders that count are bounded, as words."""
-        if self._options.io == "gate":
-            return "of requests that leave one at a time (io='gate')"
-        return f"at fidelity {self._options.fidelity}"
+        return self.tally.only_order() + hint
 
     def _sample_and_enumerate(self) -> tuple[Conclusion, str]:
         draws, enumeration = self._draw(), self._enumerate()
@@ -320,10 +306,11 @@ class Search:
             if self._may_reduce():
                 self._reduce()
                 if self.classes is not None and not self._has_faults:
-                    return Conclusion.PROVEN, self._complete_by_classes()
+                    claim = self.tally.complete_by_classes(self.classes, self.tracked)
+                    return Conclusion.PROVEN, claim
             elif self._take(enumeration, _ROUND) and self._is_exhausted:
-                return Conclusion.PROVEN, self._complete()
-        return Conclusion.SAMPLED, self._sampled()
+                return Conclusion.PROVEN, self.tally.complete()
+        return Conclusion.SAMPLED, self.tally.sampled(self.runs)
 
     @property
     def _has_faults(self) -> bool:
@@ -358,6 +345,11 @@ class Search:
                 self.go_on(is_new=True)
 
     @property
+    def distinct(self) -> int:
+        """Different orders run so far, with their faults."""
+        return self.tally.distinct
+
+    @property
     def classes(self) -> int | None:
         """Classes of orders, when all of them were run; else None."""
         reduction = self._reduction
@@ -374,13 +366,6 @@ class Search:
     def why_no_classes(self) -> str:
         """Why classes of orders were asked for and not run; empty when they were."""
         return "" if self._reduction is None else self._reduction.refusal
-
-    def _complete_by_classes(self) -> str:
-        return (
-            f"All {self.classes:,} classes of orders at fidelity "
-            f"{self._options.fidelity} were run, as far as only these are shared: "
-            f"{', '.join(self.tracked)}. Nothing went wrong.{self.only_forwards}"
-        )
 
     def _take(self, runs: Iterator[None], amount: int) -> bool:
         """Make so many runs within the budget; tell whether there are no more."""
@@ -401,9 +386,9 @@ class Search:
                 points = list(self._points)
             if points and draw() < 0.5:  # half of the runs
                 faults = (self._rng.choice(points),)
-            self._drawn += 1
+            self.tally.drawn += 1
             self.run(policy, faults)
-            if self._drawn % _LEARN_EVERY == 0:
+            if self.tally.drawn % _LEARN_EVERY == 0:
                 self._profile.learn(self.loop.order)
             yield
 
@@ -412,10 +397,10 @@ class Search:
         systematic = Systematic()
         while systematic.advance():
             self.run(systematic)
-            self._bound = systematic.bound
+            self.tally.bound = systematic.bound
             yield
         is_cut = systematic.is_cut
-        self._bound = None
+        self.tally.bound = None
         # By now every order has shown where faults can strike.
         for fault in list(self._points):
             systematic = Systematic()
@@ -443,66 +428,9 @@ class Search:
                 yield urw
                 yield other
 
-    def _complete(self) -> str:
-        faults = ""
-        if self._strikes:
-            faults = (
-                f", alone and with each of the {self._strikes} faults that can strike "
-                "(each at one suspension of one task)"
-            )
-        return (
-            f"All {len(self._seen):,} orders {self._possible} were run{faults}"
-            f"{self._sets}, and nothing went wrong."
-        )
 
-    @property
-    def _strikes(self) -> int:
-        """How many faults were met that strike a task."""
-        return len(self._points) - self._has_sets
-
-    @property
-    def _has_sets(self) -> bool:
-        """Whether a run iterated a set of asyncio, so that its order may matter."""
-        return Backwards() in self._points
-
-    @property
-    def _sets(self) -> str:
-        """How the sets of asyncio were iterated, as words; empty where none was."""
-        if not self._has_sets:
-            return ""
-        without = " without faults" if self._strikes else ""
-        return f", the sets of asyncio forwards and{without} backwards"
-
-    @property
-    def only_forwards(self) -> str:
-        """That sets of asyncio were iterated in one way, as a sentence; empty for none."""
-        if not self._has_sets:
-            return ""
-        return " The sets of asyncio were iterated in order of insertion only."
-
-    @property
-    def unseen_mass(self) -> float | None:
-        """Estimated share of orders not seen (Good-Turing); None when none was drawn."""
-        if not self._drawn:
-            return None
-        singles = sum(1 for count in self._seen.values() if count == 1)
-        return min(1.0, singles / self._drawn)
-
-    @property
-    def distinct(self) -> int:
-        """Different orders run so far, with their faults."""
-        return len(self._seen)
-
-    def _sampled(self) -> str:
-        reach = (
-            f"; all with fewer than {self._bound} preemption{'s' * (self._bound != 1)}"
-            if self._bound
-            else ""
-        )
-        unseen = self.unseen_mass
-        mass = "" if unseen is None else f", about {unseen:.0%} of orders unseen"
-        return (
-            f"{runs_in_words(self.runs)}, {self.distinct:,} distinct "
-            f"order{'s' * (self.distinct != 1)}{reach}{mass}: "
-            "nothing wrong was seen, which is no proof."
-        )
+def _scope(options: Options) -> str:
+    """Return how the orders that count are bounded, as words."""
+    if options.io == "gate":
+        return "of requests that leave one at a time (io='gate')"
+    return f"at fidelity {options.fidelity}"

@@ -249,7 +249,7 @@ class SymmetricSearch(Search):
         return (
             f"Nothing goes wrong in any state of {self._users} identical users ({len(states.states):,} "
             f"states, {runs_in_words(runs)}) at fidelity {self._fidelity}; fingerprints: "
-            f"{', '.join(parts)}.{self.only_forwards}"
+            f"{', '.join(parts)}.{self.tally.only_forwards}"
         )
 
     def _note_opaque(self, states: StateSearch) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from test_framework.explore.decisions import CLOCK, Choose
 from test_framework.explore.endings import EndlessError, MisuseError, StalledError
 from test_framework.explore.loop import ExplorationLoop
+from test_framework.explore.loop.clock import LAG_S
 from test_framework.explore.schedule import Fidelity
 from test_framework.explore.schedulers import Reverse, Stock, Uniform, segments_of
 from test_framework.explore.stock import StockLoop
@@ -173,6 +175,39 @@ def test_loop_runs_are_apart() -> None:
 
     assert loop.run(clean(), Stock().begin) == 1
     assert (loop.left, loop.errors, loop.order) == ([], [], [0])
+
+
+async def lag() -> None:
+    """A timer is soon due while a task goes on, so the loop may lag that much."""
+
+    async def go_on() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    await asyncio.gather(asyncio.sleep(LAG_S * 0.8), go_on())
+
+
+async def abandon_job() -> None:
+    """A job has begun and nobody waits for its end."""
+    asyncio.get_running_loop().run_in_executor(None, int)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("earlier", [lag, abandon_job])
+def test_used_loop_makes_the_run_of_a_new_one(earlier: Program) -> None:
+    """Neither lag that was spent nor a job that never ended is seen by the next run."""
+
+    def hurry(_: ExplorationLoop) -> Choose:
+        return lambda options: options.index(CLOCK) if CLOCK in options else 0
+
+    used, new = ExplorationLoop(Fidelity.FIFO), ExplorationLoop(Fidelity.FIFO)
+    used.run(earlier(), hurry)
+
+    used.run(lag(), hurry)
+    new.run(lag(), hurry)
+
+    assert CLOCK in new.order
+    assert (used.order, used.choices) == (new.order, new.choices)
 
 
 def test_loop_is_put_back_when_the_clean_up_fails() -> None:
