@@ -11,12 +11,13 @@ races using replay analysis" (PLDI 2007).
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Literal
 
 from test_framework.detect.access.books import Place, TaskState, User, Window, Wrote
-from test_framework.detect.access.flows import Flows
+from test_framework.detect.access.flows import Flows, Guard
 from test_framework.detect.access.methods import STRUCTURE, Kind
 from test_framework.detect.access.patterns import Pattern, Use
 from test_framework.detect.access.questions import still_stands
@@ -63,16 +64,21 @@ class Evidence:
     def __init__(self, sites: Sites, flows: Flows) -> None:
         self._sites = sites
         self._flows = flows
+        self._together: dict[int, set[int]] = {}
+
+    def join(self, site: int, other: int) -> None:
+        """Note that a line read what another one had read, with no write between."""
+        self._together.setdefault(site, set()).add(other)
 
     def loss_of(self, case: Case, frame: FrameType) -> Loss | None:
         """Return what is lost by a write that is about to be done; None: nothing."""
         before, use = case.window.first, case.window.second
-        first, second = self._sites[before[3]], self._sites[use[3]]
-        if before[0] == "load" or self._flows.derives(first, second):
+        second = self._sites[use[3]]
+        if before[0] == "load" or self._derives(before, second):
             return "lost"
         if case.place.key is STRUCTURE and use[0] == "write":
             return "lost" if _is_filled(case.place.entry.thing) else None
-        answers = self._answers(first, second, frame)
+        answers = self._answers(before, second, frame)
         if use[0] == "update":
             return "lost" if False in answers else None
         if False in answers:
@@ -83,11 +89,11 @@ class Evidence:
         self, before: Use, kind: Kind, key: object, site: int
     ) -> Pattern | None:
         """Return what two uses are if a write of another user falls in between."""
-        first, second = self._sites[before[3]], self._sites[site]
+        second = self._sites[site]
         is_emptied = key is STRUCTURE and kind == "write"
-        if before[0] == "load" or is_emptied or self._flows.derives(first, second):
+        if before[0] == "load" or is_emptied or self._derives(before, second):
             return "lost-update"
-        return "stale-check" if self._flows.guards(first, second) else None
+        return "stale-check" if any(self._guards(before, second)) else None
 
     def decision(
         self, state: TaskState, place: Place, site: int, frame: FrameType
@@ -98,26 +104,40 @@ class Evidence:
             before = read.uses.get(state)
             if read is place or before is None or before[2] == state.step:
                 continue
-            first = self._sites[before[3]]
             if read.key is STRUCTURE and read.entry is place.entry:
                 if place.wrote[3] > _began(state, before[2]) and (
-                    self._flows.places(first, second)
+                    any(self._flows.places(one, second) for one in self._reads(before))
                 ):
                     return before
             elif (
                 before[1] != read.version
                 and before[0] in _ASKED
                 and read.writer is place.writer
-                and False in self._answers(first, second, frame)
+                and False in self._answers(before, second, frame)
             ):
                 return before
         return None
 
-    def _answers(self, first: Site, second: Site, frame: FrameType) -> set[bool | None]:
-        """Ask the questions between two lines again: do the answers still stand?"""
-        return {
-            still_stands(guard, frame) for guard in self._flows.guards(first, second)
-        }
+    def _reads(self, before: Use) -> Iterator[Site]:
+        """Yield the lines that read what a use saw."""
+        seen, waiting = {before[3]}, [before[3]]
+        while waiting:
+            site = waiting.pop()
+            yield self._sites[site]
+            new = self._together.get(site, set()) - seen
+            seen |= new
+            waiting.extend(new)
+
+    def _derives(self, before: Use, second: Site) -> bool:
+        return any(self._flows.derives(one, second) for one in self._reads(before))
+
+    def _guards(self, before: Use, second: Site) -> Iterator[Guard]:
+        for one in self._reads(before):
+            yield from self._flows.guards(one, second)
+
+    def _answers(self, before: Use, second: Site, frame: FrameType) -> set[bool | None]:
+        """Ask the questions between two uses again: do the answers still stand?"""
+        return {still_stands(guard, frame) for guard in self._guards(before, second)}
 
 
 def _is_filled(thing: Any) -> bool:

@@ -51,6 +51,7 @@ class Judge:
     Attributes:
         found: Conflicts that happened, by pattern and sites.
         foretold: Conflicts that could happen, likewise.
+        evidence: Whether anything was lost.
         unsettled: Writes of which it must still be seen what they replaced.
     """
 
@@ -62,7 +63,7 @@ class Judge:
         self.unsettled: list[Replacing] = []
         self._sites = sites
         self._flows = flows
-        self._evidence = Evidence(sites, flows)
+        self.evidence = Evidence(sites, flows)
         self._files = files
         self._trials = trials
         self._told: set[int] = set()
@@ -106,7 +107,7 @@ class Judge:
 
     def _weigh(self, state: TaskState, case: Case) -> None:
         """Judge whether a write that followed a read of old lost anything."""
-        loss = self._evidence.loss_of(case, sys._getframe(1))
+        loss = self.evidence.loss_of(case, sys._getframe(1))
         if loss == "lost":
             self._report(case)
         elif loss is not None:
@@ -123,7 +124,7 @@ class Judge:
             return
         if state.heard.get(writer.number, -1) >= other[2]:
             return
-        before = self._evidence.decision(state, place, site, sys._getframe(1))
+        before = self.evidence.decision(state, place, site, sys._getframe(1))
         if before is None:
             return
         window = Window(
@@ -260,7 +261,7 @@ class Judge:
         if pair in windows or len(windows) >= _MOST_WINDOWS:
             return
         if pattern == "lost-update":
-            pattern = self._evidence.foretells(before, kind, key, site)
+            pattern = self.evidence.foretells(before, kind, key, site)
             if pattern is None:
                 self._told.add(pair)
                 return

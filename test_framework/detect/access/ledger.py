@@ -160,8 +160,12 @@ class Ledger:
             if before[2] != step:
                 self.judge.open(entry, state, key, before, kind, site)
             elif before[0] == kind:
+                if before[3] != site:
+                    self.judge.evidence.join(before[3], site)
                 return
             kind = in_sequence(before, kind, step, site)
+            if before[3] != site and kind not in WRITES:
+                self.judge.evidence.join(site, before[3])
         if kind == "show":
             return
         if entry.windows is not None and (kind == "write" or kind == "update"):
@@ -190,8 +194,12 @@ class Ledger:
             if before[2] != step:
                 self.judge.open(entry, state, key, before, kind, site)
             elif before[0] == kind and kind not in WRITES:
+                if before[3] != site:
+                    self.judge.evidence.join(before[3], site)
                 return
             kind = in_sequence(before, kind, step, site)
+            if before[3] != site and kind not in WRITES:
+                self.judge.evidence.join(site, before[3])
         elif place.writer is not None and place.writer.user != state.user:
             self.judge.judge(state, place, before, kind, site)
         if key is STRUCTURE:

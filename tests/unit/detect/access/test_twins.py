@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
@@ -15,17 +14,23 @@ from test_framework.core import AlarmRecord
 from tests.unit.detect.access.tracked import tracked
 from tests.unit.detect.access.twins import (
     containers,
+    evidence,
     handovers,
     parts,
     placeholders,
     updates,
 )
-
-if TYPE_CHECKING:
-    from tests.unit.detect.access.twins.pair import Pair
+from tests.unit.detect.access.twins.pair import Pair
 
 PACKAGE = "tests.unit.detect.access.twins"
-MODULES: tuple[ModuleType, ...] = (updates, placeholders, containers, handovers, parts)
+MODULES: tuple[ModuleType, ...] = (
+    updates,
+    evidence,
+    placeholders,
+    containers,
+    handovers,
+    parts,
+)
 USERS = 3
 NAMED = [
     pytest.param(module.__name__, name, id=name)
@@ -75,6 +80,19 @@ def test_safe_twin_is_left_alone(module: str, name: str) -> None:
     alarms = run(module, name, "safe")
 
     assert [alarm for alarm in alarms if alarm.level != "note"] == []
+
+
+@pytest.mark.parametrize("visit", [visit.__name__ for visit in evidence.OUTLIVED])
+def test_check_that_is_outlived_is_no_error(visit: str) -> None:
+    """Nothing was lost; that the check is of before the await is told in its words."""
+    with tracked(PACKAGE, evidence.__name__) as (tracker, (loaded,)):
+        pair = Pair(loaded.Shop, getattr(loaded, visit), getattr(loaded, visit), "")
+        visit_all(pair, "safe")
+        alarms = tracker.alarms()
+
+    assert {(alarm.rule, alarm.level) for alarm in alarms} == {
+        ("shared-check-stale", "warning")
+    }
 
 
 def eager_loop() -> asyncio.AbstractEventLoop:
