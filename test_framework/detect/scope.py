@@ -4,9 +4,12 @@ A context variable, so tasks that a request starts inherit it. The probe in fron
 the service sets it; a detector reads it to tell users apart.
 """
 
+import asyncio
 import contextlib
 import contextvars
+import gc
 from collections.abc import Iterator
+from typing import Any
 
 _OPERATION: contextvars.ContextVar[int | None] = contextvars.ContextVar(
     "isolation_operation", default=None
@@ -16,6 +19,16 @@ _OPERATION: contextvars.ContextVar[int | None] = contextvars.ContextVar(
 def current_operation() -> int | None:
     """Return the operation that this context works for; None outside of any."""
     return _OPERATION.get()
+
+
+def operation_of(task: asyncio.Task[Any]) -> int | None:
+    """Return the operation that a task works for; None outside of any."""
+    # Task.get_context is new in Python 3.12; the collector has always known it.
+    for held in gc.get_referents(task):
+        if type(held) is contextvars.Context:
+            found = held.get(_OPERATION)
+            return None if found is None else int(found)
+    return None
 
 
 @contextlib.contextmanager

@@ -6,15 +6,13 @@ operation and are left alone.
 """
 
 import asyncio
-import contextvars
-import gc
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from test_framework.detect.leaks.modules import relative_site
-from test_framework.detect.scope import current_operation
+from test_framework.detect.scope import operation_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +45,8 @@ def describe_task(task: asyncio.Task[Any]) -> LeakedTask:
         coroutine=getattr(coroutine, "__qualname__", type(coroutine).__qualname__),
         site=(own or stack or [""])[-1].partition(" ")[0],
         stack=tuple(stack),
-        operation=_operation(task),
+        operation=operation_of(task),
     )
-
-
-def _operation(task: asyncio.Task[Any]) -> int | None:
-    # Task.get_context is new in Python 3.12; the collector has always known it.
-    for held in gc.get_referents(task):
-        if type(held) is contextvars.Context:
-            return held.copy().run(current_operation)
-    return None
 
 
 def locals_holding(

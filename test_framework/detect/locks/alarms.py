@@ -16,6 +16,8 @@ from test_framework.detect.locks.stacks import name_of
 MAX_OPERATIONS = 100
 """Requests that are kept for one cause."""
 
+_LEVELS: tuple[Level, ...] = ("note", "warning", "error")
+
 
 @dataclass(slots=True)
 class Cause:
@@ -60,13 +62,18 @@ class Cause:
         if self.broken_by is not None:
             evidence += (
                 (
-                    f"task {name_of(self.broken_by)} was cancelled after "
+                    f"{name_of(self.broken_by)} was cancelled after "
                     f"{self.broken_after_s:.1f} s, which let the others go on"
                 ),
             )
             is_brief = self.broken_after_s < self.patience_s
             if is_brief and not self.broken_by.cancelled():
                 level = "warning"
+            elif not is_brief:
+                evidence += (f"more than {self.patience_s:g} s is no brief try",)
+        if any(resource.is_handed_over for resource in self.resources):
+            level = min(level, "warning", key=_LEVELS.index)
+            evidence += ("others than its holder release the lock, and may here",)
         return AlarmRecord(
             rule=self.rule,
             level=level,

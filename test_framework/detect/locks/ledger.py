@@ -14,7 +14,7 @@ import weakref
 from types import CodeType
 from typing import Any
 
-from test_framework.detect.locks.stacks import Place
+from test_framework.detect.locks.stacks import Place, name_of
 from test_framework.detect.scope import current_operation
 
 ATTRIBUTE = "_watched_resource"
@@ -62,6 +62,7 @@ class Resource:
         is_signal: It is released by whoever comes, so holders say nothing: a semaphore
             that one task waits on and another one opens.
         name: How its server calls it; empty for what has no name.
+        is_handed_over: Somebody released it whom it did not belong to, and may again.
         is_pool: Its units are given back by anybody.
         is_keyed: Its class says nothing, since the function that acquires it makes it.
         key: Its rank among those it is sorted with; None if none was declared.
@@ -72,6 +73,7 @@ class Resource:
         "after",
         "capacity",
         "holders",
+        "is_handed_over",
         "is_keyed",
         "is_pool",
         "is_signal",
@@ -101,6 +103,7 @@ class Resource:
             weakref.WeakKeyDictionary()
         )
         self.is_signal = False
+        self.is_handed_over = False
         self.is_pool = is_pool
         self.is_keyed = False
         self.settled: set[int] = set()
@@ -236,21 +239,37 @@ class Edge:
 
     Attributes:
         task: Name of the task.
+        actor: The task, while it lives; None when another one did the same since.
         held_at: Where it had acquired the first.
         asked_at: Where it asked for the second.
         guards: Serials of exclusive locks that were always held around both; two
             orders under one guard cannot deadlock (the gate locks of Goodlock).
     """
 
-    __slots__ = ("asked_at", "guards", "held_at", "task")
+    __slots__ = ("actor", "asked_at", "guards", "held_at", "task")
 
     def __init__(
-        self, task: str, held_at: Place, asked_at: Place, guards: frozenset[int]
+        self,
+        task: asyncio.Task[Any],
+        held_at: Place,
+        asked_at: Place,
+        guards: frozenset[int],
     ) -> None:
-        self.task = task
+        self.task = name_of(task)
+        self.actor: weakref.ref[asyncio.Task[Any]] | None = weakref.ref(task)
         self.held_at = held_at
         self.asked_at = asked_at
         self.guards = guards
+
+    def learn(self, other: "Edge") -> bool:
+        """Add what another sighting says; tell whether it says anything new."""
+        guards = self.guards & other.guards
+        is_new = guards != self.guards
+        self.guards = guards
+        if self.actor is not None and self.actor is not other.actor:
+            self.actor = None
+            is_new = True
+        return is_new
 
 
 class Ledger:

@@ -11,13 +11,15 @@ one task at a time is in it. Locks of one class may be nested as long as their o
 has no cycle (sorted by user id, say); this is a note unless the class is declared
 sorted, and a warning when it goes against declared ranks.
 
-It takes a try-lock for a lock, and two edges of one task for those of two.
+A cycle needs two tasks: what one task does in turn, in both orders, is none until
+another one does likewise. It takes a try-lock for a lock.
 
 Source: lockdep (Documentation/locking/lockdep-design.rst in Linux); gate locks after
 Havelund, Using Runtime Analysis to Guide Model Checking of Java Programs, SPIN 2000.
 """
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from types import CodeType
 from typing import Any, TypeVar
@@ -66,17 +68,19 @@ def observe(
     first = latest.resource
     edge = first.after.get(resource)
     if edge is not None and not edge.guards:
-        if len(first.settled) >= MAX_SETTLED:
-            first.settled.clear()
-        first.settled.add(resource.serial)
-        return
-    guards = _guards(held, first, resource)
-    if edge is not None:
-        if edge.guards <= guards:
+        if edge.actor is None:
+            if len(first.settled) >= MAX_SETTLED:
+                first.settled.clear()
+            first.settled.add(resource.serial)
             return
-        guards &= edge.guards
-    edge = Edge(name_of(task), latest.place, Place(code, offset), guards)
-    first.after[resource] = edge
+        if edge.actor() is task:
+            return
+    guards = _guards(held, first, resource)
+    seen = Edge(task, latest.place, Place(code, offset), guards)
+    if edge is None:
+        edge = first.after[resource] = seen
+    elif not edge.learn(seen):
+        return
     _judge(alarms, first, resource, edge)
 
 
@@ -104,13 +108,12 @@ def _judge(alarms: Alarms, first: Resource, second: Resource, edge: Edge) -> Non
             _tell_undeclared(alarms, above, edge)
         return
     known = above.after.get(below)
-    if known is None or not known.guards <= edge.guards:
-        if known is not None:
-            edge = Edge(
-                edge.task, edge.held_at, edge.asked_at, edge.guards & known.guards
-            )
-        above.after[below] = edge
-        classes = _cycle(above, below, edge, lambda node: node.after)
+    if known is None:
+        known = above.after[below] = copy.copy(edge)
+    elif not known.learn(edge):
+        return
+    if known is not None:
+        classes = _cycle(above, below, known, lambda node: node.after)
         if classes:
             _tell_inversion(alarms, classes)
 
@@ -139,13 +142,22 @@ def _cycle(
         common = guards[-1] & drawn.guards
         before = way[-1][1]
         if node is first and not common:
-            return [*way, (before, node, drawn)]
+            found = [*way, (before, node, drawn)]
+            if _takes_two(edge for _, _, edge in found):
+                return found
         if node is not first and node not in seen:
             seen.add(node)
             way.append((before, node, drawn))
             guards.append(common)
             open_nodes.append(iter(list(after(node).items())))
     return []
+
+
+def _takes_two(edges: Iterable[Edge]) -> bool:
+    """Tell whether two tasks drew the edges, so that they could meet."""
+    actors = [edge.actor for edge in edges]
+    # By identity: a reference to a task that is gone has no hash.
+    return any(actor is None or actor is not actors[0] for actor in actors)
 
 
 def _falls(first: Resource, second: Resource) -> bool:
@@ -163,7 +175,7 @@ def _falls(first: Resource, second: Resource) -> bool:
 def _tell_inversion(alarms: Alarms, cycle: list[tuple[Node, Node, Edge]]) -> None:
     names = [str(first) for first, _, _ in cycle]
     evidence = [
-        f"task {edge.task} held {first} since {edge.held_at} "
+        f"{edge.task} held {first} since {edge.held_at} "
         f"and asked for {second} at {edge.asked_at}"
         for first, second, edge in cycle
     ]
@@ -200,7 +212,7 @@ def _tell_falling(
             str(edge.asked_at),
             (
                 (
-                    f"task {edge.task} held rank {first.key!r} since {edge.held_at} "
+                    f"{edge.task} held rank {first.key!r} since {edge.held_at} "
                     f"and asked for rank {second.key!r} at {edge.asked_at}"
                 ),
             ),
@@ -222,7 +234,7 @@ def _tell_undeclared(alarms: Alarms, lock_class: LockClass, edge: Edge) -> None:
             str(edge.asked_at),
             (
                 (
-                    f"task {edge.task} held one since {edge.held_at} "
+                    f"{edge.task} held one since {edge.held_at} "
                     f"and asked for the other at {edge.asked_at}"
                 ),
                 "no run so far took them the other way round",
@@ -247,7 +259,7 @@ def _tell_nested(alarms: Alarms, hold: Hold, asked_at: Place) -> None:
             str(asked_at),
             (
                 (
-                    f"task {name_of(hold.task)} had one since {hold.place} "
+                    f"{name_of(hold.task)} had one since {hold.place} "
                     f"and asked for the second at {asked_at}"
                 ),
             ),

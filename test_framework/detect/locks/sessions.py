@@ -20,7 +20,7 @@ from test_framework.detect.locks.patching import Patches
 from test_framework.detect.locks.stacks import (
     NOWHERE,
     frames_of,
-    name_of,
+    names_of,
     site_of,
     stack,
 )
@@ -110,16 +110,14 @@ class DatabaseDeadlocks:
         )
         evidence = [*detail.splitlines(), f"Postgres failed the statement: {query}"]
         sites = []
-        for task in parties:
+        told = names_of(parties)
+        for task, name in zip(parties, told, strict=True):
             evidence += [
-                f"task {name_of(task)} stood at",
+                f"{name} stood at",
                 *(f"  {line}" for line in stack(task)),
             ]
             sites.append(site_of(task))
-        names = ", ".join(name_of(task) for task in parties)
-        who = (
-            f"tasks {names}" if parties else "sessions of tasks that are not known here"
-        )
+        who = " and ".join(told) or "sessions of tasks that are not known here"
         self._alarms.tell(
             Cause(
                 "database-deadlock",

@@ -25,10 +25,12 @@ from test_framework.detect.locks.stacks import (
     frames_of,
     is_plumbing,
     name_of,
+    names_of,
     site_of,
     stack,
     steps_of,
 )
+from test_framework.detect.locks.timers import gives_up_in, released_soon
 
 Task = asyncio.Task[Any]
 Outside = Mapping[Task, Iterable[Task]]
@@ -39,7 +41,7 @@ PUTTERS = "_watched_putters"
 INNERMOST = 4
 """Awaits above a future that are looked at for what they wait for."""
 
-MAX_TOLD = 12
+MAX_TOLD = 6
 """Tasks of one deadlock that are told with their stacks."""
 
 
@@ -108,7 +110,7 @@ def need_of(
             takes_all=False,
         )
     if isinstance(waiter, asyncio.Task):
-        return Need(f"awaits task {name_of(waiter)}", (waiter,), takes_all=False)
+        return Need(f"awaits {name_of(waiter)}", (waiter,), takes_all=False)
     children = getattr(waiter, "_children", None)
     if children:
         return _need_of_children("awaits what it gathered", children)
@@ -224,10 +226,22 @@ def stuck_tasks(
         if need is not None:
             stuck[task] = need
             waiting += need.tasks
+    _drop_hopeful(stuck)
+    # Asked late: most who wait are not stuck, and need no look at the loop.
+    for loop in {task.get_loop() for task in stuck}:
+        asked = {need.resource for need in stuck.values() if need.resource is not None}
+        soon = released_soon(loop, asked)
+        for task in [one for one, need in stuck.items() if need.resource in soon]:
+            del stuck[task]
+    _drop_hopeful(stuck)
+    return stuck
+
+
+def _drop_hopeful(stuck: dict[Task, Need]) -> None:
     while True:
         hopeful = [one for one, need in stuck.items() if not need.is_hopeless(stuck)]
         if not hopeful:
-            return stuck
+            return
         for task in hopeful:
             del stuck[task]
 
@@ -264,17 +278,17 @@ def tell_deadlock(
     alarms: Alarms, ledger: Ledger, circle: Sequence[Task], stuck: Mapping[Task, Need]
 ) -> Cause:
     """Tell of tasks that wait for each other."""
-    names = [name_of(task) for task in circle[:MAX_TOLD]]
+    names = names_of(circle[:MAX_TOLD])
     sites = [_site(ledger, task) for task in circle]
     evidence: list[str] = []
-    for task in circle[:MAX_TOLD]:
-        evidence += _lines(ledger, task, stuck[task].what)
+    for task, name in zip(circle, names, strict=False):
+        evidence += _lines(ledger, task, name, stuck[task].what)
     if len(circle) > MAX_TOLD:
         evidence.append(f"and {len(circle) - MAX_TOLD} more tasks")
     claim = (
-        f"task {names[0]} waits for itself and never goes on"
+        f"{names[0]} waits for itself {_until(circle, 'never goes on')}"
         if len(circle) == 1
-        else f"tasks {', '.join(names)} wait for each other and never go on"
+        else f"{_listed(names)} wait for each other {_until(circle, 'never go on')}"
     )
     resources = tuple(
         need.resource for task in circle if (need := stuck[task]).resource is not None
@@ -295,6 +309,21 @@ def tell_deadlock(
     return alarms.tell(cause, *sites)
 
 
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _until(circle: Sequence[Task], never: str) -> str:
+    """Return for how long tasks wait for each other."""
+    if not hasattr(circle[0].get_loop(), "_scheduled"):
+        return "until one of them is cancelled"
+    left_s = gives_up_in(circle)
+    if left_s is None:
+        return f"and {never}"
+    return f"until a timeout of {left_s:.1f} s ends it"
+
+
 def runs(ledger: Ledger, task: Task) -> bool:
     """Tell whether a task has its next step before it, as far as that is plain."""
     waiter: Any = getattr(task, "_fut_waiter", None)
@@ -308,11 +337,11 @@ def is_waiting(task: Task) -> bool:
     return not task.done() and waiter is not None and not waiter.done()
 
 
-def _lines(ledger: Ledger, task: Task, doing: str) -> list[str]:
+def _lines(ledger: Ledger, task: Task, name: str, doing: str) -> list[str]:
     """Return what a task holds and does, and where it stands."""
     held = [f"{one.resource} since {one.place}" for one in ledger.held_by.get(task, ())]
     return [
-        f"task {name_of(task)} holds {', '.join(held) or 'nothing'} and {doing}",
+        f"{name} holds {', '.join(held) or 'nothing'} and {doing}",
         *(f"  {line}" for line in stack(task)),
     ]
 
@@ -341,8 +370,8 @@ def tell_stall(alarms: Alarms, ledger: Ledger, waiting: Sequence[Task]) -> None:
     """
     idle = all(is_idle(loop) for loop in {task.get_loop() for task in waiting})
     evidence: list[str] = []
-    for task in waiting[:MAX_TOLD]:
-        evidence += _lines(ledger, task, what_of(task))
+    for task, name in zip(waiting, names_of(waiting[:MAX_TOLD]), strict=False):
+        evidence += _lines(ledger, task, name, what_of(task))
     if len(waiting) > MAX_TOLD:
         evidence.append(f"and {len(waiting) - MAX_TOLD} more tasks")
     count = f"{len(waiting)} task{'s' if len(waiting) > 1 else ''}"
@@ -384,7 +413,7 @@ def what_of(task: Task) -> str:
             return verb
     waiter: Any = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
-        return f"awaits task {name_of(waiter)}"
+        return f"awaits {name_of(waiter)}"
     if getattr(waiter, "_children", None):
         return "awaits what it gathered"
     return "waits for a future"

@@ -30,6 +30,7 @@ from test_framework.detect.locks.stacks import (
     calling_place,
     current_task,
     is_driver,
+    is_installed,
     name_of,
     own_place,
     stand_of,
@@ -43,6 +44,7 @@ from test_framework.detect.locks.stalls import (
     tell_deadlock,
     tell_stall,
 )
+from test_framework.detect.locks.timers import gives_up_in
 
 MAX_SEEN = 4
 """Holders of a pool whose lines are kept for each wait."""
@@ -170,6 +172,9 @@ class Watch:
         if task in ledger.waits:
             return None
         self.counts.waits += 1
+        if is_installed(code) and task is current_task():
+            own = own_place(task)
+            code, offset = own.code, own.offset
         wait = ledger.waits[task] = Wait(resource, task, code, offset)
         for hold in resource.holders:
             if runs(ledger, hold.task):
@@ -266,18 +271,19 @@ class Watch:
         self.ledger.take(hold)
         if hold.is_carried:
             return
-        who = "a callback" if task is None else f"task {name_of(task)}"
+        resource.is_handed_over = True
+        who = "a callback" if task is None else f"{name_of(task)}"
         where = calling_place()
         state = "had ended" if hold.task.done() else "still believes to hold it"
         self.alarms.tell(
             Cause(
                 "lock-released-by-stranger",
                 "warning",
-                f"{who} released {resource}, which task {name_of(hold.task)} holds",
-                str(where),
+                f"{who} released {resource}, which {name_of(hold.task)} holds",
+                str(where or hold.place),
                 (
-                    f"task {name_of(hold.task)} acquired it at {hold.place} and {state}",
-                    f"{who} released it at {where}",
+                    f"{name_of(hold.task)} acquired it at {hold.place} and {state}",
+                    f"{who} released it at {where or 'the call of the loop'}",
                 ),
                 "Release a lock in the task that acquired it, with 'async with'.",
                 (resource,),
@@ -293,7 +299,7 @@ class Watch:
             Cause(
                 "lock-held-across-await",
                 "note",
-                f"task {name_of(hold.task)} held {hold.resource} for {held_s:.1f} s",
+                f"{name_of(hold.task)} held {hold.resource} for {held_s:.1f} s",
                 str(hold.place),
                 (f"acquired at {hold.place}", f"released at {calling_place()}"),
                 resources=(hold.resource,),
@@ -307,14 +313,14 @@ class Watch:
                 Cause(
                     "lock-held-across-await",
                     "warning",
-                    f"task {name_of(wait.task)} waited {waited_s:.1f} s for "
+                    f"{name_of(wait.task)} waited {waited_s:.1f} s for "
                     f"{wait.resource}, while its holder {name_of(hold.task)} "
                     "awaited something else",
                     str(hold.place),
                     (
-                        f"task {name_of(hold.task)} acquired it at {hold.place}",
+                        f"{name_of(hold.task)} acquired it at {hold.place}",
                         f"and stood at {stand}",
-                        f"task {name_of(wait.task)} waited at {wait.place}",
+                        f"{name_of(wait.task)} waited at {wait.place}",
                     ),
                     resources=(wait.resource,),
                     operations=() if wait.operation is None else (wait.operation,),
@@ -346,8 +352,9 @@ class Watch:
         partners[id(task)] = weakref.ref(task)
 
     def is_stuck(self, tasks: Iterable[asyncio.Task[Any]]) -> bool:
-        """Tell whether some of the tasks wait for each other."""
-        return bool(circles(stuck_tasks(self.ledger, tasks, {})))
+        """Tell whether some of the tasks wait for each other, and no timeout ends it."""
+        stuck = stuck_tasks(self.ledger, tasks, {})
+        return bool(stuck) and gives_up_in(stuck) is None and bool(circles(stuck))
 
     def look(
         self,
@@ -393,12 +400,12 @@ class Watch:
             Cause(
                 "lock-held-at-end",
                 "error" if waiting else "warning",
-                f"task {name_of(hold.task)} ended and still holds {resource}",
+                f"{name_of(hold.task)} ended and still holds {resource}",
                 str(hold.place),
                 (
                     f"it acquired it at {hold.place}",
                     *(
-                        f"task {name_of(one.task)} waits for it at {one.place}"
+                        f"{name_of(one.task)} waits for it at {one.place}"
                         for one in waiting
                     ),
                 ),

@@ -127,7 +127,7 @@ class DeadlockWatcher:
         """
         self._look(at_timeout=True)
         found = self._watch.alarms.records()
-        if all(alarm.rule != "deadlock" for alarm in found):
+        if all((it.rule, it.level) != ("deadlock", "error") for it in found):
             self._watch.tell_stall(self._tasks())
             found = self._watch.alarms.records()
         return found

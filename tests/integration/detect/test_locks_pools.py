@@ -132,10 +132,16 @@ async def test_lock_and_pool_crosswise_are_predicted(
     """A lock is taken under a connection here, and a connection under the lock there."""
     lock = asyncio.Lock()
 
-    async with lock, take():
-        pass
-    async with take(), lock:
-        pass
+    async def lock_first() -> None:
+        async with lock, take():
+            pass
+
+    async def connection_first() -> None:
+        async with take(), lock:
+            pass
+
+    await asyncio.create_task(lock_first())
+    await asyncio.create_task(connection_first())
 
     assert [alarm.rule for alarm in watcher.alarms()] == ["lock-order-inversion"]
 

@@ -31,6 +31,7 @@ async def alarms_of(
     watcher: DeadlockWatcher | None = None,
     *,
     at_timeout: bool = False,
+    seconds: float = 0.0,
 ) -> list[AlarmRecord]:
     """Return what the watcher tells of a program.
 
@@ -38,12 +39,15 @@ async def alarms_of(
         program: It; whatever it leaves behind is cancelled afterwards.
         watcher: Who watches; one without options when it is left out.
         at_timeout: Ask as at the timeout of a test, not as at its end.
+        seconds: How long its timers take.
     """
     watcher = watcher or DeadlockWatcher()
     watcher.start()
     before = asyncio.all_tasks()
     try:
         asyncio.create_task(ended(program), name="main")  # noqa: RUF006  # put away below
+        await settle()
+        await asyncio.sleep(seconds)
         await settle()
         found = watcher.stalled() if at_timeout else watcher.alarms()
         await put_away(asyncio.all_tasks() - before)

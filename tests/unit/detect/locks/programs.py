@@ -34,6 +34,25 @@ async def crosswise_in_turn() -> None:
     await asyncio.create_task(use_both(orders, accounts))
 
 
+async def crosswise_by_one_task() -> None:
+    """One task takes two locks in both orders; it cannot meet itself."""
+    accounts, orders = asyncio.Lock(), asyncio.Lock()
+    await use_both(accounts, orders)
+    await use_both(orders, accounts)
+
+
+async def crosswise_by_each_of_two() -> None:
+    """Two tasks take two locks in both orders, one task after the other."""
+    accounts, orders = asyncio.Lock(), asyncio.Lock()
+
+    async def both_ways() -> None:
+        await use_both(accounts, orders)
+        await use_both(orders, accounts)
+
+    await asyncio.create_task(both_ways())
+    await asyncio.create_task(both_ways())
+
+
 async def same_way_in_turn() -> None:
     """Two tasks take two locks in one order, one after the other."""
     accounts, orders = asyncio.Lock(), asyncio.Lock()
@@ -83,6 +102,53 @@ async def take_again() -> None:
     lock = asyncio.Lock()
     async with lock, lock:
         pass
+
+
+async def take_again_after_a_release_in_store() -> None:
+    """A task waits for its own lock, which a callback is going to release."""
+    lock = asyncio.Lock()
+    await lock.acquire()
+    asyncio.get_running_loop().call_soon(lock.release)
+    async with lock:
+        pass
+
+
+async def take_again_after_a_release_by_a_timer() -> None:
+    """The same with a timer, whose function knows the lock."""
+    lock = asyncio.Lock()
+    await lock.acquire()
+
+    def open_it() -> None:
+        lock.release()
+
+    asyncio.get_running_loop().call_later(0.001, open_it)
+    await lock.acquire()
+    lock.release()
+
+
+async def take_again_after_the_end_of_a_task() -> None:
+    """The same with a callback of a task."""
+    lock = asyncio.Lock()
+    await lock.acquire()
+    work = asyncio.create_task(asyncio.sleep(0.001))
+    work.add_done_callback(lambda _: lock.release())
+    async with lock:
+        pass
+
+
+async def take_again_after_a_hand_over() -> None:
+    """The same with a task that nobody can know to release it."""
+    lock = asyncio.Lock()
+    await lock.acquire()
+
+    async def open_it() -> None:
+        await asyncio.sleep(0.001)
+        lock.release()
+
+    opener = asyncio.create_task(open_it())
+    async with lock:
+        pass
+    await opener
 
 
 async def take_in_turn() -> None:

@@ -1,6 +1,8 @@
 """What an alarm says, how sure it is, and from when on."""
 
 import asyncio
+import sysconfig
+from typing import Any
 
 import pytest
 
@@ -31,7 +33,9 @@ async def test_deadlock_names_every_party() -> None:
 
     (alarm,) = await alarms_of(program)
 
-    assert alarm.claim == "tasks 'bob', 'alice' wait for each other and never go on"
+    assert alarm.claim == (
+        "task 'bob' and task 'alice' wait for each other and never go on"
+    )
     assert alarm.site.startswith(f"{FILE}:")
     for name in ("alice", "bob"):
         line = _line(alarm, f"task '{name}' holds Lock #")
@@ -54,6 +58,119 @@ async def test_deadlock_names_its_requests() -> None:
     (alarm,) = await alarms_of(program)
 
     assert sorted(alarm.operations) == [7, 9]
+    assert alarm.claim.startswith(
+        ("request 7 and request 9", "request 9 and request 7")
+    )
+    assert sum(line.startswith("request 7 holds Lock") for line in alarm.evidence) == 1
+
+
+async def test_tasks_of_one_request_are_told_apart() -> None:
+    """Two tasks of one request go by what they run as well."""
+    with operation_scope(7):
+        (alarm,) = await alarms_of(programs.child_awaited_under_lock)
+
+    assert "request 7 in take and request 7 in ended wait" in alarm.claim
+
+
+async def test_deadlock_under_a_timeout_says_when_it_ends() -> None:
+    """Tasks go on once a timeout ends the wait of one; a test is not ended before."""
+    watcher = DeadlockWatcher()
+    stuck: list[bool] = []
+
+    async def with_timeout(first: asyncio.Lock, second: asyncio.Lock) -> None:
+        async with first:
+            await asyncio.sleep(0)
+            async with asyncio.timeout(3600), second:
+                pass
+
+    async def program() -> None:
+        one, two = asyncio.Lock(), asyncio.Lock()
+        both = asyncio.gather(with_timeout(one, two), programs.use_both(two, one))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        stuck.append(watcher.is_stuck())
+        await both
+
+    (alarm,) = await alarms_of(program, watcher)
+
+    assert stuck == [False]
+    assert alarm.claim.endswith("until a timeout of 3600.0 s ends it")
+
+
+async def test_deadlock_without_a_timeout_is_stuck() -> None:
+    """Timers of tasks that have nothing to do with it end no deadlock."""
+    watcher = DeadlockWatcher()
+    stuck: list[bool] = []
+
+    async def patient() -> None:
+        async with asyncio.timeout(3600):
+            await asyncio.Event().wait()
+
+    async def program() -> None:
+        both = asyncio.gather(programs.crosswise_at_once(), patient())
+        for _ in range(9):
+            await asyncio.sleep(0)
+        stuck.append(watcher.is_stuck())
+        await both
+
+    (alarm,) = await alarms_of(program, watcher)
+
+    assert stuck == [True]
+    assert alarm.claim.endswith("and never go on")
+
+
+_LIBRARY = """
+async def checkout(lock):
+    async with lock:
+        pass
+
+async def middleware(endpoint, lock):
+    await endpoint(checkout, lock)
+"""
+
+
+async def test_lines_are_those_of_the_service() -> None:
+    """Of packages around the service nothing is told but the innermost line."""
+    file = f"{sysconfig.get_path('purelib')}/somebody/pool.py"
+    library: dict[str, Any] = {}
+    exec(compile(_LIBRARY, file, "exec"), library)  # noqa: S102  # the file is the point
+
+    async def endpoint(checkout: Any, lock: asyncio.Lock) -> None:  # noqa: ANN401  # a function of the library
+        async with lock:
+            await checkout(lock)
+
+    async def program() -> None:
+        await library["middleware"](endpoint, asyncio.Lock())
+
+    (alarm,) = await alarms_of(program)
+
+    assert alarm.site.startswith("tests/unit/detect/locks/test_lock_alarms.py:")
+    assert f"at {alarm.site}" in alarm.evidence[0]
+    lines = [line.strip() for line in alarm.evidence[1:]]
+    assert not [line for line in lines if "in middleware" in line]
+    assert [line for line in lines if "somebody/pool.py" in line] == lines[-1:]
+    assert "await checkout(lock)" in lines[-2]
+
+
+async def test_a_crowd_is_told_in_few_lines() -> None:
+    """Of many tasks in one deadlock six are told, the deepest with few lines."""
+
+    async def deep(permits: asyncio.Semaphore, levels: int) -> None:
+        if levels:
+            await deep(permits, levels - 1)
+        else:
+            await programs.nest_permits(permits)
+
+    async def program() -> None:
+        permits = asyncio.Semaphore(20)
+        await asyncio.gather(*(deep(permits, 30) for _ in range(20)))
+
+    alarms = await alarms_of(program)
+
+    (alarm,) = [alarm for alarm in alarms if alarm.rule == "deadlock"]
+    assert sum("holds Semaphore" in line for line in alarm.evidence) == 6
+    assert alarm.evidence[-1] == "and 14 more tasks"
+    assert len(alarm.evidence) <= 6 * 12
 
 
 async def test_one_cause_is_one_alarm() -> None:
@@ -211,8 +328,8 @@ async def test_class_declared_sorted_is_quiet() -> None:
 
     async def crosswise() -> None:
         one, two = _Room(), _Room()
-        await programs.use_both(one.lock, two.lock)
-        await programs.use_both(two.lock, one.lock)
+        await asyncio.create_task(programs.use_both(one.lock, two.lock))
+        await asyncio.create_task(programs.use_both(two.lock, one.lock))
 
     declared = DeadlockWatcher(sorted_classes=[line])
     assert await alarms_of(_rooms_in_order, declared) == []

@@ -24,6 +24,7 @@ DEADLOCKS = (
     programs.queues_fill_each_other,
 )
 PREDICTED = {
+    programs.crosswise_by_each_of_two: "lock-order-inversion",
     programs.crosswise_in_turn: "lock-order-inversion",
     programs.crosswise_under_two_gates: "lock-order-inversion",
     programs.three_in_a_ring: "lock-order-inversion",
@@ -42,6 +43,7 @@ STALLS = (
 )
 SAFE = (
     programs.child_seen_to_wait_under_lock,
+    programs.crosswise_by_one_task,
     programs.same_way_at_once,
     programs.same_way_in_turn,
     programs.crosswise_under_a_gate,
@@ -94,6 +96,34 @@ async def test_stall_is_told_at_the_timeout(program: Program) -> None:
     stalls = [alarm for alarm in alarms if alarm.rule == "task-stall"]
     assert [stall.level for stall in stalls] == ["error"]
     assert "programs.py" in "".join(stalls[0].evidence)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        programs.take_again_after_a_release_in_store,
+        programs.take_again_after_a_release_by_a_timer,
+        programs.take_again_after_the_end_of_a_task,
+    ],
+)
+async def test_release_in_store_is_no_deadlock(program: Program) -> None:
+    """A lock that a callback is going to release makes nobody wait for himself."""
+    alarms = await alarms_of(program, seconds=0.01)
+
+    told = [(alarm.rule, alarm.level) for alarm in alarms]
+    assert told == [("lock-released-by-stranger", "warning")]
+    assert "programs.py:" in alarms[0].site
+
+
+async def test_deadlock_that_a_stranger_undoes_is_no_error() -> None:
+    """What looked like a deadlock until another task released the lock is a warning."""
+    program = programs.take_again_after_a_hand_over
+
+    alarms = await alarms_of(program, seconds=0.01)
+
+    assert {alarm.level for alarm in alarms} == {"warning"}
+    (deadlock,) = [alarm for alarm in alarms if alarm.rule == "deadlock"]
+    assert "others than its holder release the lock" in deadlock.evidence[-1]
 
 
 async def test_stall_with_a_timer_is_a_note() -> None:
