@@ -83,6 +83,7 @@ class Walk:
         closed: Packages whose objects are not entered.
         excluded: Objects that are not entered either, such as declared caches.
         limit: Objects after which it gives up (count).
+        again: The ``id`` of objects that are met once for each holder.
 
     Attributes:
         is_complete: Whether it ended before its limit; known after it.
@@ -97,6 +98,7 @@ class Walk:
         closed: Collection[str] = (),
         excluded: Iterable[object] = (),
         limit: int = OBJECT_LIMIT,
+        again: Collection[int] = (),
     ) -> None:
         self.is_complete = True
         self.objects = 0
@@ -105,10 +107,11 @@ class Walk:
         self._closed = frozenset(closed)
         self._excluded = tuple(excluded)
         self._limit = limit
+        self._again = again
         self._is_entered: dict[type, bool] = {}
 
     def __iter__(self) -> Iterator[Node]:
-        """Yield every object once, nearest to the roots first."""
+        """Yield every object, nearest to the roots first and its nearest holder first."""
         seen = {id(one) for one in self._excluded}
         todo = deque(Node(value, None, name) for name, value in self._roots)
         seen.update(id(node.value) for node in todo)
@@ -122,9 +125,13 @@ class Walk:
                 break
             yield node
             for child in self._children(node.value):
-                if type(child) not in _PLAIN and id(child) not in seen:
+                if type(child) in _PLAIN:
+                    continue
+                if id(child) not in seen:
                     seen.add(id(child))
                     todo.append(Node(child, node))
+                elif id(child) in self._again:
+                    yield Node(child, node)
         self.objects = len(kept)
 
     def _children(self, value: Any) -> Iterable[Any]:  # noqa: ANN401  # any object

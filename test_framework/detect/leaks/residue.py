@@ -11,10 +11,12 @@ looked for in the same walk.
 import contextlib
 import functools
 import gc
+import re
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from test_framework.core import UsageError
@@ -63,8 +65,13 @@ CLOSED = frozenset(
 LEAST_ENTRIES = 32
 """Entries from which on a container is worth comparing with what it held before."""
 
+MOST_PLACES = 40
+"""Places that are told; more are the same mistake, or a graph of objects."""
+
 _ENTRIES = frozenset({"[...]", "[key]", ".<lru_cache>"})
 """Steps from a container to one of many."""
+
+_ENTRY = re.compile(r"\[\.\.\.\]|\.<lru_cache>")
 
 _TABLES = (dict, list, set, deque)
 _CONTAINERS = (*_TABLES, tuple, frozenset, types.CellType)
@@ -158,6 +165,22 @@ def survey(
     with _no_collection():
         for node in walk:
             look.at(node)
+        if look.residue:
+            again = Walk(
+                roots,
+                own=own,
+                closed=CLOSED,
+                excluded=excluded,
+                again=look.shares.keys(),
+            )
+            for node in again:
+                look.again_at(node)
+    if len(look.residue) > MOST_PLACES:
+        unwatched.append(
+            f"{len(look.residue) - MOST_PLACES} more places hold data of users: mend "
+            f"the first {MOST_PLACES} and look again"
+        )
+        look.residue = dict(islice(look.residue.items(), MOST_PLACES))
     if not walk.is_complete:
         unwatched.append(
             f"the walk gave up after {walk.objects} objects; name the packages to look "
@@ -173,14 +196,32 @@ def survey(
     )
 
 
+@dataclass(slots=True)
+class _Share:
+    """Something of a user's: what it holds of whom, and who was found to hold it first.
+
+    It is kept alive, so that nothing else gets its ``id``.
+    """
+
+    node: Node
+    users: set[int] = field(default_factory=set)
+    count: int = 0
+
+
 class _Look:
-    """Sorts what a walk meets into places."""
+    """Sorts what walks meet into places.
+
+    The first walk finds what names users. What it went through on the way, below the
+    container that holds it, is the users' own: who else holds that is found by a
+    second walk, for one forgotten holder would hide all others.
+    """
 
     def __init__(
         self, recognise: Recognise, classes: frozenset[str], own: Modules
     ) -> None:
         self._own = own
         self.residue: _Places = {}
+        self.shares: dict[int, _Share] = {}
         self.survivors: dict[str, _Places] = {name: {} for name in classes}
         self.tables: _Places = {}
         self._recognise = recognise
@@ -198,6 +239,7 @@ class _Look:
             users = set(self._recognise(text))
             if users:
                 self._add(self.residue, node, users)
+                self._share(node, users)
             return
         if (
             issubclass(kind, _TABLES)
@@ -208,6 +250,32 @@ class _Look:
         if self._classes and (name := self._wanted_name(kind)):
             self._met.add(id(value))
             self._add(self.survivors[name], node)
+
+    def again_at(self, node: Node) -> None:
+        """Note another holder of what is a user's own, met in a second walk."""
+        share = self.shares.get(id(node.value))
+        if share is None or node.parent is None or share.node.parent is None:
+            return
+        if node.parent.value is share.node.parent.value:
+            return
+        step: Node | None = node.parent
+        while step is not None:
+            if id(step.value) in self.shares:
+                return  # held by what is told already
+            step = step.parent
+        self._add(self.residue, node, share.users, share.count)
+
+    def _share(self, node: Node, users: Iterable[int]) -> None:
+        step: Node | None = node
+        names = (*self._namer.path_to(node).names[::-1], "")
+        last = max((i for i, name in enumerate(names) if name in _ENTRIES), default=0)
+        for _ in range(last + 1):
+            if step is None:
+                return
+            share = self.shares.setdefault(id(step.value), _Share(step))
+            share.users.update(users)
+            share.count += 1
+            step = step.parent
 
     def loose(self) -> dict[str, frozenset[int]]:
         """Return the instances of the classes that live where nothing was met."""
@@ -223,7 +291,7 @@ class _Look:
     ) -> None:
         path = self._namer.path_to(node)
         # All that one container holds is one place.
-        place = places.setdefault(path.text.partition("[...]")[0], _Place(path))
+        place = places.setdefault(_container_of(path.text), _Place(path))
         place.users.update(users)
         place.count += count
 
@@ -254,6 +322,13 @@ class _Look:
             name = next((one for one in names if one in self._classes), "")
             self._wanted[kind] = name
         return name
+
+
+def _container_of(path: str) -> str:
+    """Return the part of a path that leads to the container of its entries."""
+    before, closure, below = path.rpartition(".<closure ")
+    # A framework keeps all functions in one list: what each closes over is its own.
+    return before + closure + _ENTRY.split(below, maxsplit=1)[0]
 
 
 def _entries(table: Any) -> int:  # noqa: ANN401  # one of _TABLES

@@ -22,8 +22,9 @@ class LeakedTask:
     Attributes:
         name: Of the task.
         coroutine: Qualified name of what it runs.
-        site: Line that it waits at, the innermost of its own coroutines.
-        stack: Lines it stands at, outermost first.
+        site: Line that it waits at, the innermost of the service's; where it runs none,
+            that which started it, if asyncio is in debug mode, or else the innermost.
+        stack: Lines of the service it stands at, outermost first; else as ``site``.
         operation: The request of the audit that started it; None when none did.
     """
 
@@ -38,13 +39,15 @@ def describe_task(task: asyncio.Task[Any]) -> LeakedTask:
     """Return where a task stands and for whom it works."""
     coroutine = task.get_coro()
     stack = _stack(coroutine)
-    # The innermost line outside of installed packages: where the service waits.
+    # Lines outside of installed packages: where the service waits.
     own = [line for line in stack if not line.startswith("/")]
+    # That of who started it is known to asyncio's debug mode alone.
+    started = [] if own else _started(task)
     return LeakedTask(
         name=task.get_name(),
         coroutine=getattr(coroutine, "__qualname__", type(coroutine).__qualname__),
-        site=(own or stack or [""])[-1].partition(" ")[0],
-        stack=tuple(stack),
+        site=(own or started or stack or [""])[-1].partition(" ")[0],
+        stack=tuple(own or [*started[-1:], *stack[-1:]]),
         operation=operation_of(task),
     )
 
@@ -63,6 +66,14 @@ def locals_holding(
             for name, value in frame.f_locals.items():
                 if id(value) in wanted:
                     yield f"{_line(frame)} of task {task.get_name()} holds it as {name}"
+
+
+def _started(task: asyncio.Task[Any]) -> list[str]:
+    frames = getattr(task, "_source_traceback", None) or ()
+    lines = (
+        f"{relative_site(one.filename, one.lineno)} in {one.name}" for one in frames
+    )
+    return [line for line in lines if not line.startswith("/")]
 
 
 def _stack(coroutine: object) -> list[str]:

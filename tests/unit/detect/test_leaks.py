@@ -181,6 +181,50 @@ def test_two_containers_are_two_alarms() -> None:
     assert [alarm.users for alarm in look()] == [(7,), (31,)]
 
 
+def test_every_holder_of_one_thing_is_told() -> None:
+    """Four places hold the documents of two users: mending one must not show the next."""
+    holder: Any = program
+    for value in (ALICE, BOB):
+        document = {"text": value}
+        holder.MODULE_LIST.append(document)
+        holder.QUEUE.put_nowait(document)
+        holder.MODULE_TABLE[value[:30]] = document
+        holder.SERVICE.contexts.append(lambda document=document: document)
+
+    alarms = look()
+
+    told = {
+        alarm.claim.removeprefix(NAME).partition("[")[0]: (alarm.users, alarm.count)
+        for alarm in alarms
+    }
+    assert told == dict.fromkeys(
+        (".MODULE_LIST", ".QUEUE._queue", ".MODULE_TABLE", ".SERVICE.contexts"),
+        ((7, 31), 2),
+    )
+
+
+def test_one_holder_under_two_names_is_told_once() -> None:
+    """A list that two names refer to is one place, and what refers to itself as well."""
+    holder: Any = program
+    document: dict[str, object] = {"text": ALICE}
+    document["self"] = [document]
+    holder.MODULE_LIST.append(document)
+    holder.SERVICE.last = holder.MODULE_LIST
+
+    assert len(look()) == 1
+
+
+def test_places_that_are_told_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out is counted."""
+    monkeypatch.setattr("test_framework.detect.leaks.residue.MOST_PLACES", 1)
+    program.MODULE_LIST.append(ALICE)
+    program.SERVICE.last = BOB
+    detector = Leaks(recognise=users_named, packages=[NAME])
+
+    assert len(detector.alarms()) == 1
+    assert "1 more places hold data of users" in str(detector.coverage().unwatched)
+
+
 def test_declared_caches_stay_quiet() -> None:
     """What is declared is left alone, and only that; an alarm's path can be pasted."""
     program.MODULE_TABLE["note"] = ALICE
