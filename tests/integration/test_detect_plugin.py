@@ -128,10 +128,10 @@ def test_locks_in_one_order_pass(pytester: pytest.Pytester) -> None:
     "name",
     [
         "two_await_each_other",
-        "queue_is_never_done",
         "event_is_never_set",
-        "future_is_never_done",
-        "barrier_is_one_short",
+        pytest.param("queue_is_never_done", marks=pytest.mark.long),
+        pytest.param("future_is_never_done", marks=pytest.mark.long),
+        pytest.param("barrier_is_one_short", marks=pytest.mark.long),
     ],
 )
 def test_test_that_nobody_can_end_is_ended(
@@ -144,7 +144,13 @@ def test_test_that_nobody_can_end_is_ended(
     result.stdout.re_match_lines([r".*(nobody is left|never go on)", f".* in {name}"])
 
 
-@pytest.mark.parametrize("name", ["thread_sets_it_late", "timer_sets_it_late"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "thread_sets_it_late",
+        pytest.param("timer_sets_it_late", marks=pytest.mark.long),
+    ],
+)
 def test_long_wait_is_left_alone(pytester: pytest.Pytester, name: str) -> None:
     """What a thread or a timer will end is no stall, however long it takes."""
     run(pytester, HOPELESS.replace("{name}", name)).assert_outcomes(passed=1)
