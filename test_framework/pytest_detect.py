@@ -46,21 +46,28 @@ PATIENCE = 2
 """Looks that a circle of tasks must outlive: a timeout of the test may break it."""
 
 
-def chosen(item: pytest.Item, option: str) -> list[str]:
+def chosen(item: pytest.Item, option: str, *, is_tracked: bool) -> list[str]:
     """Return the names of the detectors to put around a test.
 
     Args:
         item: The test.
         option: Value of ``--detect``.
+        is_tracked: Whether shared state is followed, which ``--track`` begins.
 
     Raises:
-        UsageError: There is no detector of a name.
+        UsageError: There is no detector of a name, or nothing for it to follow.
     """
     marker = item.get_closest_marker("detect")
     if marker is None:
         names = [name.strip() for name in option.split(",")]
     else:
         names = [str(name) for name in marker.args]
+    if AROUND_ALL in names and not is_tracked:
+        message = (
+            f"{AROUND_ALL!r} follows the shared state of a package, and none was named. "
+            "Run pytest with --track PACKAGE."
+        )
+        raise UsageError(message)
     wanted = [name for name in names if name not in {"", "none", AROUND_ALL}]
     for name in wanted:
         if name not in DETECTORS and ":" not in name:
@@ -204,13 +211,14 @@ def watched(item: pytest.Item, tracking: Tracking | None) -> Iterator[None]:
         tracking: What follows shared state through all tests, if anything does.
 
     Raises:
-        pytest.fail.Exception: A detector saw an error, or a name is of no detector.
+        pytest.fail.Exception: A detector saw an error, or a name cannot be used.
     """
     if item.get_closest_marker("explore") is not None:
         yield
         return
     try:
-        names = chosen(item, item.config.getoption("--detect"))
+        option = item.config.getoption("--detect")
+        names = chosen(item, option, is_tracked=tracking is not None)
         watching = Watching(name for name in names if name != AROUND_COROUTINE)
     except UsageError as exc:
         pytest.fail(str(exc), pytrace=False)

@@ -23,6 +23,7 @@ from test_framework.core import (
     AlarmRecord,
     InternalError,
     TargetError,
+    UsageError,
     WatchRecord,
 )
 from test_framework.core.lines import decode
@@ -35,6 +36,9 @@ ALARMS_LIMIT_S = 15.0
 """Looking for residue walks through the heap of a service."""
 STOP_LIMIT_S = 5.0
 """A worker that was let go ends within this, gracefully or not."""
+
+REFUSED = "refused"
+"""Key of a first answer that says why a plan cannot be followed."""
 
 _TAIL_LINES = 15
 _TAIL_BYTES = 64 * 1024
@@ -141,8 +145,16 @@ class WorkerProcess:
         return self._process.pid
 
     def await_ready(self, deadline: float) -> None:
-        """Return once it accepts connections."""
-        if self._read(deadline) is not None:
+        """Return once it accepts connections.
+
+        Raises:
+            TargetError: The service does not start.
+            UsageError: It cannot be watched as it was asked for.
+        """
+        answer = self._read(deadline)
+        if answer is not None:
+            if REFUSED in answer:
+                raise UsageError(answer[REFUSED])
             return
         status = self._status()
         if status is None:

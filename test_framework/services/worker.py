@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from test_framework.core import UsageError
 from test_framework.core.lines import encode
 from test_framework.detect import Detector, start_detectors
 from test_framework.detect.roots import declare_root
 from test_framework.services.probe import App, Probe
-from test_framework.services.process import STOP_LIMIT_S
+from test_framework.services.process import REFUSED, STOP_LIMIT_S
 
 if TYPE_CHECKING:
     from test_framework.core import Record
@@ -47,7 +48,12 @@ def main() -> None:
     sys.path.insert(0, plan["app_dir"])
     listener = socket.socket(fileno=plan["listener"])
     record = os.open(plan["record"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    detectors = start_detectors(plan["detectors"])
+    try:
+        detectors = start_detectors(plan["detectors"])
+    except UsageError as exc:
+        # The plan is wrong, and not the service.
+        os.write(plan["reply"], json.dumps({REFUSED: str(exc)}).encode() + b"\n")
+        return
     app = load_target(plan["target"])
     declare_root("app", app)
     config = uvicorn.Config(

@@ -195,6 +195,20 @@ def test_unknown_detector_fails_with_a_sentence(pytester: pytest.Pytester) -> No
     result.stdout.fnmatch_lines(["*'lokcs' is no detector*"])
 
 
+@pytest.mark.parametrize(
+    ("mark", "arguments"),
+    [('@pytest.mark.detect("access")', ()), ("", ("--detect=access",))],
+)
+def test_access_without_a_package_fails_with_a_sentence(
+    pytester: pytest.Pytester, mark: str, arguments: tuple[str, ...]
+) -> None:
+    """Nothing would be followed, and a test that passes would promise it was."""
+    result = run(pytester, deadlock(order="a, b", mark=mark), *arguments)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Run pytest with --track PACKAGE.*"])
+
+
 LEFT_BEHIND = """
 import asyncio
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from test_framework.core import AlarmRecord
+from test_framework.core import AlarmRecord, UsageError
 from test_framework.services import HostPlan, hosting
 from tests.integration.services import sharing_app
 
@@ -58,3 +58,21 @@ def test_worker_leaves_a_sound_path_alone(tmp_path: Path) -> None:
 
     assert answers == [b"hello user0", b"hello user1"]
     assert alarms == []
+
+
+def test_package_that_is_not_there_is_a_mistake_of_the_plan(tmp_path: Path) -> None:
+    """The service is well: the sentence is of what was asked for, without its log."""
+    plan = HostPlan(
+        target="sharing_app:app",
+        workers=1,
+        app_dir=Path(sharing_app.__file__).parent,
+        detectors={"access": {"packages": ["sharing_ap"]}},
+    )
+
+    with (
+        pytest.raises(
+            UsageError, match=r"^There is no package 'sharing_ap' to track\."
+        ),
+        hosting(plan, work_dir=tmp_path),
+    ):
+        pass
