@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from test_framework.detect.access.books import Place, TaskState, User, Window, Wrote
 from test_framework.detect.access.flows import Flows, Guard
-from test_framework.detect.access.methods import STRUCTURE, Kind
+from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
 from test_framework.detect.access.patterns import Pattern, Use
 from test_framework.detect.access.questions import still_stands
 from test_framework.detect.access.sites import Site, Sites
@@ -76,6 +76,8 @@ class Evidence:
         second = self._sites[use[3]]
         if before[0] == "load" or self._derives(before, second):
             return "lost"
+        if self.is_placed(case.place, before, use[0], use[3]):
+            return "lost"
         if case.place.key is STRUCTURE and use[0] == "write":
             return "lost" if _is_filled(case.place.entry.thing) else None
         answers = self._answers(before, second, frame)
@@ -84,6 +86,16 @@ class Evidence:
         if False in answers:
             return "if replaced"
         return "perhaps if replaced" if None in answers else None
+
+    def is_placed(self, place: Place, before: Use, kind: Kind, site: int) -> bool:
+        """Whether a list is changed at an index that was looked up in it before."""
+        return (
+            kind == "update"
+            and place.key is STRUCTURE
+            and before[0] in _ASKED
+            and category_of(type(place.entry.thing)) == "sequence"
+            and self._places(before, self._sites[site])
+        )
 
     def foretells(
         self, before: Use, kind: Kind, key: object, site: int
@@ -106,7 +118,7 @@ class Evidence:
                 continue
             if read.key is STRUCTURE and read.entry is place.entry:
                 if place.wrote[3] > _began(state, before[2]) and (
-                    any(self._flows.places(one, second) for one in self._reads(before))
+                    self._places(before, second)
                 ):
                     return before
             elif (
@@ -127,6 +139,9 @@ class Evidence:
             new = self._together.get(site, set()) - seen
             seen |= new
             waiting.extend(new)
+
+    def _places(self, before: Use, second: Site) -> bool:
+        return any(self._flows.places(one, second) for one in self._reads(before))
 
     def _derives(self, before: Use, second: Site) -> bool:
         return any(self._flows.derives(one, second) for one in self._reads(before))

@@ -81,6 +81,8 @@ class Judge:
         pattern = pattern_of(before, kind, place.key, site)
         if pattern is None and _is_emptied(place, before, kind):
             pattern = "clobbered-write"
+        if pattern is None and self.evidence.is_placed(place, before, kind, site):
+            pattern = "lost-update"
         if pattern is None or writer is None:
             return
         if state.heard.get(writer.number, -1) >= other[2]:

@@ -18,6 +18,8 @@ from test_framework.detect.access.methods import WHOLE
 from test_framework.detect.access.sites import Site
 
 _EXITS: Final = (ast.Return, ast.Raise, ast.Continue, ast.Break)
+_PLACED: Final = frozenset({"insert", "pop", "setdefault"})
+"""Methods whose first argument says where."""
 _LONGEST: Final = 40
 _ASKS: Final = (ast.BoolOp, ast.UnaryOp, ast.BinOp)
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -310,7 +312,7 @@ class _Reader:
             given.update(self._reads(argument, local))
         self.flows.link(given, ("argument", name))
         self._reach(("call", name))
-        if node.args:
+        if node.args and name in _PLACED:
             self.flows.link(self._reads(node.args[0], local), ("key", self._site(node)))
         self._written(node, given)
         if isinstance(node.func, ast.Attribute):

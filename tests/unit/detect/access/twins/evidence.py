@@ -136,6 +136,23 @@ async def take_seat_at_once(shop: Shop, user: int) -> None:
     shop.seats[shop.seats.index(None)] = user
 
 
+async def leave_by_index(shop: Shop, user: int) -> None:
+    shop.free.append(user)
+    index = shop.free.index(user)
+    await asyncio.sleep(0)
+    with contextlib.suppress(IndexError):
+        shop.free.pop(index)
+
+
+async def leave_by_value(shop: Shop, user: int) -> None:
+    shop.free.append(user)
+    present = list(shop.free)
+    await asyncio.sleep(0, present)
+    for one in present:
+        if one == user:
+            shop.free.remove(one)
+
+
 async def borrow_free(shop: Shop, user: int) -> None:
     if shop.free:
         one = shop.free.pop()
@@ -303,6 +320,7 @@ PAIRS = {
     "question in the caller": Pair(Shop, make_in_another_method, close_once, LOST),
     "number by the highest": Pair(Shop, number_by_highest, number_at_once, LOST),
     "seat by its index": Pair(Shop, take_seat, take_seat_at_once, LOST),
+    "index of old": Pair(Shop, leave_by_index, leave_by_value, LOST),
     "free list": Pair(Shop, borrow_last, borrow_free, LOST),
     "page in a text": Pair(Shop, fill_page, fill_copy, CLOBBERED),
     "page by keyword": Pair(Shop, fill_by_keyword, fill_own_keyword, CLOBBERED),
