@@ -1,6 +1,7 @@
 """Circles that go through Postgres: rows alone, a row and a lock, a row and a lease."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,6 +18,25 @@ from tests.integration.detect.told import until_told
 pytestmark = [pytest.mark.integration, pytest.mark.detect()]
 
 _TOUCH = "UPDATE deadlock_rows SET n = n + 1 WHERE id = $1"
+
+_ANOTHER_SERVICE = f"""
+import asyncio, contextlib, sys, asyncpg
+
+async def update(first, second, both):
+    connection = await asyncpg.connect(sys.argv[1])
+    with contextlib.suppress(asyncpg.DeadlockDetectedError):
+        async with connection.transaction():
+            await connection.execute({_TOUCH!r}, first)
+            await both.wait()
+            await connection.execute({_TOUCH!r}, second)
+    await connection.close()
+
+async def main():
+    both = asyncio.Barrier(2)
+    await asyncio.gather(update(1, 2, both), update(2, 1, both))
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
@@ -173,6 +193,29 @@ async def test_row_and_lease_crosswise_are_told(
     told = "\n".join(alarm.evidence)
     assert "waits for Redis lease 'lease:row'" in told
     assert "waits in Postgres" in told
+
+
+@pytest.mark.power
+async def test_deadlock_that_another_process_met_is_counted(
+    watcher: ServiceDeadlockWatcher,
+    pool: asyncpg.Pool,  # noqa: ARG001  # it makes the table
+    database_url: str,
+) -> None:
+    """Of a deadlock that no task here was in, Postgres itself tells the number."""
+    assert watcher.alarms() == []
+
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _ANOTHER_SERVICE, database_url
+    )
+    assert await child.wait() == 0
+    async with asyncio.timeout(5):
+        while not (alarms := watcher.alarms()):  # noqa: ASYNC110  # nobody sets an event when Postgres counts
+            await asyncio.sleep(0.02)
+
+    assert [(it.rule, it.level, it.count) for it in alarms] == [
+        ("database-deadlock", "error", 1)
+    ]
+    assert "Postgres broke 1 deadlock that" in alarms[0].claim
 
 
 async def test_row_and_lock_in_order_are_quiet(
