@@ -27,7 +27,7 @@ import pytest
 from test_framework.check import RULES
 from test_framework.core import AlarmRecord, UsageError
 from test_framework.detect import DETECTORS, make_detector
-from test_framework.detect.leaks import leak_check
+from test_framework.detect.leaks import LeakError, leak_check
 from test_framework.detect.locks import OWN_THREADS, DeadlockWatcher
 
 T = TypeVar("T")
@@ -38,6 +38,9 @@ PROPERTY = "isolation-audit "
 AROUND_ALL = "access"
 AROUND_COROUTINE = "leaks"
 """How these two are put around a test; all others are started before it."""
+
+_OPTIONS = {"locks": {"is_counting": False}}
+"""A connection to Postgres would be too much for every test."""
 
 LOOK_S = 1.0
 """Between two looks; a test that is done before costs no look at all."""
@@ -126,7 +129,7 @@ class Watching:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._detectors = [make_detector(name, {}) for name in names]
+        self._detectors = [make_detector(name, _OPTIONS.get(name, {})) for name in names]
         self._is_over = threading.Event()
         self._guard: threading.Thread | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -232,6 +235,8 @@ def watched(item: pytest.Item, tracking: Tracking | None) -> Iterator[None]:
         is_leak_checked = AROUND_COROUTINE in names
         with _inside(item, watching, is_leak_checked=is_leak_checked):
             yield
+    except LeakError as exc:
+        alarms = [*exc.alarms, *watching.stop()]
     except BaseException as exc:
         alarms = watching.stop()
         if not watching.deadlock or isinstance(exc, KeyboardInterrupt):

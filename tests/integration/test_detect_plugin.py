@@ -227,6 +227,7 @@ def test_task_left_behind_fails_under_leaks(pytester: pytest.Pytester) -> None:
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*leaked-task*still runs*sleep*"])
+    result.stdout.no_fnmatch_line("*checking.py*")
 
 
 def test_task_that_is_ended_passes_under_leaks(pytester: pytest.Pytester) -> None:

@@ -352,9 +352,9 @@ class Watch:
         partners[id(task)] = weakref.ref(task)
 
     def is_stuck(self, tasks: Iterable[asyncio.Task[Any]]) -> bool:
-        """Tell whether some of the tasks wait for each other, and no timeout ends it."""
-        stuck = stuck_tasks(self.ledger, tasks, {})
-        return bool(stuck) and gives_up_in(stuck) is None and bool(circles(stuck))
+        """Tell whether some of the tasks wait for each other, with no timeout of theirs."""
+        found = circles(stuck_tasks(self.ledger, tasks, {}))
+        return any(gives_up_in(circle) is None for circle in found)
 
     def look(
         self,
