@@ -357,9 +357,15 @@ def is_idle(loop: asyncio.AbstractEventLoop) -> bool | None:
     selector = getattr(loop, "_selector", None)
     if ready is None or timers is None or selector is None:
         return None
-    # The loop wakes itself through one socket.
+    # The loop wakes itself through one socket: so does who asks from another thread.
     sockets = len(selector.get_map() or ()) - 1
-    return not ready and all(one.cancelled() for one in timers) and sockets <= 0
+    busy = [
+        one
+        for one in (*ready, *timers)
+        if not one.cancelled()
+        and getattr(one._callback, "__name__", "") != "_read_from_self"
+    ]
+    return not busy and sockets <= 0
 
 
 def tell_stall(alarms: Alarms, ledger: Ledger, waiting: Sequence[Task]) -> None:
@@ -374,13 +380,15 @@ def tell_stall(alarms: Alarms, ledger: Ledger, waiting: Sequence[Task]) -> None:
         evidence += _lines(ledger, task, name, what_of(task))
     if len(waiting) > MAX_TOLD:
         evidence.append(f"and {len(waiting) - MAX_TOLD} more tasks")
-    count = f"{len(waiting)} task{'s' if len(waiting) > 1 else ''}"
+    are_several = len(waiting) > 1
+    count = f"{len(waiting)} tasks" if are_several else "1 task"
     sites = [_site(ledger, task) for task in waiting]
     alarms.tell(
         Cause(
             "task-stall",
             "error" if idle else "note",
-            f"{count} wait and nobody is left to wake them"
+            f"{count} wait{'' if are_several else 's'} and nobody is left to wake "
+            f"{'them' if are_several else 'it'}"
             if idle
             else f"{count} had not ended when time ran out; no circle among them is known",
             sites[0],
