@@ -129,7 +129,9 @@ class Watching:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._detectors = [make_detector(name, _OPTIONS.get(name, {})) for name in names]
+        self._detectors = [
+            make_detector(name, _OPTIONS.get(name, {})) for name in names
+        ]
         self._is_over = threading.Event()
         self._guard: threading.Thread | None = None
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -80,12 +80,13 @@ import asyncio
 
 async def test_in_turn():
     a, b = asyncio.Lock(), asyncio.Lock()
-    async with a:
-        async with b:
+
+    async def take(first, second):
+        async with first, second:
             pass
-    async with {first}:
-        async with {second}:
-            pass
+
+    await asyncio.create_task(take(a, b))
+    await asyncio.create_task(take({first}, {second}))
 """
 
 
@@ -107,7 +108,10 @@ def test_deadlocked_test_is_ended_and_told(pytester: pytest.Pytester) -> None:
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["deadlock: tasks '*', '*' wait for each other*", "*holds Lock*waits for*"]
+        [
+            "deadlock: task '*' and task '*' wait for each other*",
+            "*holds Lock*waits for*",
+        ]
     )
 
 
