@@ -69,7 +69,7 @@ class Leaks:
         spare_tasks: Tasks of one coroutine that may outlive requests (count, >= 0);
             they are told as a warning, more are an error.
         spare_files: The same for files of one folder and for connections of clients,
-            beyond those of the first look.
+            beyond those of the first look; they are told as a note.
         spare_connections: Connections to one other server that are not even told.
 
     Raises:
@@ -214,7 +214,8 @@ class Leaks:
             if count >= least:
                 yield AlarmRecord(
                     rule="leaked-file",
-                    level="error" if count > spare else "warning",
+                    # A few that stay open are none per user: a log, a journal.
+                    level="error" if count > spare else "note",
                     claim=f"{count} more {kind}(s) are open than before the first user",
                     site=place,
                     count=count,

@@ -1,11 +1,13 @@
 """What outlives its user is found where it is held; what does not is left alone."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import sys
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,6 +225,24 @@ def test_places_that_are_told_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert len(detector.alarms()) == 1
     assert "1 more places hold data of users" in str(detector.coverage().unwatched)
+
+
+@pytest.mark.parametrize(("count", "level"), [(1, "note"), (4, "error")])
+def test_a_few_files_that_stay_open_are_a_note(
+    count: int, level: str, tmp_path: Path
+) -> None:
+    """A log that is opened once is none per user; more than the spare ones are."""
+    detector = Leaks(recognise=users_named, packages=[NAME])
+    detector.alarms()
+
+    with contextlib.ExitStack() as files:
+        for number in range(count):
+            files.enter_context((tmp_path / str(number)).open("w"))
+        alarms = detector.alarms()
+
+    assert [(it.rule, it.level, it.count) for it in alarms] == [
+        ("leaked-file", level, count)
+    ]
 
 
 def test_declared_caches_stay_quiet() -> None:
