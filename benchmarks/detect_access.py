@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import ModuleType
 from typing import Any
 
+import httpx
+
 from test_framework.detect.access import AccessTracker
 
 MODULE = "benchmarks.access_service"
@@ -93,6 +95,25 @@ def request(module: ModuleType) -> Visit:
     return visit
 
 
+def client_request(module: ModuleType) -> Visit:
+    """Return a visit by an httpx client in the same process, as the anchor had it."""
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(module.make_app(module.Service())),
+        base_url="http://localhost",
+    )
+    tokens = [module.token_of(f"user {user}") for user in range(USERS)]
+
+    async def visit(user: int) -> None:
+        answer = await client.post(
+            "/ask",
+            json={"text": "what is new?", "tags": ["News", "today"]},
+            headers={"authorization": f"Bearer {tokens[user]}"},
+        )
+        answer.raise_for_status()
+
+    return visit
+
+
 async def spend(visit: Visit, requests: int) -> float:
     """Return the processor seconds per request, ``USERS`` at a time."""
 
@@ -135,7 +156,11 @@ def main() -> None:
     floor = empty(load(tracker=bystander))
     print("| | plain | empty probes | tracked |")
     print("|---|---|---|---|")
-    for name, make in (("handler alone", handler), ("request", request)):
+    for name, make in (
+        ("handler alone", handler),
+        ("request, ASGI alone", request),
+        ("request by an httpx client", client_request),
+    ):
         visits = {"plain": make(plain), "empty": make(floor), "tracked": make(tracked)}
         noted = tracker.coverage().facts["accesses"]
         seconds = measure(visits, rounds)
