@@ -136,6 +136,22 @@ async def take_seat_at_once(shop: Shop, user: int) -> None:
     shop.seats[shop.seats.index(None)] = user
 
 
+async def number_if_missing(shop: Shop, user: int) -> None:
+    try:
+        assert shop.rows[0]
+    except KeyError:
+        await asyncio.sleep(0)
+        shop.rows[0] = user
+
+
+async def number_if_still_missing(shop: Shop, user: int) -> None:
+    try:
+        assert shop.rows[0]
+    except KeyError:
+        await asyncio.sleep(0)
+        shop.rows.setdefault(0, user)
+
+
 async def leave_by_index(shop: Shop, user: int) -> None:
     shop.free.append(user)
     index = shop.free.index(user)
@@ -320,6 +336,7 @@ PAIRS = {
     "question in the caller": Pair(Shop, make_in_another_method, close_once, LOST),
     "number by the highest": Pair(Shop, number_by_highest, number_at_once, LOST),
     "seat by its index": Pair(Shop, take_seat, take_seat_at_once, LOST),
+    "key that raises": Pair(Shop, number_if_missing, number_if_still_missing, LOST),
     "index of old": Pair(Shop, leave_by_index, leave_by_value, LOST),
     "free list": Pair(Shop, borrow_last, borrow_free, LOST),
     "page in a text": Pair(Shop, fill_page, fill_copy, CLOBBERED),
