@@ -112,6 +112,8 @@ class Evidence:
     ) -> Use | None:
         """Return the outdated read that led a task to write to another place."""
         second = self._sites[site]
+        if not self._flows.is_led_to(second):
+            return None
         for read in state.touched[-_MOST_READS:]:
             before = read.uses.get(state)
             if read is place or before is None or before[2] == state.step:

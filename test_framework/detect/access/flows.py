@@ -49,6 +49,7 @@ class Flows:
         self._into: dict[Node, set[Node]] = {}
         self._guards: dict[Node, list[Guard]] = {}
         self._reached: dict[Node, frozenset[Node]] = {}
+        self._led_to: dict[Site, bool] = {}
         self._holders: dict[Site, set[str]] = {}
 
     def hold(self, site: Site, name: str) -> None:
@@ -64,11 +65,13 @@ class Flows:
     def link(self, reads: Iterable[Node], into: Node) -> None:
         """Note what flows into something."""
         self._reached.clear()
+        self._led_to.clear()
         self._into.setdefault(into, set()).update(reads)
 
     def guard(self, node: Node, guards: Iterable[Guard]) -> None:
         """Note what decides whether something is reached."""
-        self._guards.setdefault(node, []).extend(guards)
+        for guard in guards:
+            self._guards.setdefault(node, []).append(guard)
 
     def derives(self, first: Site, second: Site) -> bool:
         """Whether what a line writes was made from what another one read."""
@@ -90,13 +93,15 @@ class Flows:
             )
         ]
 
-    def decides(self, first: Site, second: Site) -> bool:
-        """Whether a write depends on a read in any way."""
-        return (
-            self.derives(first, second)
-            or self.places(first, second)
-            or bool(self.guards(first, second))
-        )
+    def is_led_to(self, second: Site) -> bool:
+        """Whether any question or key leads to what a line writes."""
+        known = self._led_to.get(second)
+        if known is None:
+            node: Node = ("guarded", second)
+            known = self._led_to[second] = bool(self._sources(("key", second))) or any(
+                reached in self._guards for reached in (node, *self._sources(node))
+            )
+        return known
 
     def _sources(self, node: Node) -> frozenset[Node]:
         """Return all that flows into something, over any number of steps."""

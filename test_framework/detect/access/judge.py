@@ -162,7 +162,7 @@ class Judge:
             if not one.is_sure:
                 one.case.window.pattern = "stale-check"
             self._report(one.case)
-        self.unsettled = waiting
+        self.unsettled[:] = waiting
 
     def _report(self, case: Case) -> None:
         """Count a conflict that happened; the first and worst of its cause is kept."""

@@ -81,6 +81,7 @@ class Ledger:
         self.signals = Signals(self)
         self.trials = Trials(self, hold_s=hold_s)
         self.judge = Judge(sites, flows, files, self.trials)
+        self._unsettled = self.judge.unsettled
         self._states: dict[Any, TaskState] = {}
         self._entries: dict[int, Entry] = {}
         self._tasks = 0
@@ -175,7 +176,7 @@ class Ledger:
     def _note_shared(
         self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
     ) -> None:
-        if self.judge.unsettled:
+        if self._unsettled:
             self.judge.settle(state, site)
         places = entry.places
         if places is None:
@@ -230,7 +231,7 @@ class Ledger:
         if task is None:
             return value
         state = self._states.get(task) or self._begin(task)
-        if self.judge.unsettled:
+        if self._unsettled:
             self.judge.settle()
         self._tick += 1
         state.step += 1
