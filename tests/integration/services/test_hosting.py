@@ -17,7 +17,12 @@ import psutil
 import pytest
 import websockets
 
-from test_framework.core import HandlerRecord, TargetError, WatchRecord
+from test_framework.core import (
+    HandlerRecord,
+    TargetError,
+    UsageError,
+    WatchRecord,
+)
 from test_framework.services import Host, HostPlan, hosting
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -372,7 +377,7 @@ def test_wrong_option_of_a_detector_is_told(tmp_path: Path) -> None:
     detectors = {"watchers:Counter": {"limits": 2}}
 
     with (
-        pytest.raises(TargetError, match="does not take the options"),
+        pytest.raises(UsageError, match="does not take the options"),
         hosted(tmp_path, detectors=detectors),
     ):
         pass
