@@ -26,12 +26,13 @@ help: ## list the targets
 audit: $(READY) ## audit the reference service with 100 users on real Postgres and Redis
 	@$(BIN)/isolation-audit run $(ARGS)
 
+# Most tests wait for processes that they start, so three at a time suit two cores.
 # Audits of a hundred users come last and have the machine to themselves: they judge
 # latencies, which the small ones of the sabotaged services do not.
 test: $(READY) ## run all tests but the long ones; ARGS=... goes to one pytest instead
 ifeq ($(strip $(ARGS)),)
 	@status=0; \
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(ALONE:%=--ignore=%) || status=$$?; \
+	$(BIN)/python -m pytest --numprocesses=3 $(ALONE:%=--ignore=%) || status=$$?; \
 	$(BIN)/python -m pytest $(ALONE) || status=$$?; \
 	exit $$status
 else

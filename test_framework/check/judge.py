@@ -52,7 +52,7 @@ CHECKERS: tuple[Checker, ...] = (
 )
 
 _MOST_SURFACES = 12
-_KEPT = frozenset({"residue-of-departed", "context-kept-alive"})
+_KEPT = frozenset({"residue-of-departed", "context-kept-alive", "pool-state-kept"})
 _ABSORBED_BY_ANY = frozenset(
     {"left-behind", "bystander-slowed", "p50-gate", "p95-gate", "p99-gate"}
 )

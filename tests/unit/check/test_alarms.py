@@ -98,13 +98,12 @@ def test_line_goes_with_the_damage_it_did(users: tuple[int, ...]) -> None:
     assert finding.inside[-2:] == ("  one line", f"  fix: {RULES['left-behind'].fix}")
 
 
-def test_what_is_kept_goes_with_the_leak_whoever_was_last() -> None:
+@pytest.mark.parametrize("rule", ["residue-of-departed", "pool-state-kept"])
+def test_what_is_kept_goes_with_the_leak_whoever_was_last(rule: str) -> None:
     """A last-user variable names its last user, and leaked those before."""
-    kept = alarm(rule="residue-of-departed", users=(3,))
+    (finding,) = leaking(alarm(rule=rule, users=(3,)))
 
-    (finding,) = leaking(kept)
-
-    assert finding.inside[0].startswith("residue-of-departed")
+    assert finding.inside[0].startswith(rule)
 
 
 def test_line_that_wronged_others_is_a_finding_of_its_own() -> None:
