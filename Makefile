@@ -48,7 +48,7 @@ check: $(READY) ## format, lint, import contracts, types
 bench: $(BENCH_READY) ## measure what benchmarks/README.md states
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(READY) ## the long suites: 20 audits in a row with different seeds
+soak: $(READY) ## the long suites: every sabotaged service, 20 audits in a row
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 docs: $(READY) ## draw the interleavings and write the pages of docs/patterns

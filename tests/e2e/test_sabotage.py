@@ -85,6 +85,14 @@ TWINS = [
     Twin("outbound:create_shared_cookies", "foreign-canary-in-event"),
 ]
 
+LIKE_ANOTHER = {
+    "agents:create_shared_tracker",
+    "storage:create_warm_sessions",
+    "auth:create_callers_by_request_id",
+    "outbound:create_shared_cookies",
+}
+"""Those that another one of the same rule stands for; ``make soak`` has them all."""
+
 LINES = {
     "agents:create_shared_agent_state": "shared-update-lost",
     "agents:create_shared_tracker": "shared-write-clobbered",
@@ -112,7 +120,17 @@ TWO_USERS = {
 """Rules whose witness is two users; the others wrong one user alone."""
 
 
-@pytest.mark.parametrize("twin", TWINS, ids=[twin.factory for twin in TWINS])
+@pytest.mark.parametrize(
+    "twin",
+    [
+        pytest.param(
+            twin,
+            id=twin.factory,
+            marks=pytest.mark.long if twin.factory in LIKE_ANOTHER else (),
+        )
+        for twin in TWINS
+    ],
+)
 def test_twin_is_caught_by_its_rule(
     twin: Twin, services: Services, tmp_path: Path
 ) -> None:

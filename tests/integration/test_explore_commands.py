@@ -148,6 +148,7 @@ def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_written_test_goes_into_a_new_folder_and_runs_from_anywhere(
     subject: Path,
 ) -> None:
@@ -161,6 +162,7 @@ def test_written_test_goes_into_a_new_folder_and_runs_from_anywhere(
     assert "AssertionError: FOUND  assertion: " in again.stdout, again.stdout
 
 
+@pytest.mark.long
 def test_written_test_replaces_only_its_like(subject: Path) -> None:
     """A file of the user is left alone; a written test is written anew."""
     own = '"""Mine."""\n'
@@ -209,8 +211,18 @@ async def test_door():
     ("old", "new", "sentence"),
     [
         ("enters(", "walks_in(", "FOUND  after"),
-        ("test_door(", "test_gate(", "has no scenario 'test_door'"),
-        ("import asyncio", "import asincio", "No module named 'asincio'"),
+        pytest.param(
+            "test_door(",
+            "test_gate(",
+            "has no scenario 'test_door'",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "import asyncio",
+            "import asincio",
+            "No module named 'asincio'",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_written_test_that_looks_at_nothing_fails(
@@ -524,9 +536,24 @@ def test_test_with_fixtures_replays_through_pytest(pytester: pytest.Pytester) ->
     ("old", "new", "sentence"),
     [
         ('budget="1s"', 'budget="1 fortnight"', "*budget='1 fortnight'*"),
-        ('budget="1s"', 'speed="high"', "*unexpected keyword argument 'speed'*"),
-        ('(budget="1s")', '("1s")', "*takes the options of explore() by name*"),
-        ("async def test_sound():", "def test_sound():", "*is no async function*"),
+        pytest.param(
+            'budget="1s"',
+            'speed="high"',
+            "*unexpected keyword argument 'speed'*",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            '(budget="1s")',
+            '("1s")',
+            "*takes the options of explore() by name*",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "async def test_sound():",
+            "def test_sound():",
+            "*is no async function*",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_wrong_marker_gets_a_sentence(
@@ -609,6 +636,7 @@ def test_what_pytest_cannot_explore_is_told_once(pytester: pytest.Pytester) -> N
     assert report.count("starts its users itself") == 1
 
 
+@pytest.mark.long
 def test_test_in_a_class_replays_through_pytest(pytester: pytest.Pytester) -> None:
     """The command line cannot load a method, so the replay line is one of pytest."""
     ran = run_tests(pytester, "-k", "method", text=STRANGE)
@@ -621,6 +649,7 @@ def test_test_in_a_class_replays_through_pytest(pytester: pytest.Pytester) -> No
     again.assert_outcomes(failed=1)
 
 
+@pytest.mark.long
 def test_replay_line_fits_the_folder_in_which_pytest_was_called(
     tmp_path: Path,
 ) -> None:
@@ -639,6 +668,7 @@ def test_replay_line_fits_the_folder_in_which_pytest_was_called(
     assert "assertion: " in again.stdout
 
 
+@pytest.mark.long
 def test_module_that_only_pytest_imports_replays_through_pytest(
     tmp_path: Path,
 ) -> None:
