@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from test_framework.core import UsageError
-from test_framework.detect import DETECTORS
+from test_framework.detect import require_detectors
 from test_framework.swarm import LIMITS, SHAPES
 
 TABLE = "isolation-audit"
@@ -23,7 +23,7 @@ TARGET_VARIABLE = "ISOLATION_TARGET"
 SERVICES = ("postgres", "redis")
 
 DETECTED = ("locks", "leaks")
-"""Detectors that run unless others are asked for: they cost next to nothing."""
+"""Detectors that run unless others are asked for: they cost little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +217,7 @@ def _check_services(services: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_detectors(names: tuple[str, ...]) -> tuple[str, ...]:
     wanted = tuple(name for name in names if name != "none")
-    for name in wanted:
-        if name not in DETECTORS and ":" not in name:
-            message = (
-                f"{name!r} is no detector. Choose from {', '.join(sorted(DETECTORS))}, "
-                "none, or name one of your own as module:Class."
-            )
-            raise UsageError(message)
+    require_detectors(wanted)
     return wanted
 
 

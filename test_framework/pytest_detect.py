@@ -2,8 +2,9 @@
 
 ``--detect locks`` is the default: a test whose tasks wait for each other for ever, or
 for what nobody is left to do, is ended within seconds and told who holds what, instead
-of hanging until somebody kills it. Errors fail the test, warnings stand in the summary. ``@pytest.mark.detect()``
-turns all of them off for one test, ``@pytest.mark.detect("leaks")`` chooses.
+of hanging until somebody kills it. Errors fail the test, warnings stand in the
+summary. ``@pytest.mark.detect()`` turns all of them off for one test,
+``@pytest.mark.detect("leaks")`` chooses.
 
 ``leaks`` looks for tasks and files that outlive the test. ``--track PACKAGE`` follows
 the shared state of a package through all tests: it must begin before anything of the
@@ -26,7 +27,7 @@ import pytest
 
 from test_framework.check import RULES
 from test_framework.core import AlarmRecord, UsageError
-from test_framework.detect import DETECTORS, make_detector
+from test_framework.detect import make_detector, require_detectors
 from test_framework.detect.leaks import LeakError, leak_check
 from test_framework.detect.locks import OWN_THREADS, DeadlockWatcher
 
@@ -72,13 +73,7 @@ def chosen(item: pytest.Item, option: str, *, is_tracked: bool) -> list[str]:
         )
         raise UsageError(message)
     wanted = [name for name in names if name not in {"", "none", AROUND_ALL}]
-    for name in wanted:
-        if name not in DETECTORS and ":" not in name:
-            message = (
-                f"{name!r} is no detector. Choose from {', '.join(sorted(DETECTORS))}, "
-                "none, or name one of your own as module:Class."
-            )
-            raise UsageError(message)
+    require_detectors(wanted)
     return wanted
 
 

@@ -5,7 +5,12 @@ service's processes and the pytest plugin start those that were asked for.
 """
 
 from test_framework.detect.detector import Detector
-from test_framework.detect.registry import DETECTORS, make_detector, start_detectors
+from test_framework.detect.registry import (
+    DETECTORS,
+    make_detector,
+    require_detectors,
+    start_detectors,
+)
 from test_framework.detect.scope import current_operation, operation_scope
 
 __all__ = [
@@ -14,5 +19,6 @@ __all__ = [
     "current_operation",
     "make_detector",
     "operation_scope",
+    "require_detectors",
     "start_detectors",
 ]

@@ -1,7 +1,7 @@
 """Detectors by name, as plans and the command line have them."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from test_framework.core import UsageError
@@ -15,6 +15,24 @@ DETECTORS: dict[str, str] = {
     "locks": "test_framework.clients.deadlocks:ServiceDeadlockWatcher",
 }
 """Where each is: imported when it is asked for, since most processes need none."""
+
+
+def require_detectors(names: Iterable[str]) -> None:
+    """Do nothing when there is a detector of each name.
+
+    Args:
+        names: Keys of ``DETECTORS``, or ``module:Class`` of one's own.
+
+    Raises:
+        UsageError: There is none of a name.
+    """
+    for name in names:
+        if name not in DETECTORS and ":" not in name:
+            message = (
+                f"{name!r} is no detector. Choose from {', '.join(sorted(DETECTORS))}, "
+                "none, or name one of your own as module:Class."
+            )
+            raise UsageError(message)
 
 
 def make_detector(name: str, options: Mapping[str, object]) -> Detector:

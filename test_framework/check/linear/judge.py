@@ -76,7 +76,6 @@ def check_linearizability(
 
     Raises:
         UsageError: A call ends before it begins, or the model does not know it.
-
     """
     limits, clock = limits or Limits(), clock or MonotonicClock()
     by_key: dict[Any, list[Call]] = defaultdict(list)
