@@ -79,7 +79,7 @@ $(READY): $(LOCK)
 	@echo "Setting up $(VENV), about half a minute ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --constraint constraints.txt pip
-	@$(PIP) install --editable '.[services,app]' --group dev \
+	@$(PIP) install --editable '.[services,app,sat]' --group dev \
 		--constraint constraints.txt --build-constraint constraints.txt
 	@touch $@
 

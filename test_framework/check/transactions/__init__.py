@@ -1,0 +1,28 @@
+"""Histories of transactions: which isolation level do they show, which do they break?
+
+Loads numpy, so nothing that every run needs imports this room.
+"""
+
+from test_framework.check.transactions.log import (
+    FOREVER,
+    NOTHING,
+    UNKNOWN,
+    Kind,
+    LogBuilder,
+    Micro,
+    Status,
+    Transaction,
+    TransactionLog,
+)
+
+__all__ = [
+    "FOREVER",
+    "NOTHING",
+    "UNKNOWN",
+    "Kind",
+    "LogBuilder",
+    "Micro",
+    "Status",
+    "Transaction",
+    "TransactionLog",
+]
