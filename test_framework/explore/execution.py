@@ -128,7 +128,9 @@ class Runner:
         before: Hook | None = None
         hooks: list[Hook] = [] if after is None else [after]
         loop.set_task_factory(None)
-        strikes = tuple(f for f in faults if not isinstance(f, Backwards))
+        strikes = faults
+        if faults:
+            strikes = tuple(f for f in faults if not isinstance(f, Backwards))
         begin_run(is_backwards=len(strikes) < len(faults))
         if strikes:
             self.faulty += 1
@@ -262,9 +264,12 @@ class Runner:
 
     def _judge_leftovers(self) -> Failure | None:
         """Judge what the next user of a pool would find."""
-        if not self.loop.left:
+        loop = self.loop
+        if not loop.left:
             # In a plain test nobody has looked; who goes on holds things by right.
-            self.loop.look_for_leftovers()
+            loop.look_for_leftovers()
+        if not loop.leftovers:
+            return None
         for leftover in self._unusual_leftovers():
             return Failure(
                 leftover.kind,

@@ -89,9 +89,14 @@ def _why_not(executor: Any) -> str:
 
 
 class Workers:
-    """Which jobs of executors have begun: no more than there are workers, in order."""
+    """Which jobs of executors have begun: no more than there are workers, in order.
+
+    Attributes:
+        are_used: Whether any has begun.
+    """
 
     def __init__(self) -> None:
+        self.are_used = False
         self._busy: dict[int, int] = {}
         self._waiting: dict[int, collections.deque[tuple[Job, Callable[[], None]]]] = {}
 
@@ -108,6 +113,7 @@ class Workers:
             raise MisuseError(f"{place(frame)} ({source(frame)}) {why_not}")
         if getattr(executor, "_shutdown", False):
             raise RuntimeError("cannot schedule new futures after shutdown")
+        self.are_used = True
         number = getattr(executor, "_max_workers", None)
         key = id(executor)
         if number is None or self._busy.get(key, 0) < number:

@@ -126,7 +126,8 @@ class NamedTasks:
         """Ask once, when users are done, what they have left in pools."""
         if not self.has_looked:
             self.has_looked = True
-            self.leftovers += filter(None, (ask() for ask in self.pools))
+            if self.pools:
+                self.leftovers += filter(None, (ask() for ask in self.pools))
 
     def _register(self, task: asyncio.Task[Any]) -> int:
         number = self._numbers[task] = len(self.tasks)

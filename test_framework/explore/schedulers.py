@@ -162,10 +162,12 @@ class Urw:
                 seen += 1
                 left[number] = left.get(number, 1) - 1
             if len(options) == 2:  # the common case, without a list
-                first, second = left.get(options[0], 1), left.get(options[1], 1)
-                first = max(first, 1)
-                return draw() * (first + max(second, 1)) >= first
-            # A task that outlives its profile still counts as one step.
+                one, other = options
+                # A task that outlives its profile still counts as one step.
+                first, second = left.get(one, 1), left.get(other, 1)
+                first = first if first > 0 else 1
+                second = second if second > 0 else 1
+                return draw() * (first + second) >= first
             weights = [max(left.get(number, 1), 1) for number in options]
             point = draw() * sum(weights)
             for position, weight in enumerate(weights):

@@ -39,22 +39,27 @@ class CleanUp(VirtualTime):
 
     def _clean_up(self) -> None:
         """Let ready steps end, then cancel what is left, as ``asyncio.run`` does."""
-        self.done = {task for task in self.tasks if task.done()}
+        tasks = self.tasks
+        self.done = {task for task in tasks if task.done()}
+        is_moving = self._ready or self._callbacks or self._due or self._generators
+        if not is_moving and len(self.done) == len(tasks):
+            self._numbers = {}
+            return
         # A task that could go on by itself is not left over: it is just not done yet.
         if self._ready or self._callbacks or self._due:
             self._drain(_MAX_SETTLING_STEPS, with_externals=False)
-        for number, task in enumerate(self.tasks):
+        for number, task in enumerate(tasks):
             if not task.done():
                 self.left.append(number)
         if self.left:
             for number in self.left:
-                cancel_quietly(self.tasks[number])
+                cancel_quietly(tasks[number])
             self._drain()
         if self._generators:
             closing = self.create_task(self.shutdown_asyncgens())
             self._drain()
             closing.cancel()
-        for task in self.tasks:
+        for task in tasks:
             if not task.done():
                 # It resisted cancellation; its destruction is no news.
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # no public switch

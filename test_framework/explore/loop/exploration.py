@@ -8,7 +8,7 @@ from typing import Any
 
 from test_framework.explore.decisions import Choose, Hook
 from test_framework.explore.endings import EndlessError, StalledError
-from test_framework.explore.jobs import Landings
+from test_framework.explore.jobs import Landings, Workers
 from test_framework.explore.loop.cleanup import CleanUp
 from test_framework.explore.loop.limits import MAX_STEPS, PATIENCE
 from test_framework.explore.loop.steps import StepDriver
@@ -42,6 +42,7 @@ class ExplorationLoop(StepDriver, TurnDriver, CleanUp):
         self._handler: Callable[[Any, dict[str, Any]], object] | None = None
         self._task_factory: Any = None
         self._landings = Landings()
+        self._workers = Workers()
         self._reset()
 
     def is_running(self) -> bool:

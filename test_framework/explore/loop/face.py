@@ -65,16 +65,13 @@ class Face(NamedTasks, _Base):  # type: ignore[misc]  # see _Base
     ) -> asyncio.Task[Any]:
         """Start a task; its number is the count of tasks before it."""
         number = len(self.tasks)
-        if self._task_factory is not None:
-            task: asyncio.Task[Any] = self._task_factory(self, coro, **options)
-            task.set_name(default_name(number) if name is None else str(name))
+        given = default_name(number) if name is None else str(name)
+        task: asyncio.Task[Any]
+        if self._task_factory is None:
+            task = asyncio.Task(coro, loop=self, name=given, **options)
         else:
-            task = asyncio.Task(
-                coro,
-                loop=self,
-                name=default_name(number) if name is None else str(name),
-                **options,
-            )
+            task = self._task_factory(self, coro, **options)
+            task.set_name(given)
         if task not in self._numbers:
             # An eager task that has not been queued, or was already finished.
             self._register(task)

@@ -42,6 +42,7 @@ class Queues(Face):
     _is_any: bool
     _thread: int
     _landings: Landings
+    _workers: Workers
 
     def _reset(self) -> None:
         super()._reset()
@@ -55,8 +56,9 @@ class Queues(Face):
         self._options: list[int] = []
         self._externals: list[Entry] = []
         self._job_context: contextvars.Context | None = None
-        self._workers = Workers()
-        self._landings.forget()
+        if self._workers.are_used:
+            self._workers = Workers()
+            self._landings.forget()
 
     def call_soon(
         self,

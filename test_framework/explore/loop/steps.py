@@ -31,8 +31,9 @@ class StepDriver(VirtualTime, Limits):
         )
         due, tasks = self._due, self.tasks
         timers, is_any, limit = self._timers, self._is_any, self._limit
-        rounds = 0
+        rounds = contested = 0
         entry = None
+        # A run is tens of microseconds: what it needs at each step is asked once.
         try:
             while len(order) < limit:
                 # Those queued now: anyio cancels a scope by a callback that queues itself
@@ -40,38 +41,40 @@ class StepDriver(VirtualTime, Limits):
                 if due:
                     callbacks.extend(due)
                     due.clear()
-                for _ in range(len(callbacks)):
-                    entry = callbacks.popleft()
-                    if not entry.is_cancelled:
-                        self.current = entry.owner
-                        entry.context.run(entry.callback, *entry.args)
-                if (callbacks or due) and not options:
-                    rounds += 1
-                    if rounds == _MAX_ROUNDS:
-                        rounds = 0
-                        if not timers:
-                            break
-                        self._wait_for_clock()
-                    continue
+                if callbacks:
+                    for _ in range(len(callbacks)):
+                        entry = callbacks.popleft()
+                        if not entry.is_cancelled:
+                            self.current = entry.owner
+                            entry.context.run(entry.callback, *entry.args)
+                    if (callbacks or due) and not options:
+                        rounds += 1
+                        if rounds == _MAX_ROUNDS:
+                            rounds = 0
+                            if not timers:
+                                break
+                            self._wait_for_clock()
+                        continue
+                count = len(options)
                 if (timers and self._may_elapse_early()) or (
                     self._is_clock_read and self._may_lapse()
                 ):
                     options.append(CLOCK)
-                    self.choices += len(options) > 1
+                    contested += count > 0
                     try:
-                        position = choose(options) if len(options) > 1 else 0
+                        position = choose(options) if count else 0
                     finally:
                         # Also when the scheduler cuts the run.
                         options.pop()
-                    if position == len(options):
+                    if position == count:
                         order.append(CLOCK)
                         if not (self._is_clock_read and self._lapse()):
                             self._fire(callbacks)
                         continue
-                elif len(options) > 1:
-                    self.choices += 1
+                elif count > 1:
+                    contested += 1
                     position = choose(options)
-                elif options:
+                elif count:
                     position = 0
                 else:
                     self._wait_for_clock()
@@ -92,17 +95,20 @@ class StepDriver(VirtualTime, Limits):
                 context.run(callback, *args)
                 if after is not None:
                     after(number)
-                if tasks[number].done():
-                    if tasks[number] is main:
+                task = tasks[number]
+                if task.done():
+                    if task is main:
                         return True
-                    self._release(number, tasks[number])
+                    self._release(number, task)
                     # Callbacks run before these are bound anew.
-                    del context, callback, args
+                    del context, callback, args, task
         except (SystemExit, KeyboardInterrupt, RunOverError):
             raise
         except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
             self._tell(exc, entry)
             return False
+        finally:
+            self.choices += contested
         late = order[limit // 2 :]
         movers = {self.owner(number) for number in late if number != CLOCK}
         self._look_for_stuck(movers, [self.owner(number) for number in options])
