@@ -52,6 +52,21 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What was done to the system meanwhile, such as a fault; drawn, never judged.
+
+    Attributes:
+        text: What was done.
+        begin: When, on the clock of the history.
+        end: When it was over; None for what has no length.
+    """
+
+    text: str
+    begin: int
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Anomaly:
     """Something that a sound system would not have done.
 
@@ -60,12 +75,14 @@ class Anomaly:
         claim: One sentence that says what happened.
         items: The operations that prove it, and no others.
         links: The steps between them; a cycle closes with its last link.
+        marks: Faults that were injected while they ran.
     """
 
     name: str
     claim: str
     items: tuple[Item, ...] = ()
     links: tuple[Link, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
