@@ -1,9 +1,10 @@
 """What the ledger writes into: tasks, objects, places, and what it found."""
 
 import weakref
+from collections import deque
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from test_framework.detect.access.methods import Kind
 from test_framework.detect.access.patterns import Pattern, Use
@@ -16,6 +17,9 @@ Birth = tuple[str, int]
 
 Wrote = tuple[Kind, int, int, int, Stack]
 """Kind, site, step of the task, instant and stack of a write."""
+
+
+_AWAITS_KEPT: Final = 64
 
 
 class User(NamedTuple):
@@ -41,6 +45,7 @@ class TaskState:
         touched: Places of shared objects that it used.
         fresh: Objects that are held for it since its last await.
         awaits: Its latest awaits: instant of their end, and site.
+        is_due: Whether something was left to the end of its await.
         locks: Locks it holds: identity, and its step when it took them.
         born: Where the locks that it took were made.
         heard: Numbers of tasks that announced something to it, and their steps then.
@@ -57,6 +62,7 @@ class TaskState:
         "entries",
         "fresh",
         "heard",
+        "is_due",
         "loads",
         "locks",
         "number",
@@ -75,7 +81,8 @@ class TaskState:
         self.entries: list[Entry] = []
         self.touched: list[Place] = []
         self.fresh: list[Entry] = []
-        self.awaits: list[tuple[int, int]] = []
+        self.awaits: deque[tuple[int, int]] = deque(maxlen=_AWAITS_KEPT)
+        self.is_due = False
         self.locks: dict[int, int] = {}
         self.born: dict[int, Birth] = {}
         self.heard: dict[int, int] = {}
@@ -119,24 +126,35 @@ class Entry:
     Attributes:
         held: The object, or a reference to it.
         owner: The one task that used it; None when there were several.
+        is_keyed: Whether it is a container; known once several tasks used it.
         alone: The last use of each key by that one.
         places: The places, once several tasks used it.
         latest: The task that was the last to join in.
         users: How many running tasks joined in; one may do so several times.
-        windows: Pairs of uses across an await, by key and by their sites; None is
-            in place of one that was told.
+        windows: Pairs of uses across an await, by key and by their sites; empty, and
+            not None, when all of them were told.
     """
 
-    __slots__ = ("alone", "held", "latest", "owner", "places", "users", "windows")
+    __slots__ = (
+        "alone",
+        "held",
+        "is_keyed",
+        "latest",
+        "owner",
+        "places",
+        "users",
+        "windows",
+    )
 
     def __init__(self, held: Any, owner: TaskState) -> None:
         self.held = held
         self.owner: TaskState | None = owner
+        self.is_keyed = False
         self.alone: dict[Any, Use] = {}
         self.places: dict[Any, Place] | None = None
         self.latest: TaskState | None = owner
         self.users = 1
-        self.windows: dict[Any, dict[int, Window | None]] | None = None
+        self.windows: dict[Any, dict[int, Window]] | None = None
 
     @property
     def thing(self) -> Any:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from test_framework.detect.access.books import Place, TaskState, User, Window, Wrote
 from test_framework.detect.access.flows import Flows, Guard
-from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
+from test_framework.detect.access.methods import ASKED, CATEGORIES, STRUCTURE, Kind
 from test_framework.detect.access.patterns import Pattern, Use
 from test_framework.detect.access.questions import still_stands
 from test_framework.detect.access.sites import Site, Sites
@@ -26,7 +26,6 @@ from test_framework.detect.access.sites import Site, Sites
 Loss = Literal["lost", "if replaced", "perhaps if replaced"]
 """Something is lost at any rate, or if the write replaces a value that differs."""
 
-_ASKED: Final = frozenset({"read", "check", "size", "confirmed", "result"})
 _SIZED: Final = frozenset({dict, list, set, deque})
 _MOST_READS: Final = 64
 
@@ -68,7 +67,11 @@ class Evidence:
 
     def join(self, site: int, other: int) -> None:
         """Note that a line read what another one had read, with no write between."""
-        self._together.setdefault(site, set()).add(other)
+        known = self._together.get(site)
+        if known is None:
+            self._together[site] = {other}
+        elif other not in known:
+            known.add(other)
 
     def loss_of(self, case: Case, frame: FrameType) -> Loss | None:
         """Return what is lost by a write that is about to be done; None: nothing."""
@@ -92,8 +95,8 @@ class Evidence:
         return (
             kind == "update"
             and place.key is STRUCTURE
-            and before[0] in _ASKED
-            and category_of(type(place.entry.thing)) == "sequence"
+            and before[0] in ASKED
+            and CATEGORIES[type(place.entry.thing)] == "sequence"
             and self._places(before, self._sites[site])
         )
 
@@ -119,13 +122,13 @@ class Evidence:
             if read is place or before is None or before[2] == state.step:
                 continue
             if read.key is STRUCTURE and read.entry is place.entry:
-                if place.wrote[3] > _began(state, before[2]) and (
+                if place.wrote[3] >= _began(state, before[2]) and (
                     self._places(before, second)
                 ):
                     return before
             elif (
                 before[1] != read.version
-                and before[0] in _ASKED
+                and before[0] in ASKED
                 and read.writer is place.writer
                 and False in self._answers(before, second, frame)
             ):

@@ -17,7 +17,7 @@ from test_framework.detect.access.books import (
 )
 from test_framework.detect.access.evidence import Case, Evidence, Replacing
 from test_framework.detect.access.flows import Flows
-from test_framework.detect.access.methods import STRUCTURE, Kind, category_of
+from test_framework.detect.access.methods import CATEGORIES, STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
     NONE,
     OF_STRUCTURE,
@@ -67,6 +67,7 @@ class Judge:
         self._files = files
         self._trials = trials
         self._told: set[int] = set()
+        self._closed: set[int] = set()
         self._fruitless: dict[int, int] = {}
 
     def has_found(self, conflict: Conflict) -> bool:
@@ -201,7 +202,7 @@ class Judge:
         places = entry.places or {}
         if place.writer is None or place.writer.user == state.user:
             return
-        if len(places) > _MOST_PARTS or category_of(type(entry.thing)) is not None:
+        if len(places) > _MOST_PARTS:
             return
         for other in places.values():
             before = other.uses.get(state)
@@ -216,6 +217,7 @@ class Judge:
                 second: Use = (kind, place.version, state.step, site)
                 stack = self.stack(sys._getframe(1))
                 state.suspects.append((other, before, second, stack))
+                state.is_due = True
 
     def convict(self, state: TaskState) -> None:
         """Report those suspects whose first part was not read again."""
@@ -248,12 +250,15 @@ class Judge:
         site: int,
     ) -> None:
         """Keep two uses with an await between, if a write must not fall in between."""
+        pair = before[3] << 32 | site
+        if pair in self._closed:
+            return
         patterns = OF_STRUCTURE if key is STRUCTURE else OF_VALUE
         pattern = patterns.get(before[0], NONE).get(kind)
-        if pattern is None or pattern == "unrepeatable-read":
+        if pattern is None:
             return
-        pair = before[3] << 32 | site
-        if pair in self._told or self._fruitless.get(pair, 0) > _MOST_FRUITLESS:
+        if self._fruitless.get(pair, 0) > _MOST_FRUITLESS:
+            self._closed.add(pair)
             return
         if entry.windows is None:
             entry.windows = {}
@@ -265,12 +270,13 @@ class Judge:
         if pattern == "lost-update":
             pattern = self.evidence.foretells(before, kind, key, site)
             if pattern is None:
-                self._told.add(pair)
+                self._closed.add(pair)
                 return
-        since = state.awaits[before[2] - state.step :][:1]
-        awaited = (
-            self._await_after(state, since[0][0] - 1, before[3]) if since else None
-        )
+        awaits = state.awaits
+        awaited = None
+        if awaits:
+            since = awaits[max(before[2] - state.step, -len(awaits))][0]
+            awaited = self._await_after(state, since - 1, before[3])
         held = _held_since(state, before[2])
         windows[pair] = Window(
             pattern,
@@ -287,19 +293,21 @@ class Judge:
         self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
     ) -> None:
         """Compare a write with the windows of other users."""
-        windows = (entry.windows or {}).get(key)
-        if not windows:
+        kept = entry.windows or {}
+        windows = kept.get(key)
+        if windows is None:
             return
-        for pair, window in windows.items():
-            if window is None or window.user == state.user:
+        for pair, window in list(windows.items()):
+            if window.user == state.user:
                 continue
             if pair in self._told:
-                windows[pair] = None
+                del windows[pair]
                 continue
             if not window.locks.isdisjoint(state.locks):
                 continue
-            windows[pair] = None
+            del windows[pair]
             self._told.add(pair)
+            self._closed.add(pair)
             stack = self.stack(sys._getframe(1))
             other = (kind, site, state.step, 0, stack)
             place = (entry.places or {}).get(key) or Place(entry, key)
@@ -310,6 +318,8 @@ class Judge:
             conflict.is_kept_apart = not window.born.isdisjoint(state.born.values())
             self.foretold[_cause(window)] = conflict
             self._trials.add(conflict)
+        if not windows:
+            del kept[key]
 
     def _conflict(self, case: Case, *, happened: bool) -> Conflict:
         entry, window = case.place.entry, case.window
@@ -319,7 +329,7 @@ class Judge:
             owner = thing.__qualname__
         elif type(thing).__name__ == "module":
             owner = thing.__name__
-        is_keyed = category_of(type(thing)) is not None
+        is_keyed = CATEGORIES[type(thing)] is not None
         holder = None
         if is_keyed:
             sites = self._sites[window.first[3]], self._sites[window.second[3]]
@@ -371,7 +381,7 @@ def _is_emptied(place: Place, before: Use, kind: Kind) -> bool:
         and place.key is STRUCTURE
         and (before[0] == "write" or before[0] == "confirmed")
         and place.wrote[0] == "write"
-        and category_of(type(place.entry.thing)) == "sequence"
+        and CATEGORIES[type(place.entry.thing)] == "sequence"
     )
 
 

@@ -37,15 +37,21 @@ from test_framework.detect.access.books import (
     Entry,
     Place,
     Reference,
+    Stack,
     TaskState,
     User,
 )
 from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.judge import Judge
-from test_framework.detect.access.methods import STRUCTURE, Kind
+from test_framework.detect.access.methods import CATEGORIES, STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
+    IN_SEQUENCE,
+    IN_STEP,
+    JUDGED_OF_STRUCTURE,
+    JUDGED_OF_VALUE,
+    OPENING_OF_STRUCTURE,
+    OPENING_OF_VALUE,
     WRITES,
-    in_sequence,
 )
 from test_framework.detect.access.signals import Signals
 from test_framework.detect.access.sites import Sites
@@ -55,7 +61,6 @@ from test_framework.detect.scope import current_operation
 MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
-_AWAITS_KEPT: Final = 32
 
 
 class Ledger:
@@ -82,6 +87,7 @@ class Ledger:
         self.trials = Trials(self, hold_s=hold_s)
         self.judge = Judge(sites, flows, files, self.trials)
         self._unsettled = self.judge.unsettled
+        self._join = self.judge.evidence.join
         self._states: dict[Any, TaskState] = {}
         self._entries: dict[int, Entry] = {}
         self._tasks = 0
@@ -90,7 +96,7 @@ class Ledger:
         # asyncio.current_task would be most of what a use costs: it asks for the loop,
         # and on Python 3.11 that is a system call.
         self._loops: dict[int, Any] = {}
-        self._current: Any = getattr(asyncio.tasks, "_current_tasks", _CurrentTask)
+        self._current: Any = getattr(asyncio.tasks, "_current_tasks", _CurrentTask())
 
     def close(self) -> None:
         """Note nothing more, and let go of everything but the conflicts."""
@@ -100,7 +106,10 @@ class Ledger:
 
     def state(self) -> TaskState | None:
         """Return the state of the running task; None outside of tasks."""
-        task = self._current.get(self._loops.get(get_ident())) or self._find_task()
+        try:
+            return self._states[self._current[self._loops[get_ident()]]]
+        except KeyError:
+            task = self._find_task()
         if task is None:
             return None
         return self._states.get(task) or self._begin(task)
@@ -145,11 +154,19 @@ class Ledger:
             kind: How it is used.
             site: Where.
         """
-        task = self._current.get(self._loops.get(get_ident())) or self._find_task()
-        if task is None:
-            return
-        state = self._states.get(task) or self._begin(task)
-        entry = self._entries.get(id(thing)) or self._adopt(thing, state)
+        # Written for speed, as all that a probe calls: it is most of what tracking
+        # costs. A failed look-up is rare, and one that succeeds is cheaper than get().
+        try:
+            state = self._states[self._current[self._loops[get_ident()]]]
+        except KeyError:
+            found = self.state()
+            if found is None:
+                return
+            state = found
+        try:
+            entry = self._entries[id(thing)]
+        except KeyError:
+            entry = self._adopt(thing, state)
         self.accesses += 1
         if entry.owner is not state:
             self._note_shared(entry, state, key, kind, site)
@@ -158,18 +175,26 @@ class Ledger:
         step = state.step
         before = entry.alone.get(key)
         if before is not None:
-            if before[2] != step:
-                self.judge.open(entry, state, key, before, kind, site)
-            elif before[0] == kind:
-                if before[3] != site:
-                    self.judge.evidence.join(before[3], site)
+            was, _, when, where = before
+            if when != step:
+                opening = OPENING_OF_STRUCTURE if key is STRUCTURE else OPENING_OF_VALUE
+                if kind in opening[was]:
+                    self.judge.open(entry, state, key, before, kind, site)
+                kind = IN_SEQUENCE[was].get(kind, kind)
+            elif was == kind:
+                if where != site:
+                    self._join(where, site)
                 return
-            kind = in_sequence(before, kind, step, site)
-            if before[3] != site and kind not in WRITES:
-                self.judge.evidence.join(site, before[3])
+            elif was == "read" and kind == "write" and where == site:
+                # ``a.x = a.x + 1``, in one line and one step, changes the old value.
+                kind = "update"
+            else:
+                kind = IN_STEP[was].get(kind, kind)
+            if where != site and kind not in WRITES:
+                self._join(site, where)
         if kind == "show":
             return
-        if entry.windows is not None and (kind == "write" or kind == "update"):
+        if entry.windows and (kind == "write" or kind == "update"):
             self.judge.foretell(entry, state, key, kind, site)
         entry.alone[key] = ("read" if kind == "check" else kind, 0, step, site)
 
@@ -181,64 +206,97 @@ class Ledger:
         places = entry.places
         if places is None:
             places = self._share(entry)
-        place = places.get(key) or self._add(places, entry, key)
+        place = places.get(key)
+        if place is None:
+            place = self._add(places, entry, key)
         uses = place.uses
         before = uses.get(state)
         step = state.step
+        writer = place.writer
         if before is None:
-            state.touched.append(place)
-            if entry.latest is not state:
-                entry.latest = state
-                state.entries.append(entry)
-                entry.users += 1
-        elif before[1] == place.version:
-            if before[2] != step:
-                self.judge.open(entry, state, key, before, kind, site)
-            elif before[0] == kind and kind not in WRITES:
-                if before[3] != site:
-                    self.judge.evidence.join(before[3], site)
-                return
-            kind = in_sequence(before, kind, step, site)
-            if before[3] != site and kind not in WRITES:
-                self.judge.evidence.join(site, before[3])
-        elif place.writer is not None and place.writer.user != state.user:
-            self.judge.judge(state, place, before, kind, site)
-        if key is STRUCTURE:
-            if kind == "read":
+            self._touch(entry, place, state)
+            if (
+                writer is not None
+                and kind not in WRITES
+                and key is not STRUCTURE
+                and not entry.is_keyed
+            ):
+                self.judge.suspect(state, entry, place, kind, site)
+        else:
+            was, version, when, where = before
+            if version != place.version:
+                judged = JUDGED_OF_STRUCTURE if key is STRUCTURE else JUDGED_OF_VALUE
+                if (
+                    kind in judged[was]
+                    and writer is not None
+                    and writer.user != state.user
+                ):
+                    self.judge.judge(state, place, before, kind, site)
+            else:
+                if when != step:
+                    opening = (
+                        OPENING_OF_STRUCTURE if key is STRUCTURE else OPENING_OF_VALUE
+                    )
+                    if kind in opening[was]:
+                        self.judge.open(entry, state, key, before, kind, site)
+                    kind = IN_SEQUENCE[was].get(kind, kind)
+                elif was == kind and kind not in WRITES:
+                    if where != site:
+                        self._join(where, site)
+                    return
+                elif was == "read" and kind == "write" and where == site:
+                    # ``a.x = a.x + 1``, in one line and step, changes the old value.
+                    kind = "update"
+                else:
+                    kind = IN_STEP[was].get(kind, kind)
+                if where != site and kind not in WRITES:
+                    self._join(site, where)
+        if kind == "write":
+            if writer is not state and writer is not None:
+                self.judge.judge_decision(state, place, site)
+        elif kind != "update":
+            if kind != "result":
+                place.is_relied = True
+            if key is STRUCTURE and kind == "read":
                 self.judge.judge_parts(state, entry, site)
-        elif before is None and place.writer is not None and kind not in WRITES:
-            self.judge.suspect(state, entry, place, kind, site)
-        if kind == "write" and place.writer not in (None, state):
-            self.judge.judge_decision(state, place, site)
-        if kind == "show":
+            if kind == "show":
+                return
+            if kind == "check":
+                kind = "read"
+            uses[state] = (kind, place.version, step, site)
             return
-        if kind == "write" or kind == "update":
-            self._tick += 1
-            place.version += 1
-            # A stack costs more than all the rest: only where somebody relies on it.
-            stack = self.judge.stack(sys._getframe(1)) if place.is_relied else ()
-            place.writer = state
-            place.wrote = (kind, site, step, self._tick, stack)
-            if entry.windows is not None:
-                self.judge.foretell(entry, state, key, kind, site)
-        elif kind != "result":
-            place.is_relied = True
-        uses[state] = ("read" if kind == "check" else kind, place.version, step, site)
+        version = place.version = place.version + 1
+        stack: Stack = ()
+        if place.is_relied and len(uses) > (before is not None):
+            # It costs more than all the rest: only where somebody else relies on it.
+            stack = self.judge.stack(sys._getframe(1))
+        place.writer = state
+        place.wrote = (kind, site, step, self._tick, stack)
+        if entry.windows:
+            self.judge.foretell(entry, state, key, kind, site)
+        uses[state] = (kind, version, step, site)
 
     def resume(self, value: Any, site: int) -> Any:
         """Note that an await of the running task is over; hand its value on."""
-        task = self._current.get(self._loops.get(get_ident())) or self._find_task()
-        if task is None:
-            return value
-        state = self._states.get(task) or self._begin(task)
+        try:
+            state = self._states[self._current[self._loops[get_ident()]]]
+        except KeyError:
+            found = self.state()
+            if found is None:
+                return value
+            state = found
         if self._unsettled:
             self.judge.settle()
-        self._tick += 1
+        self._tick = tick = self._tick + 1
         state.step += 1
-        awaits = state.awaits
-        awaits.append((self._tick, site))
-        if len(awaits) > 2 * _AWAITS_KEPT:
-            del awaits[:_AWAITS_KEPT]
+        state.awaits.append((tick, site))
+        if state.is_due:
+            self._tidy(state, site)
+        return value
+
+    def _tidy(self, state: TaskState, site: int) -> None:
+        """Do what was left to the end of an await."""
+        state.is_due = False
         if state.suspects:
             self.judge.convict(state)
         if state.fresh:
@@ -249,10 +307,9 @@ class Ledger:
             state.fresh.clear()
         if len(state.touched) + len(state.entries) > MOST_TOUCHED:
             self._forget(state, len(state.touched) // 2, len(state.entries) // 2)
-        if state.waits_for and site in state.waits_for:
-            for source in state.waits_for.pop(site):
-                self.signals.hear(source)
-        return value
+        for source in state.waits_for.pop(site, ()):
+            self.signals.hear(source)
+        state.is_due = bool(state.waits_for)
 
     # Books.
 
@@ -263,6 +320,18 @@ class Ledger:
             return None
         self._loops[get_ident()] = loop
         return self._current.get(loop)
+
+    @staticmethod
+    def _touch(entry: Entry, place: Place, state: TaskState) -> None:
+        """Note that a task uses a place, and perhaps its object, for the first time."""
+        touched = state.touched
+        touched.append(place)
+        if entry.latest is not state:
+            entry.latest = state
+            entry.users += 1
+            state.entries.append(entry)
+        if len(touched) + len(state.entries) > MOST_TOUCHED:
+            state.is_due = True
 
     def _begin(self, task: asyncio.Task[Any]) -> TaskState:
         self._tasks += 1
@@ -324,6 +393,7 @@ class Ledger:
         else:
             entry = Entry(thing, state)
             state.fresh.append(entry)
+            state.is_due = True
         self._entries[key] = entry
         state.entries.append(entry)
         if len(self._entries) > self._sweep_at:
@@ -338,6 +408,7 @@ class Ledger:
     def _share(self, entry: Entry) -> dict[Any, Place]:
         """Give an object places, now that a second task uses it."""
         places = entry.places = {}
+        entry.is_keyed = CATEGORIES[type(entry.thing)] is not None
         owner, entry.owner = entry.owner, None
         for key, use in entry.alone.items():
             place = places[key] = Place(entry, key)
@@ -375,6 +446,17 @@ _NO_CONTEXT: Final = contextvars.Context()
 
 class _CurrentTask:
     """The running task, where Python has no table of them (3.14 and later)."""
+
+    def __getitem__(self, loop: object) -> Any:
+        """Return the running task.
+
+        Raises:
+            KeyError: It is outside of tasks.
+        """
+        task = self.get(loop)
+        if task is None:
+            raise KeyError(loop)
+        return task
 
     @staticmethod
     def get(_: object) -> Any:

@@ -41,6 +41,11 @@ class _Structure:
 
 STRUCTURE: Final = _Structure()
 
+ASKED: Final[frozenset[Kind]] = frozenset(
+    {"read", "check", "size", "confirmed", "result"}
+)
+"""Kinds that learn something."""
+
 WHOLE: Final[dict[str, Kind]] = {
     "all": "read",
     "any": "read",
@@ -120,6 +125,9 @@ ON_BUFFER: Final[dict[str, Kind]] = {
     "writelines": "write",
 }
 
+BUFFERED: Final = frozenset(ON_BUFFER) - KEYED - frozenset(ON_CONTAINER)
+"""Methods that only buffers have."""
+
 PASSED_ON: Final = frozenset({"shield", "wait_for"})
 """Functions that wait for their first argument."""
 
@@ -129,8 +137,25 @@ CALLED_ON: Final = ARGUED | set(ON_CONTAINER) | set(ON_BUFFER) | SIGNALS
 """Methods at whose receivers a probe stands."""
 
 
-def category_of(cls: type) -> Category | None:
-    """Return what kind of container a class is; None for what does not change."""
+_MOST_CLASSES: Final = 4_096
+
+
+class _Categories(dict[type, Category | None]):
+    """What kind of container each class is; None for what does not change."""
+
+    def __missing__(self, cls: type) -> Category | None:
+        if len(self) >= _MOST_CLASSES:
+            # Some programs make classes all the time; these must not live for ever.
+            self.clear()
+        found = self[cls] = _category_of(cls)
+        return found
+
+
+CATEGORIES: Final = _Categories()
+"""By class, filled as classes are seen: to ask an abstract class takes long."""
+
+
+def _category_of(cls: type) -> Category | None:
     if issubclass(cls, dict):
         return "mapping"
     if issubclass(cls, list | collections.deque | bytearray):

@@ -11,9 +11,9 @@ Source: the unserialisable triples of Lu et al., AVIO (ASPLOS 2006).
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-from test_framework.detect.access.methods import STRUCTURE, Kind
+from test_framework.detect.access.methods import ASKED, STRUCTURE, Kind
 
 Pattern = Literal[
     "lost-update",
@@ -31,6 +31,9 @@ WRITES: Final = frozenset({"write", "update"})
 
 Patterns = Mapping[Kind, Mapping[Kind, Pattern]]
 """By the use before, and by the use after another user's write."""
+
+Successors = Mapping[Kind, frozenset[Kind]]
+"""By the use before: the uses after it that are worth a closer look."""
 
 OF_VALUE: Final[Patterns] = {
     "read": {
@@ -74,20 +77,45 @@ def pattern_of(before: Use, kind: Kind, key: object, site: int) -> Pattern | Non
     return found
 
 
-def in_sequence(before: Use, kind: Kind, step: int, site: int) -> Kind:
-    """Return what a use comes to when the task itself had the last word before it."""
-    was, _, when, where = before
-    if was == "write" or was == "confirmed":
-        # What was put and then changed is still known.
-        if kind == "update":
-            return "write"
-        return "confirmed" if kind == "read" else kind
-    if when != step:
-        return kind
-    if was == "update" and (kind == "read" or kind == "size"):
-        # "append, and if there are enough of them": no limit that was looked up.
-        return "result"
-    if was == "read" and kind == "write" and where == site:
-        # ``a.x = a.x + 1``, in one line and one step, changes the old value.
-        return "update"
-    return kind
+def _after_others(kinds: Patterns, *, is_structure: bool) -> Successors:
+    """Return which uses are worth judging after a use and another user's write."""
+    return {
+        was: frozenset(kinds.get(was, NONE))
+        | ({"update"} if is_structure and was in _RELIED else frozenset())
+        for was in get_args(Kind)
+    }
+
+
+def _after_await(kinds: Patterns) -> Successors:
+    """Return which uses make a window with one before the await."""
+    return {
+        was: frozenset(
+            kind
+            for kind, pattern in kinds.get(was, NONE).items()
+            if pattern != "unrepeatable-read"
+        )
+        for was in get_args(Kind)
+    }
+
+
+_RELIED: Final = ASKED | {"write", "confirmed"}
+JUDGED_OF_VALUE: Final = _after_others(OF_VALUE, is_structure=False)
+JUDGED_OF_STRUCTURE: Final = _after_others(OF_STRUCTURE, is_structure=True)
+OPENING_OF_VALUE: Final = _after_await(OF_VALUE)
+OPENING_OF_STRUCTURE: Final = _after_await(OF_STRUCTURE)
+
+_OWN: Final[Mapping[Kind, Kind]] = {"update": "write", "read": "confirmed"}
+IN_SEQUENCE: Final[Mapping[Kind, Mapping[Kind, Kind]]] = {
+    was: _OWN if was in {"write", "confirmed"} else {} for was in get_args(Kind)
+}
+"""What a use comes to when the task itself had the last word before it.
+
+What was put and then changed is still known.
+"""
+
+IN_STEP: Final[Mapping[Kind, Mapping[Kind, Kind]]] = {
+    **IN_SEQUENCE,
+    # "append, and if there are enough of them": no limit that was looked up.
+    "update": {"read": "result", "size": "result"},
+}
+"""The same with no await between the two."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from test_framework.detect.access.ledger import Ledger
 from test_framework.detect.access.methods import (
+    CATEGORIES,
     KEYED,
     ON_BUFFER,
     ON_CONTAINER,
@@ -21,12 +22,11 @@ from test_framework.detect.access.methods import (
     STRUCTURE,
     Category,
     Kind,
-    category_of,
 )
 
 _PLAIN = frozenset({str, int, bytes, bool, float, type(None)})
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
-_BOUND = (types.BuiltinMethodType, types.MethodType)
+_BOUND = frozenset({types.BuiltinMethodType, types.MethodType})
 _METHODS = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -75,14 +75,6 @@ def _second(_: object, value: Any) -> Any:
     return value
 
 
-class _Categories(dict[type, Category | None]):
-    """What kind of container each class is, once it was seen."""
-
-    def __missing__(self, cls: type) -> Category | None:
-        found = self[cls] = category_of(cls)
-        return found
-
-
 class Probes:
     """The probes; see ``rewrite`` for where each stands."""
 
@@ -92,16 +84,14 @@ class Probes:
         self._trials = ledger.trials
         self._is_asked = False
         self.resumed = ledger.resume
-        self._categories = _Categories()
         self._attributes: dict[type, dict[str, Any]] = {}
 
     def attribute(self, thing: Any, name: str, kind: Kind, site: int) -> Any:
         """Stand at the receiver of an attribute."""
-        known = self._attributes.get(type(thing))
-        if known is None:
-            known = self._attributes[type(thing)] = {}
-        owner = known.get(name, known)
-        if owner is known:
+        try:
+            owner = self._attributes[type(thing)][name]
+        except KeyError:
+            known = self._attributes.setdefault(type(thing), {})
             owner = known[name] = _owner(type(thing), name)
         if owner is _INSTANCE:
             self._note(thing, name, kind, site)
@@ -143,11 +133,12 @@ class Probes:
 
     def contains(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
         """Stand right of ``in``."""
-        category = self._categories[type(thing)]
-        self._is_asked = True
+        category = CATEGORIES[type(thing)]
         if category == "sequence":
+            self._is_asked = True
             self._note(thing, ("in", _key(key)), kind, site)
         elif category is not None:
+            self._is_asked = self._is_asked or category == "set"
             self._use(thing, key, kind, site)
         return thing
 
@@ -179,9 +170,8 @@ class Probes:
 
     def whole(self, thing: Any, kind: Kind, site: int) -> Any:
         """Stand at a container of which all is used."""
-        if isinstance(thing, _VIEWS):
-            return thing
-        if self._categories[type(thing)] is not None:
+        # Views are no containers to us: they are used where they are made.
+        if type(thing) not in _PLAIN and CATEGORIES[type(thing)] is not None:
             self._note(thing, STRUCTURE, kind, site)
         return thing
 
@@ -194,7 +184,7 @@ class Probes:
         self, method: Any, kind: Kind, site: int, *arguments: Any
     ) -> tuple[Any, ...]:
         """Stand at a method and its arguments."""
-        if isinstance(method, _BOUND):
+        if type(method) in _BOUND:
             key = arguments[0] if arguments else None
             self._call(method.__self__, method.__name__, key, kind, site)
         return (method, *arguments)
@@ -207,7 +197,7 @@ class Probes:
         if isinstance(container, types.MappingProxyType):
             # A view shows its mapping through a proxy, which hides who it is.
             container = _behind(container)
-        if self._categories[type(container)] is None:
+        if CATEGORIES[type(container)] is None:
             return thing
         note = self._note
 
@@ -222,11 +212,10 @@ class Probes:
         """Stand at what is awaited."""
         if self._trials.is_waiting:
             awaitable = self._trials.stand_at(awaitable, site)
-        if isinstance(awaitable, asyncio.Future):
-            state = self._ledger.state()
-            if state is not None:
-                state.waits_for.setdefault(site, []).append(awaitable)
-        return awaitable
+        if type(awaitable) is types.CoroutineType:
+            # As most are; to ask for a class takes longer.
+            return awaitable
+        return self.passed(awaitable, site)
 
     def passed(self, awaitable: Any, site: int) -> Any:
         """Stand at what is awaited by way of ``wait_for`` or ``shield``."""
@@ -234,6 +223,7 @@ class Probes:
             state = self._ledger.state()
             if state is not None:
                 state.waits_for.setdefault(site, []).append(awaitable)
+                state.is_due = True
         return awaitable
 
     def stored(self, value: Any, site: int) -> Any:
@@ -250,9 +240,11 @@ class Probes:
             state.loads[site] = (thing, key)
 
     def _use(self, thing: Any, key: Any, kind: Kind, site: int) -> None:
-        category = self._categories[type(thing)]
-        if category is None or category == "buffer":
-            return
+        category: Category | None = "mapping"
+        if type(thing) is not dict:
+            category = CATEGORIES[type(thing)]
+            if category is None or category == "buffer":
+                return
         known = key if type(key) in _PLAIN else _key(key)
         if kind in _READS:
             self._note(thing, known, kind, site)
@@ -264,15 +256,23 @@ class Probes:
             self._load(thing, known, site)
 
     def _call(self, thing: Any, name: str, key: Any, kind: Kind, site: int) -> None:
-        category = self._categories[type(thing)]
-        if category is None:
-            if name in SIGNALS and isinstance(thing, asyncio.Future):
-                self._ledger.signals.tell(thing)
-        elif category == "buffer":
-            if name in ON_BUFFER:
-                self._note(thing, STRUCTURE, ON_BUFFER[name], site)
-        elif category == "mapping" and name in KEYED and name != "add":
-            self._call_mapping(thing, name, key, kind, site)
+        category: Category | None = "mapping"
+        if type(thing) is not dict:
+            category = CATEGORIES[type(thing)]
+            if category is None:
+                if name in SIGNALS and isinstance(thing, asyncio.Future):
+                    self._ledger.signals.tell(thing)
+                return
+            if category == "buffer":
+                if name in ON_BUFFER:
+                    self._note(thing, STRUCTURE, ON_BUFFER[name], site)
+                return
+        if category == "mapping" and name in KEYED and name != "add":
+            known = key if type(key) in _PLAIN else _key(key)
+            if name == "get":
+                self._note(thing, known, kind, site)
+            else:
+                self._call_mapping(thing, name, key, known, kind, site)
         elif name in ON_CONTAINER or name in KEYED:
             self._call_whole(thing, name, key, site)
             if category == "mapping" and isinstance(key, dict) and len(key) <= _FEW:
@@ -280,9 +280,9 @@ class Probes:
                     self._note(thing, _key(part), "write", site)
 
     def _call_mapping(
-        self, thing: Any, name: str, key: Any, kind: Kind, site: int
+        self, thing: Any, name: str, key: Any, known: Any, kind: Kind, site: int
     ) -> None:
-        note, known = self._note, _key(key)
+        note = self._note
         is_there = _has(thing, key)
         note(thing, known, kind, site)
         if is_there if name == "pop" else name == "setdefault" and not is_there:

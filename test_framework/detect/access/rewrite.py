@@ -30,6 +30,7 @@ from typing import Any
 from test_framework.detect.access import names, shapes
 from test_framework.detect.access.methods import (
     ARGUED,
+    BUFFERED,
     BY_NAME,
     CALLED_ON,
     MUTE_CALLS,
@@ -319,9 +320,12 @@ class _Rewriter(Walker):
 
     def _method(self, node: ast.Call, func: ast.Attribute) -> ast.AST:
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-        is_early = all(shapes.is_bare(part) for part in arguments) or bool(
-            node.keywords
-        )
+        # Whoever has a method ``read`` or ``write`` is a buffer or, mostly, not: the
+        # arguments use other things, so it does not matter what comes first.
+        is_early = all(
+            shapes.is_quiet(part) or (func.attr in BUFFERED and shapes.is_plain(part))
+            for part in arguments
+        ) or bool(node.keywords)
         self.generic_visit(node)
         method, site = ast.Constant(func.attr), self._site(node)
         if is_early:

@@ -25,6 +25,31 @@ def is_bare(node: ast.AST) -> bool:
     return isinstance(node, ast.Name | ast.Constant)
 
 
+def is_quiet(node: ast.AST) -> bool:
+    """Whether the evaluation of an expression uses nothing, runs nothing, and ends."""
+    match node:
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            return all(is_quiet(part) for part in parts)
+        case ast.Dict(keys=keys, values=values):
+            # The hash of a key may be anybody's code.
+            return all(isinstance(key, ast.Constant) for key in keys) and all(
+                is_quiet(value) for value in values
+            )
+        case _:
+            return is_bare(node)
+
+
+def is_plain(node: ast.expr) -> bool:
+    """Whether no other task and no method runs while an expression is evaluated."""
+    return not any(
+        isinstance(part, ast.Call | ast.Await | ast.Yield | ast.YieldFrom | _LOOPS)
+        for part in ast.walk(node)
+    )
+
+
+_LOOPS: Final = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
 def copied(node: ast.expr) -> ast.expr:
     """Return a bare expression once more."""
     match node:

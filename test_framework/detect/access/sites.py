@@ -1,13 +1,12 @@
 """Places in the source of the service at which it uses what may be shared."""
 
 import linecache
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One expression of the service.
+class Site(NamedTuple):
+    """One expression of the service; hashed whenever it is asked what flows where.
 
     Attributes:
         path: The file, as the interpreter knows it.
