@@ -24,12 +24,14 @@ class Scope:
         globals: Names that it declares ``global``.
         nonlocals: Names that it declares ``nonlocal``.
         lent: Its variables that inner functions assign.
+        private: Its variables that hold what nobody else can use.
     """
 
     bound: set[str] = field(default_factory=set)
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     lent: set[str] = field(default_factory=set)
+    private: frozenset[str] = frozenset()
 
 
 def scope_of(node: FunctionNode) -> Scope:
@@ -51,7 +53,7 @@ def scope_of(node: FunctionNode) -> Scope:
         elif isinstance(part, ast.Nonlocal):
             scope.nonlocals.update(part.names)
         else:
-            scope.bound.update(_bound_by(part))
+            scope.bound.update(bound_by(part))
     scope.bound -= scope.globals | scope.nonlocals
     scope.lent = {
         name
@@ -95,7 +97,7 @@ def suspends(*nodes: ast.AST) -> bool:
     )
 
 
-def _bound_by(node: ast.AST) -> Iterator[str]:
+def bound_by(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
         # A comprehension's own targets are counted as well: one shadow too many
         # costs a name that is not watched, one too few a wrong report.
@@ -132,6 +134,6 @@ def _lent_to(node: FunctionNode) -> set[str]:
             if isinstance(part, ast.Nonlocal):
                 scope.nonlocals.update(part.names)
             else:
-                scope.bound.update(_bound_by(part))
+                scope.bound.update(bound_by(part))
     arguments = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
     return scope.nonlocals | (inner - (scope.bound - scope.nonlocals) - arguments)

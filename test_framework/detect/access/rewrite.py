@@ -38,6 +38,7 @@ from test_framework.detect.access.methods import (
     WHOLE,
     Kind,
 )
+from test_framework.detect.access.private import is_fresh
 from test_framework.detect.access.sites import Site, Sites
 from test_framework.detect.access.survey import Survey, builds, mangled
 from test_framework.detect.access.walker import Walker
@@ -140,6 +141,9 @@ class _Rewriter(Walker):
         return self._subscript(node, kind)
 
     def _subscript(self, node: ast.Subscript, kind: Kind) -> ast.Subscript:
+        if self._is_private(node.value):
+            node.slice = self.visit(node.slice)
+            return node
         is_bare_receiver = isinstance(node.value, ast.Name)
         node.value = self.visit(node.value)
         if isinstance(node.slice, ast.Slice) or shapes.has_slice(node.slice):
@@ -232,6 +236,17 @@ class _Rewriter(Walker):
             self._site(name),
         )
 
+    def _is_private(self, node: ast.expr) -> bool:
+        """Whether what an expression holds is seen by this call of a function only."""
+        if not isinstance(node, ast.Name):
+            return False
+        for scope in reversed(self.scopes):
+            if node.id in scope.globals:
+                return False
+            if node.id in scope.bound:
+                return node.id in scope.private
+        return False
+
     def _variable(self, node: ast.Name) -> ast.expr | None:
         """Return what stands for the owner of a shared variable; None: not shared."""
         name = node.id
@@ -280,7 +295,11 @@ class _Rewriter(Walker):
             return node
         if func.attr in MUTE_CALLS and not isinstance(func.value, ast.Call):
             return self._mute(node)
-        if func.attr not in CALLED_ON or self._is_foreign(func):
+        if (
+            func.attr not in CALLED_ON
+            or self._is_foreign(func)
+            or self._is_private(func.value)
+        ):
             self.generic_visit(node)
             return node
         return self._method(node, func)
@@ -309,6 +328,8 @@ class _Rewriter(Walker):
         return node
 
     def _whole(self, node: ast.expr, kind: Kind) -> ast.expr:
+        if is_fresh(node) or self._is_private(node):
+            return node
         told = "show" if self._reading == "show" else kind
         return self._probe(node, "whole", node, ast.Constant(told), self._site(node))
 
@@ -363,7 +384,9 @@ class _Rewriter(Walker):
         if len(node.ops) != 1 or not isinstance(node.ops[0], ast.In | ast.NotIn):
             return node
         container = node.comparators[0]
-        if isinstance(container, ast.Constant | ast.Tuple | ast.List | ast.Set):
+        if isinstance(container, ast.Tuple) or is_fresh(container):
+            return node
+        if self._is_private(container):
             return node
         told = (self._seen("read"), self._site(node))
         if is_bare:
@@ -470,6 +493,8 @@ class _Rewriter(Walker):
         return node
 
     def _iterated(self, node: ast.expr) -> ast.expr:
+        if is_fresh(node) or self._is_private(node):
+            return node
         return self._probe(node, "iterated", node, self._site(node))
 
     # Suspensions.

@@ -8,6 +8,7 @@ import ast
 from typing import Any
 
 from test_framework.detect.access import names
+from test_framework.detect.access.private import private_names
 from test_framework.detect.access.shapes import Node
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -57,6 +58,7 @@ class Walker(ast.NodeTransformer):
         node.args = self._defaults(node.args)
         node.decorator_list = [self._outside(part) for part in node.decorator_list]
         scope = names.scope_of(node)
+        scope.private = private_names(node) & scope.bound - scope.lent
         self._enter(node, scope, node.name)
         start = 1 if ast.get_docstring(node, clean=False) is not None else 0
         body = self.block(node.body)
