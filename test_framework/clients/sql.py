@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import asyncpg
 
+from test_framework.clients.sessions import Session, locking_sessions
 from test_framework.core import TargetError, UsageError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -260,6 +261,15 @@ class SqlReader:
             locks={row["application"]: row["locks"] for row in locks},
             hidden=sum(row["hidden"] for row in sessions),
         )
+
+    async def locking_sessions(self) -> list[Session]:
+        """Return who waits for whom, and who keeps locks while it does nothing.
+
+        Raises:
+            TargetError: Postgres cannot be read.
+        """
+        with self._explained():
+            return await locking_sessions(self._connection)
 
     @contextmanager
     def _explained(self, table: str | None = None) -> Iterator[None]:

@@ -1,10 +1,10 @@
 """What Postgres and Redis still hold for the service when everybody has left.
 
-Seen from outside and therefore of any service, hosted or not: idle sessions that hold
-advisory locks, Redis connections within MULTI or WATCH, many more connections than before
-the first user, and keys of users that have no expiry. A service may mean some of these (a
-leader holds a lock; Redis may be the database), so they are warnings; what a pool would
-hand to the next user is an error.
+Seen from outside and therefore of any service, hosted or not: sessions that wait for
+locks or keep them (see ``chains``), Redis connections within MULTI or WATCH, many more
+connections than before the first user, and keys of users that have no expiry. A service
+may mean some of these (a leader holds a lock; Redis may be the database), so they are
+warnings; what a pool would hand to the next user is an error.
 
 Settings, LISTEN and temporary tables of another session cannot be seen from outside;
 ``clients.hygiene`` looks at them where the service returns its connections.
@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from test_framework.clients.redis import RedisReader
+from test_framework.clients.sessions import Session
 from test_framework.clients.sql import SqlReader
 from test_framework.core import AlarmRecord, Level, TargetError, WatchRecord
+from test_framework.swarm.chains import lock_chains, unmoved
 
 if TYPE_CHECKING:
     from test_framework.swarm.identities import Identities
@@ -49,11 +51,13 @@ class Lasting:
     Attributes:
         connections: How many, by server and application.
         alarms: What should have been given back.
+        locking: Sessions of Postgres that wait, are waited for, or keep locks.
         unwatched: What could not be looked at, and why.
     """
 
     connections: Counter[_Place] = field(default_factory=Counter)
     alarms: list[AlarmRecord] = field(default_factory=list)
+    locking: list[Session] = field(default_factory=list)
     unwatched: list[str] = field(default_factory=list)
 
 
@@ -99,15 +103,20 @@ async def find_lasting(
         pause_s: What is held is looked at once more after this (seconds, >= 0).
     """
     after = await look_at_connections(target)
-    if after.alarms:
+    if after.alarms or after.locking:
+        earlier = after
         await asyncio.sleep(pause_s)
         after = await look_at_connections(target)
+        after.locking = unmoved(
+            after.locking, earlier=earlier.locking, before=before.locking
+        )
     known = {(alarm.rule, alarm.site): alarm.count for alarm in before.alarms}
     alarms = [
         alarm
         for alarm in after.alarms
         if alarm.count > known.get((alarm.rule, alarm.site), 0)
     ]
+    alarms += lock_chains(after.locking, identities)
     for (server, name), count in sorted(
         (after.connections - before.connections).items()
     ):
@@ -149,6 +158,7 @@ async def _look_at_postgres(reader: SqlReader, lasting: Lasting) -> None:
                 count,
             )
         )
+    lasting.locking = await reader.locking_sessions()
     if sessions.hidden:
         lasting.unwatched.append(
             f"{sessions.hidden} session(s) of Postgres belong to roles that this one may "

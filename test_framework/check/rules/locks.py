@@ -28,6 +28,19 @@ LOCK_RULES = (
         833,
     ),
     Rule(
+        "database-lock-left",
+        3,
+        "a database session keeps locks, or waits for one, after its request is over",
+        (
+            "alice's request updates row 1 and is cancelled before it commits",
+            "alice           logs out; her transaction is still open",
+            "bob's request   updates row 1 and waits for a transaction nobody ends",
+        ),
+        "Open transactions with 'async with', so that they end on errors and on "
+        "cancellation too; set idle_in_transaction_session_timeout and lock_timeout.",
+        667,
+    ),
+    Rule(
         "lock-order-inversion",
         3,
         "two locks are taken in opposite orders",

@@ -1,8 +1,9 @@
 """What Postgres and Redis still hold at the end is told; what was given back is not."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -132,6 +133,133 @@ async def test_connections_that_pile_up_are_told(
         4,
     )
     assert quiet == []
+
+
+@asynccontextmanager
+async def accounts(stage: Stage) -> AsyncIterator[tuple[Any, Any]]:
+    """Yield two sessions of a service that has a table of accounts."""
+    async with AsyncExitStack() as stack:
+        sessions = []
+        for name in ("transfers", "reports"):
+            settings = {"application_name": name}
+            session = await asyncpg.connect(
+                stage.target.database_url, server_settings=settings
+            )
+            # What a test left open ends with its session.
+            stack.callback(session.terminate)
+            sessions.append(session)
+        await stage.sql.execute(
+            "CREATE TABLE accounts (owner text, balance int);"
+            "INSERT INTO accounts VALUES ('alice', 1), ('nobody', 1)"
+        )
+        stack.push_async_callback(stage.sql.execute, "DROP TABLE accounts")
+        holder, waiter = sessions
+        yield holder, waiter
+
+
+async def started_waiting(stage: Stage, pid: int) -> None:
+    """Return once a session waits for another; its statement was sent before."""
+    async with asyncio.timeout(10):
+        # Nothing but the server knows, and it tells nobody by itself.
+        while not await stage.sql.fetchval(  # noqa: ASYNC110  # see above
+            "SELECT cardinality(pg_blocking_pids($1))", pid
+        ):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.power
+async def test_who_waits_for_a_forgotten_transaction_is_told(stage: Stage) -> None:
+    """Both sessions are named, with what they said, and not with what users wrote."""
+    async with accounts(stage) as (holder, waiter):
+        update = "UPDATE accounts SET balance = 7 WHERE owner = 'alice'"
+        stage.alice = "alice"
+        head, pid = holder.get_server_pid(), waiter.get_server_pid()
+        await holder.execute("BEGIN")
+        await holder.execute(update)
+        waiting = asyncio.create_task(waiter.execute(update))
+        await started_waiting(stage, waiter.get_server_pid())
+
+        (alarm,), _ = await stage.look()
+
+        await holder.execute("ROLLBACK")
+        await waiting
+    assert (alarm.rule, alarm.level, alarm.users) == (
+        "database-lock-left",
+        "error",
+        (7,),
+    )
+    assert f"session {pid} of 'reports'" in alarm.claim
+    assert f"waits for session {head} of 'transfers'" in alarm.claim
+    assert alarm.site == "Postgres reports accounts"
+    assert [line.rpartition("; it ")[2] for line in alarm.evidence] == [
+        "runs: UPDATE accounts SET balance = ? WHERE owner = ?",
+        "ran last: UPDATE accounts SET balance = ? WHERE owner = ?",
+    ]
+    assert "RowExclusiveLock on accounts" in alarm.evidence[1]
+    assert "'alice'" not in repr(alarm)
+
+
+@pytest.mark.power
+async def test_those_behind_a_waiting_session_are_of_its_queue(stage: Stage) -> None:
+    """One forgotten transaction is one alarm, however many stand behind it."""
+    async with accounts(stage) as (holder, waiter):
+        await holder.execute("BEGIN; LOCK TABLE accounts IN SHARE MODE")
+        lock = "BEGIN; LOCK TABLE accounts; COMMIT"
+        waiting = [asyncio.create_task(waiter.execute(lock))]
+        await started_waiting(stage, waiter.get_server_pid())
+        waiting.append(asyncio.create_task(stage.sql.execute(lock)))
+        third = await asyncpg.connect(stage.target.database_url)
+        stage.sql, second = third, stage.sql
+        await started_waiting(stage, second.get_server_pid())
+
+        (alarm,), _ = await stage.look()
+
+        await holder.execute("ROLLBACK")
+        await asyncio.gather(*waiting)
+        stage.sql = second
+        await third.close()
+    assert (alarm.level, alarm.count, len(alarm.evidence)) == ("error", 2, 3)
+    assert "and 1 more wait for session" in alarm.claim
+
+
+@pytest.mark.power
+async def test_a_transaction_that_keeps_locks_is_told(stage: Stage) -> None:
+    """Nobody waits yet; that it is open is told as residue, here what it keeps."""
+    async with accounts(stage) as (holder, _):
+        await holder.execute("BEGIN; DELETE FROM accounts WHERE owner = 'nobody'")
+
+        (alarm,), _ = await stage.look()
+
+        await holder.execute("ROLLBACK")
+    assert (alarm.rule, alarm.level) == ("database-lock-left", "warning")
+    assert alarm.site == "Postgres transfers accounts"
+
+
+async def test_ended_transactions_and_readers_raise_no_alarm(stage: Stage) -> None:
+    """A reader stands in nobody's way, and what was committed is given back."""
+    async with accounts(stage) as (writer, reader):
+        await reader.execute("BEGIN; SELECT * FROM accounts")
+        await writer.execute("BEGIN; UPDATE accounts SET balance = 1; COMMIT")
+
+        alarms, _ = await stage.look()
+
+        await reader.execute("ROLLBACK")
+    assert alarms == []
+
+
+async def test_a_queue_that_stood_before_raises_no_alarm(stage: Stage) -> None:
+    """A standby waits for the lock of its leader from the start."""
+    async with accounts(stage) as (leader, standby):
+        await leader.execute("SELECT pg_advisory_lock(8)")
+        waiting = asyncio.create_task(standby.execute("SELECT pg_advisory_lock(8)"))
+        await started_waiting(stage, standby.get_server_pid())
+        await stage.begin()
+
+        alarms, _ = await stage.look()
+
+        await leader.execute("SELECT pg_advisory_unlock(8)")
+        await waiting
+    assert alarms == []
 
 
 async def test_what_was_given_back_raises_no_alarm(stage: Stage) -> None:
