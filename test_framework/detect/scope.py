@@ -21,14 +21,19 @@ def current_operation() -> int | None:
     return _OPERATION.get()
 
 
-def operation_of(task: asyncio.Task[Any]) -> int | None:
-    """Return the operation that a task works for; None outside of any."""
+def context_of(task: asyncio.Task[Any]) -> contextvars.Context | None:
+    """Return the context that a task runs in; None when it does not tell."""
     # Task.get_context is new in Python 3.12; the collector has always known it.
     for held in gc.get_referents(task):
         if type(held) is contextvars.Context:
-            found = held.get(_OPERATION)
-            return None if found is None else int(found)
+            return held
     return None
+
+
+def operation_of(task: asyncio.Task[Any]) -> int | None:
+    """Return the operation that a task works for; None outside of any."""
+    context = context_of(task)
+    return None if context is None else context.get(_OPERATION)
 
 
 @contextlib.contextmanager

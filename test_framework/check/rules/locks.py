@@ -109,6 +109,30 @@ LOCK_RULES = (
         667,
     ),
     Rule(
+        "lease-without-expiry",
+        4,
+        "a lease of Redis stays for ever when its holder dies",
+        (
+            "alice's request SET lease:room 1 NX, and its process is killed",
+            "bob's request   asks for lease:room until somebody deletes it by hand",
+        ),
+        "Give the expiry in the same command: SET key token NX EX 30.",
+        667,
+    ),
+    Rule(
+        "lease-released-unchecked",
+        4,
+        "a lease of Redis is deleted without a look at whose it is",
+        (
+            "alice's request takes lease:room for 5 s and is slow",
+            "bob's request   takes it when it has run out",
+            "alice's request DEL lease:room: it is bob's, and carol walks in",
+        ),
+        "Give each lease a random token, and delete it by a script that compares the "
+        "token first, or use redis.asyncio.lock.Lock, which does.",
+        667,
+    ),
+    Rule(
         "lock-held-across-await",
         4,
         "a lock was held while its holder awaited something slow",

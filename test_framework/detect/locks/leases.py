@@ -63,12 +63,10 @@ class Leases:
         self._patches.replace(module.Lock, "release", make_release)
 
     def _lease(self, lock: Any) -> Resource:
-        pool = getattr(lock.redis, "connection_pool", None)
-        server = getattr(pool, "connection_kwargs", {})
         name = lock.name
         if isinstance(name, (bytes, memoryview)):
             name = bytes(name).decode(errors="replace")
-        key = (server.get("host"), server.get("port"), server.get("db"), name)
+        key = (*server_of(lock.redis), name)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= MAX_LEASES:
@@ -78,3 +76,10 @@ class Leases:
                 self._known.pop(idle or next(iter(self._known)))
             found = self._known[key] = self._watch.enrol_lease(str(name))
         return found
+
+
+def server_of(client: Any) -> tuple[object, ...]:
+    """Return the server and the database that a client talks to."""
+    pool = getattr(client, "connection_pool", None)
+    server = getattr(pool, "connection_kwargs", {})
+    return tuple(server.get(name) for name in ("host", "port", "path", "db"))

@@ -64,6 +64,7 @@ class Resource:
         name: How its server calls it; empty for what has no name.
         is_handed_over: Somebody released it whom it did not belong to, and may again.
         is_pool: Its units are given back by anybody.
+        is_polled: Who wants it asks again and again; between two questions it sleeps.
         is_keyed: Its class says nothing, since the function that acquires it makes it.
         key: Its rank among those it is sorted with; None if none was declared.
     """
@@ -75,6 +76,7 @@ class Resource:
         "holders",
         "is_handed_over",
         "is_keyed",
+        "is_polled",
         "is_pool",
         "is_signal",
         "key",
@@ -105,6 +107,7 @@ class Resource:
         self.is_signal = False
         self.is_handed_over = False
         self.is_pool = is_pool
+        self.is_polled = False
         self.is_keyed = False
         self.settled: set[int] = set()
         self.key: Any = None
@@ -201,6 +204,8 @@ class Wait:
         since_s: When it began, on the monotonic clock.
         operation: The audit's request that waits; None outside of any.
         seen: Line at which each holder that awaited something stood when it began.
+        until_s: Who polls has given up when it has not asked again by then, on the
+            monotonic clock.
     """
 
     __slots__ = (
@@ -211,6 +216,7 @@ class Wait:
         "seen",
         "since_s",
         "task",
+        "until_s",
     )
 
     def __init__(
@@ -227,6 +233,7 @@ class Wait:
         self.since_s = time.monotonic()
         self.operation = current_operation()
         self.seen: tuple[tuple[Hold, Place], ...] = ()
+        self.until_s = math.inf
 
     @property
     def place(self) -> Place:

@@ -12,6 +12,8 @@ children of ``gather``, the tasks of a ``TaskGroup`` (also anyio's), the argumen
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -96,7 +98,7 @@ def need_of(
         return None
     wait = ledger.waits.get(task)
     # A release is booked before anybody is woken: what is held now is not to be had.
-    if wait is not None:
+    if wait is not None and wait.until_s > time.monotonic():
         ledger.expire(wait.resource)
         return _need_of_unit(wait.resource, wait.place)
     waiter: Any = getattr(task, "_fut_waiter", None)
@@ -286,9 +288,10 @@ def tell_deadlock(
     if len(circle) > MAX_TOLD:
         evidence.append(f"and {len(circle) - MAX_TOLD} more tasks")
     claim = (
-        f"{names[0]} waits for itself {_until(circle, 'never goes on')}"
+        f"{names[0]} waits for itself {_until(circle, stuck, 'never goes on')}"
         if len(circle) == 1
-        else f"{_listed(names)} wait for each other {_until(circle, 'never go on')}"
+        else f"{_listed(names)} wait for each other "
+        f"{_until(circle, stuck, 'never go on')}"
     )
     resources = tuple(
         need.resource for task in circle if (need := stuck[task]).resource is not None
@@ -314,8 +317,14 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _until(circle: Sequence[Task], never: str) -> str:
+def _until(circle: Sequence[Task], stuck: Mapping[Task, Need], never: str) -> str:
     """Return for how long tasks wait for each other."""
+    wanted = [need.resource for task in circle if (need := stuck[task]).resource]
+    ends_s = min((hold.until_s for one in wanted for hold in one.holders), default=0.0)
+    if 0.0 < ends_s < math.inf:
+        return f"until a lease runs out in {ends_s - time.monotonic():.1f} s"
+    if any(one.is_polled for one in wanted):
+        return "and ask again and again"
     if not hasattr(circle[0].get_loop(), "_scheduled"):
         return "until one of them is cancelled"
     left_s = gives_up_in(circle)

@@ -169,7 +169,9 @@ class Watch:
     ) -> Wait | None:
         """A task is about to wait; None when it already waits for more than this."""
         ledger = self.ledger
-        if task in ledger.waits:
+        known = ledger.waits.get(task)
+        # Who asks for something else is not about to ask again for what it polls.
+        if known is not None and not known.resource.is_polled:
             return None
         self.counts.waits += 1
         if is_installed(code) and task is current_task():

@@ -10,6 +10,8 @@ from types import FrameType
 from typing import Any
 
 from test_framework.core import AlarmRecord, InternalError, WatchRecord
+from test_framework.detect.locks.claims import MODULE as CLAIM_MODULE
+from test_framework.detect.locks.claims import Claims
 from test_framework.detect.locks.imports import ImportWatch
 from test_framework.detect.locks.leases import MODULE as LEASE_MODULE
 from test_framework.detect.locks.leases import Leases
@@ -73,6 +75,7 @@ class DeadlockWatcher:
         self._imports = ImportWatch({})
         self._pools = Pools(self._watch, Patches())
         self._leases = Leases(self._watch, Patches())
+        self._claims = Claims(self._watch, Patches())
 
     def start(self) -> None:
         """Patch asyncio; locks made from now on are known by their line.
@@ -90,10 +93,12 @@ class DeadlockWatcher:
         patch_primitives(self._watch, self._patches)
         self._pools = Pools(self._watch, self._patches)
         self._leases = Leases(self._watch, self._patches)
+        self._claims = Claims(self._watch, self._patches)
         self._imports = ImportWatch(
             {
                 **self._pools.modules,
                 LEASE_MODULE: self._leases.patch,
+                CLAIM_MODULE: self._claims.patch,
                 SESSION_MODULE: DatabaseDeadlocks(
                     self._watch.alarms, self._watch.ledger, self._patches
                 ).patch,
@@ -108,6 +113,7 @@ class DeadlockWatcher:
 
     def _look(self, *, at_timeout: bool) -> None:
         tasks = self._tasks()
+        self._claims.look(tasks)
         self._watch.look(tasks, self._outside(tasks), at_timeout=at_timeout)
 
     def _outside(self, tasks: Iterable[Task]) -> Outside:
@@ -154,6 +160,7 @@ class DeadlockWatcher:
                 "asyncio Lock, Semaphore, Condition, Barrier, Queue",
                 *self._pools.watched,
                 *self._leases.watched,
+                *self._claims.watched,
             ),
             (*_UNWATCHED, *self._blind),
             {
