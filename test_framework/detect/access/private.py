@@ -65,8 +65,9 @@ def _plain_names(
     found: Counter[str] = Counter()
     for part in parts:
         match part:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
-                target=ast.Name(id=name), value=ast.expr() as value
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
             ):
                 found[name] += _is_plain(value, names)
             case ast.For(
@@ -90,8 +91,9 @@ def _made_here(parts: Iterable[ast.AST], bindings: Counter[str]) -> frozenset[st
     made: Counter[str] = Counter()
     for part in parts:
         match part:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
-                target=ast.Name(id=name), value=ast.expr() as value
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
             ) if _is_container(value):
                 made[name] += 1
             case ast.AugAssign(target=ast.Name(id=name)):
@@ -117,9 +119,9 @@ def _let_go(
                 | ast.Starred(value=holder)
             ):
                 kept.add(id(holder))
-            case ast.Call(
-                func=ast.Attribute(value=holder, attr=method)
-            ) if method in CALLED_ON:
+            case ast.Call(func=ast.Attribute(value=holder, attr=method)) if (
+                method in CALLED_ON
+            ):
                 kept.add(id(holder))
             case ast.Call(func=ast.Name(id=name), args=[holder, *_]) if name in WHOLE:
                 kept.add(id(holder))

@@ -74,15 +74,7 @@ class CleanUp(VirtualTime):
         in_round = len(self._callbacks)
         for _ in range(most):
             entry = None
-            # The first that is not of the world outside, unless that may come too.
-            ready = next(
-                (
-                    position
-                    for position, number in enumerate(self._options)
-                    if with_externals or number > CLOCK
-                ),
-                None,
-            )
+            ready = self._first_ready(with_externals=with_externals)
             if self._callbacks and (in_round or ready is None):
                 in_round = max(0, in_round - 1)
                 entry = self._callbacks.popleft()
@@ -103,3 +95,10 @@ class CleanUp(VirtualTime):
                 context.run(callback, *args)
             except Exception as exc:  # noqa: BLE001  # of a callback: stock asyncio tells the handler
                 self._tell(exc, entry)
+
+    def _first_ready(self, *, with_externals: bool) -> int | None:
+        """Return the first option that is not of the world outside, unless that counts."""
+        options = self._options
+        if with_externals or not options:
+            return 0 if options else None
+        return next((at for at, number in enumerate(options) if number > CLOCK), None)

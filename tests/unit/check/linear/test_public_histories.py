@@ -13,7 +13,9 @@ from test_framework.check.linear import (
 from test_framework.check.transactions import TransactionLog
 from tests.unit.check.corpus import public_history
 
-ETCD = [f"jepsen/etcd_{number:03}.log" for number in range(103) if number != 95]  # its file is empty
+ETCD = [
+    f"jepsen/etcd_{number:03}.log" for number in range(103) if number != 95
+]  # its file is empty
 STORES = [
     f"kv/c{count}-{kind}.txt" for count in ("01", "10", "50") for kind in ("ok", "bad")
 ]
