@@ -11,6 +11,7 @@ import os
 import statistics
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 
 from pydantic import SecretStr
@@ -23,6 +24,7 @@ from test_framework.canary import Mint, users_named
 from test_framework.clients.hygiene import PoolHygiene
 from test_framework.detect.leaks import survey
 from test_framework.detect.leaks.modules import own_modules
+from test_framework.detect.leaks.named import Named
 from test_framework.services import running_services
 
 ROUNDS = 15
@@ -42,8 +44,12 @@ def milliseconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def look_at_memory() -> None:
     """Print what one look costs, by how much the service holds."""
-    print("| entries of users held | objects met | collection, ms | walk, ms |")
-    print("|--:|--:|--:|--:|")
+    print(
+        "| entries of users held | objects met | collection, ms | walk, ms | "
+        "with 1,000 identifiers, ms |"
+    )
+    print("|--:|--:|--:|--:|--:|")
+    named = Named({user: [str(uuid.uuid4())] for user in range(1000)})
     canary = Mint(8842).mint(7, 3)
     settings = Settings(
         database_url=SecretStr("postgresql://localhost/none"),
@@ -62,9 +68,14 @@ def look_at_memory() -> None:
             sys.exit(f"the walk found {found.residue}")
         collection = milliseconds(gc.collect)
         whole = milliseconds(lambda r=roots: survey(r, recognise=users_named))
+        known = milliseconds(
+            lambda r=roots: survey(
+                r, recognise=lambda text: [*users_named(text), *named.find(text)]
+            )
+        )
         print(
             f"| {entries:,} | {found.objects:,} | {collection:.1f} | "
-            f"{whole - collection:.1f} |"
+            f"{whole - collection:.1f} | {known - collection:.1f} |"
         )
 
 

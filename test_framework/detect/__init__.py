@@ -4,7 +4,7 @@ Pure: no network, no database, no web framework. Each is a ``Detector``; the hos
 service's processes and the pytest plugin start those that were asked for.
 """
 
-from test_framework.detect.detector import Detector
+from test_framework.detect.detector import Detector, Identifying
 from test_framework.detect.registry import (
     DETECTORS,
     make_detector,
@@ -16,6 +16,7 @@ from test_framework.detect.scope import current_operation, operation_scope
 __all__ = [
     "DETECTORS",
     "Detector",
+    "Identifying",
     "current_operation",
     "make_detector",
     "operation_scope",

@@ -1,6 +1,7 @@
 """What every detector can do."""
 
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Protocol, runtime_checkable
 
 from test_framework.core import AlarmRecord, WatchRecord
 
@@ -32,4 +33,18 @@ class Detector(Protocol):
 
     def stop(self) -> None:
         """Watch no longer: every patch is taken back."""
+        ...
+
+
+@runtime_checkable
+class Identifying(Protocol):
+    """A detector that wants to know how the service calls the users of an audit."""
+
+    def identify(self, identities: Mapping[int, Collection[str]]) -> None:
+        """Know users by identifiers that the service made, from now on.
+
+        Args:
+            identities: What names each user or what it made, by the number of the
+                user; those of an earlier call are forgotten.
+        """
         ...

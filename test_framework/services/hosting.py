@@ -14,7 +14,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from test_framework.core import HandlerRecord, TargetError, UsageError
@@ -50,6 +50,7 @@ class Host:
         self.is_watched = is_watched
         self.log_paths = tuple(worker.log for worker in workers)
         self._workers = workers
+        self._identified = 0
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -78,6 +79,22 @@ class Host:
             worker.ask("census")
         deadline = time.monotonic() + limit_s
         return [worker.read_census(deadline) for worker in self._workers]
+
+    def identify(self, identities: Mapping[int, Collection[str]]) -> None:
+        """Tell the detectors of all workers how the service calls the users.
+
+        Args:
+            identities: What names each user or what it made, by the number of the
+                user; those of an earlier call are forgotten.
+        """
+        if not self.is_watched:
+            return
+        text = json.dumps({user: sorted(names) for user, names in identities.items()})
+        for worker in self._workers:
+            path = worker.record.with_suffix(f".identities-{self._identified}")
+            path.write_text(text, encoding="utf-8")
+            worker.identify(path.absolute())
+        self._identified += 1
 
     def alarms(self, *, limit_s: float = ALARMS_LIMIT_S) -> AlarmReport:
         """Return what the detectors of all workers say so far.

@@ -40,6 +40,9 @@ STOP_LIMIT_S = 5.0
 REFUSED = "refused"
 """Key of a first answer that says why a plan cannot be followed."""
 
+IDENTIFY = b"identify"
+"""Begins the control line that names a file of identities, which gets no answer."""
+
 _TAIL_LINES = 15
 _TAIL_BYTES = 64 * 1024
 _PACKAGE_ROOT = Path(__file__).parents[2]
@@ -184,6 +187,16 @@ class WorkerProcess:
         """Ask for a ``census`` or for ``alarms``; to be read in the same order."""
         with contextlib.suppress(BrokenPipeError):
             self._stdin.write(word.encode() + b"\n")
+
+    def identify(self, path: Path) -> None:
+        """Have it read how the service calls the users, before what is asked next.
+
+        Args:
+            path: A file of JSON: identifiers by the number of the user. They are too
+                many for the pipe, which a worker that was stopped does not empty.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(IDENTIFY + b" " + os.fsencode(path) + b"\n")
 
     def read_census(self, deadline: float) -> Census:
         """Return the census that was asked for."""

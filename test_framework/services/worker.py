@@ -1,9 +1,9 @@
 """One process of the service under test: uvicorn, the probe, and a control pipe.
 
 Started by ``hosting``. Standard input is the control pipe: the first line is the
-plan, each line ``census`` or ``alarms`` asks for one, and the end of file means that the
-audit is gone or done, so the worker shuts down gracefully, and after
-``STOP_LIMIT_S`` it ends anyway. Answers go to a pipe of their own: standard output
+plan, each line ``census`` or ``alarms`` asks for one, ``identify FILE`` names a file that
+says how the service calls the users, and the end of file means that the audit is gone or
+done, so the worker shuts down gracefully, and after ``STOP_LIMIT_S`` it ends anyway. Answers go to a pipe of their own: standard output
 and error belong to the service and are its log.
 """
 
@@ -25,10 +25,10 @@ import uvicorn
 
 from test_framework.core import UsageError
 from test_framework.core.lines import encode
-from test_framework.detect import Detector, start_detectors
+from test_framework.detect import Detector, Identifying, start_detectors
 from test_framework.detect.roots import declare_root
 from test_framework.services.probe import App, Probe
-from test_framework.services.process import REFUSED, STOP_LIMIT_S
+from test_framework.services.process import IDENTIFY, REFUSED, STOP_LIMIT_S
 
 if TYPE_CHECKING:
     from test_framework.core import Record
@@ -99,7 +99,12 @@ def _obey(control: Any, server: _Server, loop: asyncio.AbstractEventLoop) -> Non
         _say(server.reply, answers[word]())
 
     for line in control:
-        loop.call_soon_threadsafe(answer, line.strip())
+        word, _, path = line.strip().partition(b" ")
+        if word == IDENTIFY:
+            identities = _read_identities(Path(os.fsdecode(path)))
+            loop.call_soon_threadsafe(_identify, server.detectors, identities)
+        else:
+            loop.call_soon_threadsafe(answer, word)
     if not server.started:
         # Nobody has been served, and uvicorn does not listen while it starts.
         os._exit(1)
@@ -136,6 +141,19 @@ def _tell(detectors: Sequence[Detector]) -> dict[str, Any]:
         records += detector.alarms()
         records.append(detector.coverage())
     return {"records": [json.loads(encode(record)) for record in records]}
+
+
+def _read_identities(path: Path) -> dict[int, list[str]]:
+    found: dict[str, list[str]] = json.loads(path.read_bytes())
+    return {int(user): names for user, names in found.items()}
+
+
+def _identify(
+    detectors: Sequence[Detector], identities: Mapping[int, Sequence[str]]
+) -> None:
+    for detector in detectors:
+        if isinstance(detector, Identifying):
+            detector.identify(identities)
 
 
 def _name(task: asyncio.Task[Any]) -> str:

@@ -40,6 +40,8 @@ class Alarms:
         self._host = host
         self._before: Counter[_Key] = Counter()
         if host is not None and host.is_watched:
+            # Whom an earlier audit knew is nobody of this one.
+            host.identify({})
             for alarm in host.alarms().alarms:
                 self._before[_key(alarm)] += alarm.count
 

@@ -31,7 +31,7 @@ from test_framework.core import (
     UsageError,
 )
 from test_framework.swarm.alarms import Alarms
-from test_framework.swarm.identities import Identities
+from test_framework.swarm.identities import Identities, departed
 from test_framework.swarm.lasting import (
     find_lasting,
     look_at_connections,
@@ -204,6 +204,9 @@ async def _run(scene: Scene, target: "Target", progress: Progress) -> None:
             if hook is not None:
                 await run_hook(scene, scene.entered(), hook)
         await scene.close()
+        if target.host is not None:
+            named = {user.index: user.identities for user in scene.everybody()}
+            target.host.identify(departed(scene.history, named))
         for record in await find_residue(target, identities, tasks_before=tasks_before):
             scene.history.add(record)
         spare = spare_connections(len(scene.everybody()))

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
+from test_framework.core import History, Operation
+
 _Trie = dict[str, "_Trie"]
 _END = ""
 _ID = re.compile(
@@ -64,6 +66,22 @@ class Identities:
         if self._pattern is not None:
             data = self._pattern.sub(b"{user}", data)
         return _ID.sub("{id}", data.decode("utf-8", "replace"))
+
+
+def departed(
+    history: History, identities: Mapping[int, Iterable[str]]
+) -> dict[int, set[str]]:
+    """Return what names each user, with what the service created for it.
+
+    Args:
+        history: Its operations know what was created.
+        identities: What each user declared, by its number.
+    """
+    found = {user: set(names) for user, names in identities.items()}
+    for operation in history.of(Operation):
+        if operation.created_id is not None and operation.user in found:
+            found[operation.user].add(operation.created_id)
+    return found
 
 
 def _forms(identity: str) -> set[str]:

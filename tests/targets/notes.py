@@ -5,7 +5,7 @@
 Environment variables make it fail in one way each: ``NOTES_REFUSE_LOGIN``,
 ``NOTES_DIE_AFTER`` (requests), ``NOTES_SERIAL`` (one request at a time, each for so many
 milliseconds), ``NOTES_LEAK_WHILE`` (a file: as long as it exists, users get the latest
-note of all). ``NOTES_WORK`` is how many milliseconds each takes beside the others.
+note of all), ``NOTES_KEEP_IDS`` (ids of notes outlive their users). ``NOTES_WORK`` is how many milliseconds each takes beside the others.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ class Notes:
         self._notes: dict[str, list[str]] = {}
         self._handled = 0
         self._latest: list[str] = []
+        self.issued: list[uuid.UUID] = []
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:  # noqa: ANN401  # ASGI
@@ -91,7 +92,10 @@ class Notes:
             self._notes.setdefault(user, []).append(text)
             if "NOTES_LEAK_WHILE" in os.environ:
                 self._latest = [text]
-            return 201, {"id": str(uuid.uuid4()), "text": text}
+            number = uuid.uuid4()
+            if "NOTES_KEEP_IDS" in os.environ:
+                self.issued.append(number)
+            return 201, {"id": str(number), "text": text}
         return 404, {"detail": "there is nothing here"}
 
 

@@ -9,7 +9,7 @@ after the last has left.
 import asyncio
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from test_framework.core import AlarmRecord, Level, UsageError, WatchRecord
@@ -20,6 +20,7 @@ from test_framework.detect.leaks.files import (
     open_files,
 )
 from test_framework.detect.leaks.modules import own_modules, trunk_of
+from test_framework.detect.leaks.named import Named
 from test_framework.detect.leaks.residue import (
     CLOSED,
     LEAST_ENTRIES,
@@ -114,6 +115,7 @@ class Leaks:
                 )
                 raise UsageError(message)
         self._recognise = recognise
+        self._named = Named({})
         self._packages = packages
         self._allowed = allowed_residue
         self._classes = classes
@@ -136,12 +138,25 @@ class Leaks:
         """Return what the last look looked at."""
         return self._coverage
 
+    def identify(self, identities: Mapping[int, Collection[str]]) -> None:
+        """Know users by their identifiers as well, from now on.
+
+        Args:
+            identities: What the service called each user and what it made, by the
+                number of the user; those of an earlier call are forgotten.
+        """
+        self._named = Named(identities)
+
+    def _users_of(self, text: str | bytes) -> Iterator[int]:
+        yield from self._recognise(text)
+        yield from self._named.find(text)
+
     def alarms(self) -> list[AlarmRecord]:
         """Look now, and return what is held for users at this moment."""
         modules = own_modules(self._packages)
         found = survey(
             [*modules.items(), *declared_roots().items()],
-            recognise=self._recognise,
+            recognise=self._users_of,
             allowed=self._allowed,
             classes=self._classes,
         )
@@ -175,6 +190,7 @@ class Leaks:
             ),
             facts={
                 "objects": found.objects,
+                "identifiers": len(self._named),
                 "modules": len(modules),
                 "tasks": len(tasks),
                 "files": files.total(),

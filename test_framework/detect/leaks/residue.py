@@ -35,6 +35,7 @@ from test_framework.detect.leaks.modules import (
     resolve,
     trunk_of,
 )
+from test_framework.detect.leaks.named import text_of
 
 CLOSED = frozenset(
     {
@@ -234,8 +235,8 @@ class _Look:
         """Note where an object is held, if it is one to note."""
         value = node.value
         kind = type(value)
-        if kind is str or kind is bytes or kind is bytearray:
-            text = bytes(value) if kind is bytearray else value
+        text = text_of(value)
+        if text is not None:
             users = set(self._recognise(text))
             if users:
                 self._add(self.residue, node, users)

@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from test_framework.canary import Mint
-from test_framework.core import AlarmRecord
+from test_framework.config import Config
+from test_framework.core import AlarmRecord, History
 from test_framework.detect.leaks import LeakError, leak_check
 from test_framework.services import Host, HostPlan, hosting
+from test_framework.staging import perform
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+REPOSITORY = Path(__file__).parents[3]
 ALICE = Mint(8842).mint(7, 3)
 
 
@@ -32,14 +35,14 @@ def hosted(folder: Path) -> Iterator[Host]:
         yield host
 
 
-def visit(host: Host, *paths: str) -> None:
+def visit(host: Host, *paths: str, value: str = ALICE) -> None:
     """Send requests of one user over one connection, and leave."""
     parts = urlsplit(host.url)
     client = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
     with closing(client):
         for operation, path in enumerate(paths):
             client.request(
-                "GET", f"{path}?{ALICE}", headers={"x-isolation-op": str(operation)}
+                "GET", f"{path}?{value}", headers={"x-isolation-op": str(operation)}
             )
             client.getresponse().read()
 
@@ -82,6 +85,69 @@ def test_a_worker_that_keeps_nothing_raises_no_alarm(tmp_path: Path) -> None:
         (watch,) = host.alarms().watches
 
     assert "modules: leaking" in watch.watched
+
+
+@pytest.mark.power
+def test_a_worker_that_keeps_an_identifier_is_told_by_line(tmp_path: Path) -> None:
+    """An id that the service made names its user, as long as the audit says so."""
+    user_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    with hosted(tmp_path) as host:
+        host.alarms()
+        visit(host, "/module", value=user_id)
+        assert settled(host) == []
+        host.identify({7: [user_id], 8: ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]})
+        (alarm,) = settled(host)
+        host.identify({})
+        assert settled(host) == []
+
+    assert (alarm.rule, alarm.level) == ("residue-of-departed", "error")
+    assert (alarm.site, alarm.users) == ("leaking.py:13", (7,))
+
+
+def test_a_worker_that_forgets_identifiers_raises_no_alarm(tmp_path: Path) -> None:
+    """What a request was told goes with it."""
+    user_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    with hosted(tmp_path) as host:
+        host.alarms()
+        visit(host, "/fine", "/cache", value=user_id)
+        host.identify({7: [user_id]})
+
+        assert settled(host) == []
+
+
+def audited(**env: str) -> list[AlarmRecord]:
+    """Audit the notes service with few users, and return what is held for whom."""
+    config = Config(
+        target="tests.targets.notes:create_app",
+        workload=REPOSITORY / "tests" / "targets" / "notes_audit.py",
+        users=3,
+        shapes=("own-connections",),
+        workers=1,
+        env=env,
+        detectors=("leaks",),
+        root=REPOSITORY,
+    )
+    history = History()
+    perform(config, history, environ={})
+    return [
+        alarm
+        for alarm in history.of(AlarmRecord)
+        if alarm.rule == "residue-of-departed" and ".issued" in alarm.claim
+    ]
+
+
+@pytest.mark.power
+def test_an_audit_tells_the_workers_what_the_service_made() -> None:
+    """Ids of notes, of which no user declared one and no canary stands beside them."""
+    (alarm,) = audited(NOTES_KEEP_IDS="1")
+
+    assert (alarm.level, alarm.users) == ("error", (0, 1, 2))
+    assert alarm.site.startswith("tests/targets/notes.py:")
+
+
+def test_an_audit_of_a_service_that_forgets_ids_tells_none() -> None:
+    """The same service, without the list."""
+    assert audited() == []
 
 
 @pytest.mark.power

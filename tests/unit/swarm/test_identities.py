@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from test_framework.swarm.identities import Identities
+from test_framework.core import VISITOR, History, Operation
+from test_framework.swarm.identities import Identities, departed
 
 
 def test_users_are_found_by_any_identity() -> None:
@@ -89,3 +90,29 @@ def test_every_name_is_found_between_separators(all_names: list[str]) -> None:
 
     for number, name in enumerate(all_names):
         assert number in identities.find(f"|{name}|".encode())
+
+
+def test_what_the_service_made_for_a_user_names_it() -> None:
+    """Identifiers of what was created, and none of those who are nobody."""
+    history = History()
+    for user, created in ((3, "t-1"), (3, None), (VISITOR, "t-2")):
+        history.add(
+            Operation(
+                index=0,
+                user=user,
+                channel="http",
+                endpoint="POST /threads",
+                path="/threads",
+                shape="login",
+                invoked_ns=0,
+                first_byte_ns=0,
+                completed_ns=0,
+                outcome="ok",
+                created_id=created,
+            )
+        )
+
+    assert departed(history, {3: ["alice"], 4: ["carol"]}) == {
+        3: {"alice", "t-1"},
+        4: {"carol"},
+    }
