@@ -23,7 +23,7 @@ from test_framework.clients.wire import (
     Exchange,
     WireError,
 )
-from test_framework.core import Operation, TargetError
+from test_framework.core import VISITOR, Operation, TargetError
 
 if TYPE_CHECKING:
     from test_framework.core import Outcome
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 OPERATION_HEADER = "x-isolation-op"
 BURST_HEADER = "x-isolation-burst"
 """Tells the service's own processes which requests belong together."""
+USER_HEADER = "x-isolation-user"
+"""Tells the detectors there which requests are of one user."""
 TIMEOUT_S = 10.0
 _CREATED = frozenset({201, 202})
 _UNAVAILABLE = 503
@@ -352,6 +354,7 @@ def encode_request(  # the parts of an HTTP request
     body: bytes,
     hold: bool,
     gate: Gate | None = None,
+    user: int = VISITOR,
 ) -> WireRequest:
     """Return the bytes of a request.
 
@@ -364,10 +367,16 @@ def encode_request(  # the parts of an HTTP request
         body: The body, empty for none.
         hold: Whether the last byte stays back until the exchange is released.
         gate: Burst the request is part of.
+        user: Number of the user who sends it.
     """
     lines = [b"%s %s HTTP/1.1" % (method.encode(), target.encode("latin-1"))]
     lines += [name + b": " + value for name, value in headers]
-    tags = _tags(index, gate) if recorder.is_tagging else b""
+    tags = b""
+    if recorder.is_tagging:
+        tags = _tags(index, gate)
+        if user != VISITOR:
+            # Before the others, which are written anew when it is sent again.
+            tags = b"\r\n%s: %d%s" % (USER_HEADER.encode(), user, tags)
     return WireRequest(
         method=method,
         target=target,
@@ -520,6 +529,7 @@ class RecordingTransport(httpx.AsyncBaseTransport):
             body=body,
             hold=gate is not None,
             gate=gate,
+            user=self._caller.user,
         )
         return Call(
             self._recorder,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from test_framework.clients.http import OPERATION_HEADER
+from test_framework.clients.http import OPERATION_HEADER, USER_HEADER
 from test_framework.clients.recorder import HEADERS, Part
 from test_framework.core import Operation, Seen, TargetError
 
@@ -233,7 +233,7 @@ async def open_events(  # what identifies one socket
     index = recorder.number()
     started_ns = recorder.clock.now_ns()
     if recorder.is_tagging:
-        headers = {**headers, OPERATION_HEADER: str(index)}
+        headers = {**headers, OPERATION_HEADER: str(index), USER_HEADER: str(user)}
     response: Response | None = None
     outcome: Outcome = "info"
     error: str | None = "cancelled"

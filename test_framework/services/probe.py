@@ -1,12 +1,14 @@
 """Stands in front of the service under test and notes when its requests ran.
 
-``Probe`` is pure ASGI and outermost in each worker. It looks at two headers that the
-audit sends and takes both away before the service could see them:
+``Probe`` is pure ASGI and outermost in each worker. It looks at three headers that the
+audit sends and takes them away before the service could see them:
 
 ``x-isolation-op: N``
     The request is operation N. When its handler ended, one record goes to the file
     of the worker: operation, kind, first and last instant on ``CLOCK_MONOTONIC``,
     which is one clock for all processes of a machine.
+``x-isolation-user: N``
+    The request is one of user N; for detectors alone.
 ``x-isolation-burst: NAME``
     The request is a member of a burst, and waits at the door until the burst is
     complete (see ``_Meeting``).
@@ -38,6 +40,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPERATION_HEADER: Final = b"x-isolation-op"
 BURST_HEADER: Final = b"x-isolation-burst"
+USER_HEADER: Final = b"x-isolation-user"
 
 QUIET_S: Final = 0.002
 LONGEST_WAIT_S: Final = 0.025
@@ -85,13 +88,15 @@ class Probe:
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = time.monotonic_ns()
-        operation = burst = None
+        operation = user = burst = None
         kept = []
         for header in scope["headers"]:
             if header[0] == OPERATION_HEADER:
                 operation = header[1]
             elif header[0] == BURST_HEADER:
                 burst = header[1]
+            elif header[0] == USER_HEADER:
+                user = header[1]
             else:
                 kept.append(header)
         inner = {**scope, "headers": kept}
@@ -99,7 +104,8 @@ class Probe:
             if burst is not None:
                 await self._gathered(burst)
             if self._is_scoped and operation is not None and operation.isdigit():
-                with operation_scope(int(operation)):
+                known = int(user) if user is not None and user.isdigit() else None
+                with operation_scope(int(operation), user=known):
                     await self._app(inner, receive, send)
             else:
                 await self._app(inner, receive, send)

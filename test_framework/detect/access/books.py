@@ -23,10 +23,21 @@ _AWAITS_KEPT: Final = 64
 
 
 class User(NamedTuple):
-    """Whom a task works for: a request of the audit, or itself."""
+    """Whom a task works for: a request of the audit, or itself.
+
+    Attributes:
+        operation: The request; None outside of any.
+        task: Name of the task, outside of requests.
+        person: Number of the user whose request it is, if that is known.
+    """
 
     operation: int | None
     task: str
+    person: int | None = None
+
+    def is_one_with(self, other: "User") -> bool:
+        """Whether both are requests of one user."""
+        return self.person is not None and self.person == other.person
 
     def __str__(self) -> str:
         if self.operation is None:
@@ -213,6 +224,7 @@ class Conflict:
         count: How often it happened.
         operations: The audit's requests it happened in.
         trials: How often it was tried to make it happen.
+        is_of_one: Whether both are requests of one user.
         is_kept_apart: Whether each of both held a lock made at the same line, as locks
             by key are that are dropped when they are idle.
     """
@@ -230,4 +242,5 @@ class Conflict:
     count: int = 0
     operations: set[int] = field(default_factory=set)
     trials: int = 0
+    is_of_one: bool = False
     is_kept_apart: bool = False

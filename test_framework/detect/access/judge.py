@@ -305,9 +305,14 @@ class Judge:
                 continue
             if not window.locks.isdisjoint(state.locks):
                 continue
-            del windows[pair]
-            self._told.add(pair)
-            self._closed.add(pair)
+            # What is one user's own may be shared with others elsewhere: look on.
+            is_of_one = window.user.is_one_with(state.user)
+            if is_of_one and _cause(window) in self.foretold:
+                continue
+            if not is_of_one:
+                del windows[pair]
+                self._told.add(pair)
+                self._closed.add(pair)
             stack = self.stack(sys._getframe(1))
             other = (kind, site, state.step, 0, stack)
             place = (entry.places or {}).get(key) or Place(entry, key)
@@ -315,6 +320,7 @@ class Judge:
                 Case(place, window, other, state.user), happened=False
             )
             conflict.operations.update(_operations(window.user, state.user))
+            conflict.is_of_one = is_of_one
             conflict.is_kept_apart = not window.born.isdisjoint(state.born.values())
             self.foretold[_cause(window)] = conflict
             self._trials.add(conflict)

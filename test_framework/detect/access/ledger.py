@@ -56,7 +56,7 @@ from test_framework.detect.access.patterns import (
 from test_framework.detect.access.signals import Signals
 from test_framework.detect.access.sites import Sites
 from test_framework.detect.access.trials import Trials
-from test_framework.detect.scope import current_operation
+from test_framework.detect.scope import current_operation, current_user
 
 MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
@@ -336,7 +336,8 @@ class Ledger:
     def _begin(self, task: asyncio.Task[Any]) -> TaskState:
         self._tasks += 1
         operation = current_operation()
-        user = User(operation, task.get_name() if operation is None else "")
+        name = task.get_name() if operation is None else ""
+        user = User(operation, name, current_user())
         state = self._states[task] = TaskState(user, self._tasks)
         # An empty context: a copy would keep the values of this request alive.
         task.add_done_callback(self._end, context=_NO_CONTEXT)

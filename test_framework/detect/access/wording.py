@@ -115,6 +115,8 @@ def _level(conflict: Conflict) -> Level:
     is_guess = conflict.pattern == "stale-check"
     if conflict.happened:
         return "warning" if is_guess else "error"
+    if conflict.is_of_one:
+        return "note"
     if conflict.is_kept_apart or (is_guess and conflict.window.second[0] == "write"):
         # As a rule the same value is found and stored twice, or a lock by key is made
         # anew when somebody needs it. The trial has the last word.
@@ -161,6 +163,8 @@ def _evidence(
         yield from _frames(window.stack, root)
     else:
         yield f"  {second.told(root)} in {second.function}: {second.text}"
+    if conflict.is_of_one and not conflict.happened:
+        yield "Both are requests of one user, and no other was seen to use it."
     if window.locks and conflict.happened:
         yield f"{window.user} held a lock all the while, which {conflict.by} did not take."
     if conflict.trials and not conflict.happened:

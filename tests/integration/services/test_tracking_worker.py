@@ -60,6 +60,32 @@ def test_worker_leaves_a_sound_path_alone(tmp_path: Path) -> None:
     assert alarms == []
 
 
+@pytest.mark.parametrize(("users", "level"), [((7, 8), "warning"), ((7, 7), "note")])
+def test_worker_knows_users_apart(
+    tmp_path: Path, users: tuple[int, int], level: str
+) -> None:
+    """What requests one after the other foretell of one user is a note."""
+    plan = HostPlan(
+        target="sharing_app:app",
+        workers=1,
+        app_dir=Path(sharing_app.__file__).parent,
+        detectors={"access": {"packages": ["sharing_app"], "hold_s": 0}},
+    )
+    with hosting(plan, work_dir=tmp_path) as host:
+        address = host.url.removeprefix("http://")
+        for number, user in enumerate(users):
+            connection = http.client.HTTPConnection(address)
+            headers = {"x-isolation-op": str(number), "x-isolation-user": str(user)}
+            with contextlib.closing(connection):
+                connection.request("GET", f"/wrong?user{user}", headers=headers)
+                connection.getresponse().read()
+        alarms = host.alarms().alarms
+
+    assert [(one.rule, one.level) for one in alarms] == [
+        ("shared-write-clobbered", level)
+    ]
+
+
 def test_package_that_is_not_there_is_a_mistake_of_the_plan(tmp_path: Path) -> None:
     """The service is well: the sentence is of what was asked for, without its log."""
     plan = HostPlan(

@@ -120,6 +120,27 @@ def test_request_carries_its_number(recorder: Recorder) -> None:
     assert request.headers == (("host", "h"),)
 
 
+def test_request_carries_its_user_when_it_is_sent_again(recorder: Recorder) -> None:
+    """The number of the operation is another one then, and the user is the same."""
+    request = encode_request(
+        recorder,
+        index=1,
+        method="GET",
+        target="/notes/1",
+        headers=[(b"Host", b"h")],
+        body=b"",
+        hold=False,
+        user=7,
+    )
+
+    again = renumbered(recorder, request, 2)
+
+    assert request.head.endswith(
+        b"\r\nx-isolation-user: 7\r\nx-isolation-op: 1\r\n\r\n"
+    )
+    assert again.head.endswith(b"\r\nx-isolation-user: 7\r\nx-isolation-op: 2\r\n\r\n")
+
+
 def test_burst_member_carries_its_name(recorder: Recorder) -> None:
     """A member of a burst names it in letters that a header may hold; later it not."""
     burst = Burst()

@@ -81,16 +81,19 @@ async def test_operation_is_recorded_with_its_interval(
 
 
 async def test_service_never_sees_our_headers(record: int) -> None:
-    """Both headers are gone, the others stay in order, the server's scope is kept."""
+    """Ours are gone, the others stay in order, the server's scope is kept."""
     app = Recorder()
     scope = scope_of(
-        (b"x-isolation-op", b"1"), (b"accept", b"*/*"), (b"x-isolation-burst", b"b")
+        (b"x-isolation-user", b"7"),
+        (b"x-isolation-op", b"1"),
+        (b"accept", b"*/*"),
+        (b"x-isolation-burst", b"b"),
     )
 
     await Probe(app, record=record)(scope, receive, send)
 
     assert app.scopes[0]["headers"] == [(b"host", b"here"), (b"accept", b"*/*")]
-    assert len(scope["headers"]) == 4
+    assert len(scope["headers"]) == 5
 
 
 async def test_lifespan_is_handed_on(record: int) -> None:

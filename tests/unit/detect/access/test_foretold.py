@@ -1,12 +1,13 @@
 """Users one after the other foretell what would happen at once, and trials confirm it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from test_framework.core import AlarmRecord
+from test_framework.core import AlarmRecord, Level
+from test_framework.detect import operation_scope
 from tests.unit.detect.access.tracked import tracked
 from tests.unit.detect.access.twins import handovers, placeholders, updates
 
@@ -30,6 +31,38 @@ def alarms_of(
     with tracked(PACKAGE, module.__name__) as (tracker, (loaded,)):
         asyncio.run(one_by_one(loaded.PAIRS[name], twin))
         return tracker.alarms()
+
+
+async def requests_of(pair: Any, twin: str, users: Sequence[int | None]) -> None:
+    """Let requests of some users come one after the other; one is of nobody known."""
+    shared = pair.make()
+    for number, user in enumerate(users):
+
+        async def visit(number: int = number, user: int | None = user) -> None:
+            with operation_scope(number, user=user):
+                await getattr(pair, twin)(shared, number)
+
+        await asyncio.ensure_future(visit())
+
+
+def levels_of(users: Sequence[int | None]) -> list[Level]:
+    """Return what requests of some users foretell of an update that may be lost."""
+    with tracked(PACKAGE, updates.__name__) as (tracker, (loaded,)):
+        pair = loaded.PAIRS["read await write"]
+        asyncio.run(requests_of(pair, "vulnerable", users))
+        return [alarm.level for alarm in tracker.alarms()]
+
+
+@pytest.mark.power
+@pytest.mark.parametrize("users", [(7, 8), (7, 7, 7, 8), (7, None), (None, None)])
+def test_two_users_who_may_meet_are_a_warning(users: Sequence[int | None]) -> None:
+    """Also where the first two requests were of one user; who is unknown is another."""
+    assert levels_of(users) == ["warning"]
+
+
+def test_one_user_who_may_meet_itself_is_a_note() -> None:
+    """It loses an update of its own, if anything."""
+    assert levels_of((7, 7, 7)) == ["note"]
 
 
 CASES = [
