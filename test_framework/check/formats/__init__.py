@@ -8,12 +8,14 @@ from typing import Final
 
 from test_framework.check.formats.jepsen import JEPSEN_EDN, JEPSEN_JSON, JEPSEN_LOG
 from test_framework.check.formats.lines import OWN_LINES, write_history
+from test_framework.check.formats.registers import REGISTER_FORMATS
 from test_framework.check.formats.source import Calls, Format
 from test_framework.check.transactions import TransactionLog
 from test_framework.core import UsageError
 
 FORMATS: Final[tuple[Format, ...]] = (
     OWN_LINES,
+    *REGISTER_FORMATS,
     JEPSEN_LOG,
     JEPSEN_JSON,
     JEPSEN_EDN,
