@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import thread as thread_pool
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from test_framework.core import AlarmRecord, InternalError, WatchRecord
 from test_framework.detect.locks.claims import MODULE as CLAIM_MODULE
@@ -60,6 +60,7 @@ class DeadlockWatcher:
     """
 
     name = "locks"
+    _started: ClassVar[list["DeadlockWatcher"]] = []
 
     def __init__(
         self,
@@ -76,6 +77,14 @@ class DeadlockWatcher:
         self._pools = Pools(self._watch, Patches())
         self._leases = Leases(self._watch, Patches())
         self._claims = Claims(self._watch, Patches())
+
+    @classmethod
+    def running(cls) -> "DeadlockWatcher | None":
+        """Return the one that is on in this process; None if none is.
+
+        There can be one at a time: each keeps its books at the locks themselves.
+        """
+        return cls._started[-1] if cls._started else None
 
     def start(self) -> None:
         """Patch asyncio; locks made from now on are known by their line.
@@ -105,6 +114,7 @@ class DeadlockWatcher:
             }
         )
         self._imports.install()
+        self._started.append(self)
 
     def alarms(self) -> list[AlarmRecord]:
         """Return what it saw so far, one alarm per cause; looks at all tasks once."""
@@ -177,6 +187,7 @@ class DeadlockWatcher:
         if self._patches is not None:
             self._patches.remove()
             self._patches = None
+            self._started.remove(self)
         self._watch.ledger.is_open = False
 
     def _tasks(self) -> list[Task]:
