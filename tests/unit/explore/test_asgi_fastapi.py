@@ -38,7 +38,7 @@ def test_leaking_app_is_found(case: Callable[..., Case], fidelity: str) -> None:
     """The sabotaged app is found by the failure that it is."""
     unsafe = case(is_safe=False)
     report = explore(
-        unsafe.scenario(), fidelity=fidelity, budget=10, seed=1, **unsafe.options
+        unsafe.scenario(), fidelity=fidelity, budget=60, seed=1, **unsafe.options
     )
 
     assert report.conclusion is Conclusion.FOUND, report.text()
@@ -57,7 +57,7 @@ def test_sound_app_is_left_alone(case: Callable[..., Case], fidelity: str) -> No
     report = explore(
         safe.scenario(),
         fidelity=fidelity,
-        budget=10,
+        budget=60,
         schedules=60,
         seed=1,
         **safe.options,
@@ -94,7 +94,7 @@ def test_status_of_an_http_exception_is_a_reply() -> None:
 
     def explored(visit: Any, app_errors: Any = "raise") -> Any:  # noqa: ANN401  # a user
         scenario = Scenario(lambda: Asgi(make(), app_errors=app_errors), visit, users=1)
-        return explore(scenario, budget=5)
+        return explore(scenario, budget=60)
 
     assert explored(missing).witness is None
     assert explored(unharmed, "reply").witness is None
@@ -137,7 +137,7 @@ def test_app_that_asks_learns_that_its_client_has_gone(fidelity: str) -> None:
         Scenario(lambda: Asgi(make()), visit, check, users=1),
         fidelity=fidelity,
         schedules=50,
-        budget=10,
+        budget=60,
         seed=1,
     )
 
@@ -177,7 +177,7 @@ def test_endpoint_that_only_reads_may_let_the_end_out() -> None:
             Scenario(lambda: Asgi(make()), visit, users=1),
             cancel="user*",
             schedules=60,
-            budget=10,
+            budget=60,
             seed=1,
         )
 
@@ -236,7 +236,7 @@ def test_first_example_of_the_docs_runs_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "test_notes.py"
     file.write_text(program, encoding="utf-8")
 
-    report = explore(load_scenario(f"{file}::notes"), budget=5, seed=1)
+    report = explore(load_scenario(f"{file}::notes"), budget=60, seed=1)
 
     assert report.witness is not None, report.text()
     assert report.witness.failure.kind == "foreign-canary"

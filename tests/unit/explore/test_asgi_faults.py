@@ -112,7 +112,7 @@ def test_errors_strike_the_app_and_not_what_anyio_does_for_it(fidelity: str) -> 
         errors=("OSError",),
         fidelity=fidelity,
         schedules=200,
-        budget=10,
+        budget=60,
         seed=1,
     )
 
@@ -178,7 +178,7 @@ def test_no_fault_strikes_the_lifespan(faults: dict[str, Any]) -> None:
         await asgi.browser(user).get("/")
 
     report = explore(
-        Scenario(lambda: Asgi(app), visit), schedules=200, budget=10, seed=1, **faults
+        Scenario(lambda: Asgi(app), visit), schedules=200, budget=60, seed=1, **faults
     )
 
     assert report.witness is None, report.text()

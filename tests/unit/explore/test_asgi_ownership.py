@@ -78,7 +78,7 @@ def test_swallowed_canary_is_found_all_the_same() -> None:
             await browser.get("/")
 
     report = explore(
-        Scenario(lambda: Asgi(board(), lifespan=False), visit), budget=5, seed=1
+        Scenario(lambda: Asgi(board(), lifespan=False), visit), budget=60, seed=1
     )
 
     assert report.witness is not None, report.text()

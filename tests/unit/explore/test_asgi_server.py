@@ -69,7 +69,7 @@ def test_scenario_starts_and_stops_its_app() -> None:
         await asgi.browser(user).get("/")
 
     report = explore(
-        Scenario(lambda: Asgi(lively(log)), visit, users=2), budget=5, seed=1
+        Scenario(lambda: Asgi(lively(log)), visit, users=2), budget=60, seed=1
     )
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
@@ -225,7 +225,7 @@ def test_app_that_remembers_a_run_is_refused_with_both_ends(fidelity: str) -> No
     report = explore(
         Scenario(lambda: Asgi(app, lifespan=False), visit),
         fidelity=fidelity,
-        budget=5,
+        budget=60,
         seed=1,
     )
 

@@ -89,7 +89,7 @@ def found(report: Report) -> Report:
 @pytest.mark.power
 def test_lost_update_is_found_and_shrunk_to_one_switch() -> None:
     """An update that plain asyncio never loses is lost by one preemption."""
-    report = found(explore(LOST, fidelity="await", budget=1, seed=1))
+    report = found(explore(LOST, fidelity="await", budget=60, seed=1))
 
     witness = report.witness
     assert witness is not None
@@ -142,7 +142,7 @@ def test_users_that_differ_by_number_keep_their_numbers() -> None:
 @pytest.mark.power
 def test_crossed_locks_are_found_with_their_holders() -> None:
     """A deadlock names both tasks, both locks, and the lines that hold them."""
-    report = found(explore(CROSSED, fidelity="await", budget=1, seed=1))
+    report = found(explore(CROSSED, fidelity="await", budget=60, seed=1))
 
     witness = report.witness
     assert witness is not None
@@ -156,7 +156,7 @@ def test_crossed_locks_are_found_with_their_holders() -> None:
 
 def test_locked_update_is_proven() -> None:
     """All orders of the safe twin are run, which is a proof."""
-    report = explore(LOCKED, fidelity="await", budget=5, seed=1)
+    report = explore(LOCKED, fidelity="await", budget=60, seed=1)
 
     assert report.conclusion is Conclusion.PROVEN
     assert "All 4 orders at fidelity await" in report.claim
@@ -169,7 +169,7 @@ def test_only_order_is_proven_with_a_hint() -> None:
     async def nothing_outside() -> None:
         await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))
 
-    report = explore(nothing_outside, budget=1)
+    report = explore(nothing_outside, budget=60)
 
     assert report.conclusion is Conclusion.PROVEN
     assert "Only one order" in report.claim
@@ -203,7 +203,7 @@ def test_external_answers_race_even_in_fifo() -> None:
         await external("SELECT")
         state.value = value + 1
 
-    report = found(explore(Scenario(Counter, add, two), budget=1, seed=1))
+    report = found(explore(Scenario(Counter, add, two), budget=60, seed=1))
 
     assert report.witness is not None
     assert report.witness.is_confirmed is True
@@ -230,8 +230,8 @@ def test_invariant_is_checked_in_the_middle_of_a_run() -> None:
         state["a"] -= 1
         state["b"] += 1
 
-    assert found(explore(move, budget=1)).witness.failure.kind == "invariant"  # type: ignore[union-attr]  # found() checks it
-    assert explore(move_at_once, budget=1).conclusion is Conclusion.PROVEN
+    assert found(explore(move, budget=60)).witness.failure.kind == "invariant"  # type: ignore[union-attr]  # found() checks it
+    assert explore(move_at_once, budget=60).conclusion is Conclusion.PROVEN
 
 
 @pytest.mark.power
@@ -246,7 +246,7 @@ def test_lost_exception_is_found() -> None:
         await asyncio.sleep(0)
         del task
 
-    witness = found(explore(lose, budget=1)).witness
+    witness = found(explore(lose, budget=60)).witness
 
     assert witness is not None
     assert witness.failure.kind == "lost-exception"
@@ -273,10 +273,10 @@ def test_task_left_over_in_some_orders_is_found() -> None:
         )
         await external("answer")
 
-    witness = found(explore(sometimes, budget=1, seed=1)).witness
+    witness = found(explore(sometimes, budget=60, seed=1)).witness
     assert witness is not None
     assert witness.failure.kind == "task-left"
-    assert explore(always, budget=1).conclusion is Conclusion.PROVEN
+    assert explore(always, budget=60).conclusion is Conclusion.PROVEN
 
 
 class Connection:
@@ -324,7 +324,7 @@ def test_unread_reply_is_found_by_cancellation_only() -> None:
         lambda: Connection(drops_when_cancelled=True), asks, uncrossed, users=3
     )
 
-    witness = found(explore(leaky, cancel="user*", budget=2, seed=1)).witness
+    witness = found(explore(leaky, cancel="user*", budget=60, seed=1)).witness
     assert witness is not None
     assert [type(fault) for fault in witness.schedule.faults] == [Cancel]
     assert witness.is_confirmed is True
@@ -356,11 +356,11 @@ def test_injected_error_finds_what_is_not_undone() -> None:
         return Scenario(lambda: {"busy": False}, work, idle, users=1)
 
     witness = found(
-        explore(scenario(is_safe=False), errors=("OSError",), budget=1)
+        explore(scenario(is_safe=False), errors=("OSError",), budget=60)
     ).witness
     assert witness is not None
     assert [type(fault) for fault in witness.schedule.faults] == [Raise]
-    safe = explore(scenario(is_safe=True), errors=("OSError",), budget=1)
+    safe = explore(scenario(is_safe=True), errors=("OSError",), budget=60)
     assert safe.conclusion is Conclusion.PROVEN
 
 
@@ -391,8 +391,8 @@ def test_timeout_at_any_point_finds_what_is_kept() -> None:
     # External answers may take longer than any timeout, so fifo reaches it by itself;
     # await lets timeouts fire as faults only.
     wrong, right = scenario(is_safe=False), scenario(is_safe=True)
-    found(explore(wrong, cancel=True, fidelity="await", budget=1, seed=1))
-    assert explore(right, cancel=True, budget=1).conclusion is not Conclusion.FOUND
+    found(explore(wrong, cancel=True, fidelity="await", budget=60, seed=1))
+    assert explore(right, cancel=True, budget=60).conclusion is not Conclusion.FOUND
 
 
 async def test_lost_update() -> None:
@@ -404,7 +404,7 @@ async def test_lost_update() -> None:
 
 def test_witness_replays_by_token_text_and_file() -> None:
     """Token and text of a witness fail in the same way when followed."""
-    report = found(explore(test_lost_update, fidelity="await", budget=1, seed=1))
+    report = found(explore(test_lost_update, fidelity="await", budget=60, seed=1))
     witness = report.witness
     assert witness is not None
 
@@ -435,7 +435,7 @@ def test_as_test_fails_while_the_bug_is_there(
     (pytester.path / "test_subject.py").write_text(source, encoding="utf-8")
     monkeypatch.chdir(pytester.path)
     scenario = load_scenario("test_subject.py::test_lost_update")
-    witness = found(explore(scenario, fidelity="await", budget=1, seed=1)).witness
+    witness = found(explore(scenario, fidelity="await", budget=60, seed=1)).witness
     assert witness is not None
     text = as_test(witness.schedule, witness.failure)
     (pytester.path / "test_regression.py").write_text(text, encoding="utf-8")
@@ -568,7 +568,7 @@ def test_wait_is_told_by_what_the_program_called(kind: str, words: str) -> None:
     async def stuck_alone(stuck: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.create_task(stuck())
 
-    failure = found(explore(program, budget=1, seed=1)).witness
+    failure = found(explore(program, budget=60, seed=1)).witness
     assert failure is not None
     assert any(words in line for line in failure.failure.details), failure.failure
 
@@ -588,7 +588,7 @@ def test_misuse_gets_its_line_and_a_cure(
     scenario: object, line: str, cure: str
 ) -> None:
     """No verdict, no hang: one sentence with the line and what to do."""
-    report = explore(scenario, budget=1, max_steps=2_000)  # type: ignore[arg-type]  # async functions
+    report = explore(scenario, budget=60, max_steps=2_000)  # type: ignore[arg-type]  # async functions
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert report.witness is None
@@ -610,7 +610,7 @@ def test_failure_that_does_not_repeat_is_no_finding() -> None:
         await asyncio.gather(external("a"), external("b"))
         assert len(runs) != 5
 
-    report = explore(fails_in_its_fifth_run, budget=1, seed=1)
+    report = explore(fails_in_its_fifth_run, budget=60, seed=1)
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert "did not repeat" in report.claim
@@ -627,7 +627,7 @@ def test_repetition_that_waits_nowhere_has_no_line() -> None:
         runs.append(1)
         assert len(runs) != 5
 
-    report = explore(Scenario(list, work, check, users=2), budget=1, seed=1)
+    report = explore(Scenario(list, work, check, users=2), budget=60, seed=1)
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert "ended without a wait at any line of the program" in report.claim
@@ -695,7 +695,7 @@ def test_seed_repeats_an_exploration() -> None:
     """The same seed finds the same witness after the same runs."""
 
     def once() -> tuple[int, str]:
-        report = found(explore(LOST, fidelity="await", budget=5, seed=7))
+        report = found(explore(LOST, fidelity="await", budget=60, seed=7))
         assert report.witness is not None
         return report.schedules, report.witness.schedule.text()
 
@@ -712,7 +712,7 @@ def test_lock_as_the_state_is_for_users_to_take(
         async with lock:
             await external("work")
 
-    report = explore(Scenario(kind, use), budget=2, seed=1)
+    report = explore(Scenario(kind, use), budget=60, seed=1)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
 
@@ -732,7 +732,7 @@ def test_state_whose_entry_returns_none_stays_the_state() -> None:
     async def use(pool: Pool, _: int) -> None:
         assert pool.is_open
 
-    report = explore(Scenario(Pool, use), budget=2, seed=1)
+    report = explore(Scenario(Pool, use), budget=60, seed=1)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
 
@@ -799,7 +799,7 @@ def test_state_that_outlives_a_run_is_no_finding(fidelity: str) -> None:
         await asyncio.sleep(0)
         assert len(rows) == 1, len(rows)
 
-    report = explore(insert, fidelity=fidelity, budget=1, seed=1)
+    report = explore(insert, fidelity=fidelity, budget=60, seed=1)
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert "state outlives a run" in report.claim
@@ -851,7 +851,7 @@ def test_proof_says_where_faults_ended_the_test_and_nothing_was_asked() -> None:
 
         await asyncio.gather(hold(), hold())
 
-    report = explore(careless, cancel="hold*", budget=3, seed=1)
+    report = explore(careless, cancel="hold*", budget=60, seed=1)
 
     assert any("nothing was asked after that" in note for note in report.notes)
 

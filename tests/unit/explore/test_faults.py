@@ -156,7 +156,7 @@ def test_errors_are_raised_at_waits_for_the_outside_and_nowhere_else() -> None:
             pool.lent -= 1
 
     report = explore(
-        Scenario(Pool, use, nothing_lent), errors=("OSError",), budget=5, seed=3
+        Scenario(Pool, use, nothing_lent), errors=("OSError",), budget=60, seed=3
     )
 
     (fault,) = faults_of(report)
@@ -173,7 +173,7 @@ def test_timeout_may_come_before_the_answer_of_the_outside() -> None:
         async with asyncio.timeout(30):
             await external("slow query")
 
-    report = explore(impatient, fidelity="await", budget=2, seed=1)
+    report = explore(impatient, fidelity="await", budget=60, seed=1)
 
     assert report.conclusion is Conclusion.FOUND, report.text()
     assert report.witness is not None
@@ -194,7 +194,7 @@ def test_answer_in_time_is_proven_where_the_timeout_is_caught() -> None:
         else:
             outcomes.add("in time")
 
-    report = explore(patient, fidelity="await", budget=5, seed=1)
+    report = explore(patient, fidelity="await", budget=60, seed=1)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
     assert outcomes == {"late", "in time"}
@@ -228,7 +228,7 @@ def test_heartbeat_does_not_hide_a_deadlock(fidelity: str) -> None:
     async def crossed() -> None:
         await _crossed(is_ordered=False)
 
-    report = explore(crossed, fidelity=fidelity, budget=5, seed=1)
+    report = explore(crossed, fidelity=fidelity, budget=60, seed=1)
 
     assert report.conclusion is Conclusion.FOUND, report.text()
     assert report.witness is not None
@@ -245,7 +245,7 @@ def test_heartbeat_beside_ordered_locks_is_no_deadlock(fidelity: str) -> None:
     async def ordered() -> None:
         await _crossed(is_ordered=True)
 
-    report = explore(ordered, fidelity=fidelity, budget=1, seed=1)
+    report = explore(ordered, fidelity=fidelity, budget=60, seed=1)
 
     assert report.conclusion in {Conclusion.PROVEN, Conclusion.SAMPLED}, report.text()
 
@@ -260,7 +260,7 @@ def test_main_that_waits_for_a_heartbeat_is_endless_and_no_deadlock(
         event = asyncio.Event()
         await asyncio.gather(_beat(), event.wait())
 
-    report = explore(endless, fidelity=fidelity, budget=2, seed=1, max_steps=2000)
+    report = explore(endless, fidelity=fidelity, budget=60, seed=1, max_steps=2000)
 
     assert report.conclusion is Conclusion.INCONCLUSIVE, report.text()
     assert "did not end" in report.claim
@@ -281,7 +281,7 @@ def test_long_poll_that_ends_is_no_deadlock() -> None:
         await freed.wait()
         await reaper
 
-    report = explore(patient, fidelity="fifo", budget=1, seed=1, max_steps=1000)
+    report = explore(patient, fidelity="fifo", budget=60, seed=1, max_steps=1000)
 
     assert report.conclusion is not Conclusion.FOUND, report.text()
 
@@ -297,7 +297,7 @@ def test_invariant_that_raises_is_broken_in_the_words_of_its_error() -> None:
         del owners["a"]
         await asyncio.sleep(0)
 
-    report = explore(forgetful, fidelity="await", budget=1, seed=1)
+    report = explore(forgetful, fidelity="await", budget=60, seed=1)
 
     assert report.conclusion is Conclusion.FOUND, report.text()
     assert report.witness is not None
@@ -324,7 +324,7 @@ def test_invariant_that_returns_something_false_is_broken(
         invariant(lambda: value)
         await asyncio.sleep(0)
 
-    assert explore(checked, budget=1, seed=1).conclusion is conclusion
+    assert explore(checked, budget=60, seed=1).conclusion is conclusion
 
 
 def test_expiry_is_a_fault_of_its_own() -> None:
@@ -343,7 +343,7 @@ def test_expiry_is_a_fault_of_its_own() -> None:
         Scenario(Pool, use, nothing_lent),
         fidelity="await",
         cancel="user*",
-        budget=5,
+        budget=60,
         seed=3,
     )
 
@@ -366,7 +366,7 @@ def test_error_in_a_sleep_that_is_due_is_no_error_of_the_loop(fidelity: str) -> 
         Scenario(dict[str, int], patient),
         errors=("ConnectionResetError",),
         fidelity=fidelity,
-        budget=10,
+        budget=60,
         schedules=200,
         seed=1,
     )
@@ -377,7 +377,9 @@ def test_error_in_a_sleep_that_is_due_is_no_error_of_the_loop(fidelity: str) -> 
 
 def test_pattern_that_names_no_task_proves_nothing() -> None:
     """A typing mistake in ``cancel`` is told, with the names that there are."""
-    report = explore(Scenario(Pool, borrow_and_return), cancel="usr*", budget=2, seed=1)
+    report = explore(
+        Scenario(Pool, borrow_and_return), cancel="usr*", budget=60, seed=1
+    )
 
     assert report.conclusion is Conclusion.INCONCLUSIVE
     assert "cancel='usr*' is the name of no task" in report.claim
@@ -387,7 +389,7 @@ def test_pattern_that_names_no_task_proves_nothing() -> None:
 def test_brackets_of_a_pattern_stand_for_themselves() -> None:
     """``user[1]`` is a name, not a set of letters."""
     report = explore(
-        Scenario(Pool, borrow, nothing_lent), cancel="user[1]", budget=5, seed=1
+        Scenario(Pool, borrow, nothing_lent), cancel="user[1]", budget=60, seed=1
     )
 
     (fault,) = faults_of(report)

@@ -57,7 +57,7 @@ def test_program_in_fifo_order_is_never_accused(program: Program) -> None:
     program.needs()
 
     for main in (program.main, beside_a_stranger(program.main)):
-        report = explore(main, schedules=150, budget=5, seed=1)
+        report = explore(main, schedules=150, budget=60, seed=1)
 
         assert report.conclusion in {Conclusion.PROVEN, Conclusion.SAMPLED}, (
             report.text()
@@ -113,7 +113,7 @@ def test_program_falls_where_its_order_is_not_kept(program: Program) -> None:
     falls = not all(runs_on(one, program.main) for one in OUT_OF_ORDER)
     if program.breaks_at is not None:
         report = explore(
-            program.main, fidelity=program.breaks_at, schedules=150, budget=5, seed=1
+            program.main, fidelity=program.breaks_at, schedules=150, budget=60, seed=1
         )
         assert report.conclusion is Conclusion.FOUND, report.text()
         falls = True
@@ -125,7 +125,7 @@ def test_program_falls_where_its_order_is_not_kept(program: Program) -> None:
 @each_pair
 def test_safe_half_of_a_pair_is_never_accused(pair: Pair) -> None:
     """What keeps its turn is right."""
-    report = explore(pair.safe, schedules=300, budget=5, seed=1)
+    report = explore(pair.safe, schedules=300, budget=60, seed=1)
 
     assert report.conclusion is Conclusion.PROVEN, report.text()
 
@@ -134,7 +134,7 @@ def test_safe_half_of_a_pair_is_never_accused(pair: Pair) -> None:
 @each_pair
 def test_broken_half_of_a_pair_is_found_and_confirmed(pair: Pair) -> None:
     """What waits for the world outside is found, and the stock loop agrees."""
-    report = explore(pair.broken, schedules=300, budget=5, seed=1)
+    report = explore(pair.broken, schedules=300, budget=60, seed=1)
 
     assert report.conclusion is Conclusion.FOUND, report.text()
     assert report.witness is not None

@@ -191,7 +191,7 @@ def test_first_of_two_equal_timeouts_may_be_handled_before_the_second_fires() ->
         await asyncio.gather(user(0), user(1))
         assert seen != [0, 0]
 
-    report = explore(program, budget=2, seed=1)
+    report = explore(program, budget=60, seed=1)
 
     assert report.conclusion is Conclusion.FOUND, report.text()
     assert report.witness is not None
