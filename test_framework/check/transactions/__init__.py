@@ -3,6 +3,7 @@
 Loads numpy, so nothing that every run needs imports this room.
 """
 
+from test_framework.check.transactions.lists import check_list_append
 from test_framework.check.transactions.log import (
     FOREVER,
     NOTHING,
@@ -25,4 +26,5 @@ __all__ = [
     "Status",
     "Transaction",
     "TransactionLog",
+    "check_list_append",
 ]

@@ -1,0 +1,286 @@
+"""Dependencies between the transactions of a list-append history.
+
+Write-write edges join neighbours of a version order, write-read edges lead to the reader
+from the writer of the last element it saw, read-write edges from the reader to the
+writer of the next one. Elements that tell nothing (their writer was refused, is unknown,
+or cannot be told) are passed over: the order of the others stays true.
+
+What was appended and never seen came after all that was seen, if it took effect. Readers
+of the longest version are joined with all of those through relays.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from test_framework.check.transactions.dependencies import Edge, Edges, Flags
+from test_framework.check.transactions.log import (
+    NOTHING,
+    Ints,
+    Status,
+    TransactionLog,
+)
+from test_framework.check.transactions.versions import Appends, Orders, Reads, Runs
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """A list-append history, prepared.
+
+    Attributes:
+        log: The transactions.
+        runs: Operations of a transaction on one key.
+        appends: All appends.
+        reads: All reads that took effect.
+        orders: The version order of each key.
+        repeats: Elements of ``orders`` that stand there for the second time.
+        is_sound: Keys with one order of versions, each there once; ``(k,)``.
+    """
+
+    log: TransactionLog
+    runs: Runs
+    appends: Appends
+    reads: Reads
+    orders: Orders
+    repeats: Ints
+    is_sound: Flags
+
+    @classmethod
+    def of(cls, log: TransactionLog) -> "Lists":
+        """Prepare a history."""
+        runs = Runs.of(log)
+        appends, reads = Appends.of(log, runs), Reads.of(log)
+        orders = Orders.of(log, appends, reads)
+        repeats = _find_repeats(log, orders, appends)
+        is_sound = np.ones(len(log.keys), dtype=np.bool_)
+        is_sound[orders.key[repeats]] = False
+        is_sound[reads.key[~orders.fits]] = False
+        return cls(log, runs, appends, reads, orders, repeats, is_sound)
+
+
+def _find_repeats(log: TransactionLog, orders: Orders, appends: Appends) -> Ints:
+    made = orders.slot != NOTHING
+    if (
+        np.all(made)
+        and np.bincount(orders.slot, minlength=1).max(initial=0) <= 1
+        and not np.any(appends.is_double)
+    ):
+        return np.zeros(0, dtype=np.int64)
+    code = orders.key * (len(log.values) + 1) + orders.value
+    order = np.argsort(code, kind="stable")
+    ordered = code[order]
+    return np.sort(order[1:][ordered[1:] == ordered[:-1]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Elements of the version orders that prove something.
+
+    Attributes:
+        writer: Transaction of each element; ``(e,)``.
+        place: Its append; ``(e,)``.
+        last: The last such element at or before each, ``NOTHING`` if none; ``(e,)``.
+        following: The first at or after each, ``e`` if none; ``(e + 1,)``.
+    """
+
+    writer: Ints
+    place: Ints
+    last: Ints
+    following: Ints
+
+
+def find_dependencies(lists: Lists) -> tuple[Edges, int]:
+    """Return the edges that values prove, and the number of nodes with relays."""
+    log, orders, appends = lists.log, lists.orders, lists.appends
+    count, slot = len(orders.key), orders.slot
+    writer = np.append(appends.transaction, NOTHING)[slot]
+    tells = np.append(log.status, Status.FAIL)[writer] != Status.FAIL
+    tells &= ~np.append(appends.is_double, True)[slot] & lists.is_sound[orders.key]
+    spot = np.arange(count)
+    following = np.full(count + 1, count)
+    following[:-1] = np.where(tells, spot, count)
+    known = _Known(
+        writer,
+        np.append(appends.place, NOTHING)[slot],
+        np.maximum.accumulate(np.where(tells, spot, NOTHING)),
+        np.minimum.accumulate(following[::-1])[::-1],
+    )
+    tails, nodes = _place_tails(lists, known)
+    return Edges.join(
+        _order_writes(lists, known), _order_reads(lists, known), tails
+    ), nodes
+
+
+def _order_writes(lists: Lists, known: _Known) -> Edges:
+    """Join each element with the one before it."""
+    key, writer, place = lists.orders.key, known.writer, known.place
+    tells = np.flatnonzero(known.last == np.arange(len(key)))
+    before, after = tells[:-1], tells[1:]
+    joined = (key[before] == key[after]) & (writer[before] != writer[after])
+    before, after = before[joined], after[joined]
+    return Edges.of(Edge.WW, writer[before], writer[after], place[before], place[after])
+
+
+def _order_reads(lists: Lists, known: _Known) -> Edges:
+    """Join each read with who made what it saw, and with who changed that."""
+    base, reads = lists.orders.base, lists.reads
+    if not np.all(lists.is_sound):
+        reads = reads.select(lists.is_sound[reads.key])
+    reader, end = reads.transaction, base[reads.key] + reads.count
+    seen = _find_seen(lists, known, reads)
+    maker = np.append(known.writer, NOTHING)[seen]
+    foreign = (seen != NOTHING) & (maker != reader)
+    saw = Edges.of(
+        Edge.WR,
+        maker[foreign],
+        reader[foreign],
+        known.place[seen[foreign]],
+        reads.place[foreign],
+    )
+    following = known.following[end]
+    # Who read its own append is before the next one already, by a write-write edge.
+    changed = (following < base[reads.key + 1]) & (maker != reader)
+    changed[changed] = known.writer[following[changed]] != reader[changed]
+    following = following[changed]
+    lost = Edges.of(
+        Edge.RW,
+        reader[changed],
+        known.writer[following],
+        reads.place[changed],
+        known.place[following],
+    )
+    return Edges.join(saw, lost)
+
+
+def _find_seen(lists: Lists, known: _Known, reads: Reads) -> Ints:
+    """Return the last element each read saw that tells something, or ``NOTHING``."""
+    base = lists.orders.base[reads.key]
+    seen = np.append(known.last, NOTHING)[base + reads.count - 1]
+    return np.where((reads.count > 0) & (seen >= base), seen, NOTHING)
+
+
+def find_committed(lists: Lists) -> Flags:
+    """Tell which transactions took effect: those that say so, and those seen."""
+    log, slot = lists.log, lists.orders.slot
+    took_effect = np.asarray(log.status == Status.OK)
+    slot = slot[slot != NOTHING]
+    seen = lists.appends.transaction[slot[~lists.appends.is_double[slot]]]
+    took_effect[seen[log.status[seen] == Status.INFO]] = True
+    return took_effect
+
+
+def _place_tails(lists: Lists, known: _Known) -> tuple[Edges, int]:
+    """Put appends that no read saw after all that was seen of their key."""
+    appends, base = lists.appends, lists.orders.base
+    is_tail = find_committed(lists)[appends.transaction] & ~appends.is_double
+    is_tail[lists.orders.slot[lists.orders.slot != NOTHING]] = False
+    is_tail &= lists.is_sound[appends.key]
+    tail = np.flatnonzero(is_tail)
+    owner, key, place = (
+        appends.transaction[tail],
+        appends.key[tail],
+        appends.place[tail],
+    )
+    final = np.append(known.last, NOTHING)[base[key + 1] - 1]
+    follows = (base[key + 1] > base[key]) & (final >= base[key])
+    follows[follows] = known.writer[final[follows]] != owner[follows]
+    final = final[follows]
+    writes = Edges.of(
+        Edge.WW,
+        known.writer[final],
+        owner[follows],
+        known.place[final],
+        place[follows],
+    )
+    reads = lists.reads
+    has_tail = np.zeros(len(lists.log.keys), dtype=np.bool_)
+    has_tail[key] = True
+    whole = (base[1:] - base[:-1])[reads.key]
+    reads = reads.select((reads.count == whole) & has_tail[reads.key])
+    maker = np.append(known.writer, NOTHING)[_find_seen(lists, known, reads)]
+    reads = reads.select(maker != reads.transaction)
+    relayed, nodes = relay_reads(
+        len(lists.log), (reads.transaction, reads.key, reads.place), (owner, key, place)
+    )
+    return Edges.join(writes, relayed), nodes
+
+
+def relay_reads(
+    nodes: int, reads: tuple[Ints, Ints, Ints], writes: tuple[Ints, Ints, Ints]
+) -> tuple[Edges, int]:
+    """Join all who read a version with all who overwrote it, but none with itself.
+
+    Two relays for each version: one before those who only wrote, one before those who
+    read it as well. Of the latter each must come before each other, which no order can
+    do; a ring says so with fewer edges.
+
+    Args:
+        nodes: The first number that is free.
+        reads: Transaction, version and operation of each read.
+        writes: Transaction, version overwritten and operation of each write.
+
+    Returns:
+        The edges, and the first number that is free afterwards.
+    """
+    reader, read, read_place = reads
+    owner, written, write_place = writes
+    count = int(max(read.max(initial=0), written.max(initial=0))) + 1
+    by_read, by_write = reader * count + read, owner * count + written
+    is_both = np.isin(by_write, by_read)
+    both, first = np.unique(by_write[is_both], return_index=True)
+    first = np.flatnonzero(is_both)[first]
+    _, also, _ = np.intersect1d(by_read, both, return_indices=True)
+    # Both are in the order of their codes now: one row for each reader who wrote.
+    by_version = np.argsort(written[first], kind="stable")
+    ring = (
+        owner[first][by_version],
+        written[first][by_version],
+        read_place[also][by_version],
+        write_place[first][by_version],
+    )
+    used, relay = np.unique(written, return_inverse=True)
+    at = np.minimum(np.searchsorted(used, read), max(len(used) - 1, 0))
+    is_used = used[at] == read if len(used) else np.zeros(len(read), dtype=np.bool_)
+    only_read = is_used & ~np.isin(by_read, both)
+    return Edges.join(
+        Edges.of(
+            Edge.RW, reader[is_used], nodes + at[is_used], read_place[is_used], None
+        ),
+        Edges.of(
+            Edge.RW,
+            nodes + relay[~is_both],
+            owner[~is_both],
+            None,
+            write_place[~is_both],
+        ),
+        Edges.of(
+            Edge.RW,
+            reader[only_read],
+            nodes + len(used) + at[only_read],
+            read_place[only_read],
+            None,
+        ),
+        Edges.of(
+            Edge.RW,
+            nodes + len(used) + relay[is_both],
+            owner[is_both],
+            None,
+            write_place[is_both],
+        ),
+        _join_ring(*ring),
+    ), nodes + 2 * len(used)
+
+
+def _join_ring(owner: Ints, version: Ints, read: Ints, write: Ints) -> Edges:
+    """Join all who overwrote the same version with their neighbours, both ways."""
+    count = len(owner)
+    spot = np.arange(count)
+    is_first = np.ones(count, dtype=np.bool_)
+    is_first[1:] = version[1:] != version[:-1]
+    begin = np.maximum.accumulate(np.where(is_first, spot, 0))
+    is_last = np.append(is_first[1:], True)
+    following = np.where(is_last, begin, spot + 1)
+    other = following != spot
+    spot, following = spot[other], following[other]
+    one, two = np.concatenate((spot, following)), np.concatenate((following, spot))
+    return Edges.of(Edge.RW, owner[one], owner[two], read[one], write[two])

@@ -1,0 +1,246 @@
+"""Cycles of a dependency graph: are there any, of which kind, and the shortest ones.
+
+One pass over the whole graph (strongly connected components, in C) tells which
+transactions are on a cycle at all. Of a sound history that is none, and nothing else is
+done. Otherwise each kind of cycle is hunted among those few: components of the edges it
+may use, then a breadth-first search from each edge it cannot do without.
+
+Kinds are those of Adya (MIT 1999), and of Cerone and Gotsman for snapshot isolation
+("Analysing Snapshot Isolation", J.ACM 2018: no two read-write edges in a row). Each
+also with the order of sessions, and of real time.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from test_framework.check.transactions.dependencies import (
+    Edge,
+    Flags,
+    Graph,
+    add_instants,
+    is_known,
+)
+from test_framework.check.transactions.log import FOREVER, Ints
+from test_framework.check.transactions.mazes import Cycle, Maze, Step
+from test_framework.check.transactions.rules import RULES, Rule, classify
+
+WITNESSES = 8
+"""Cycles to show of each kind: the smallest components are taken."""
+
+_PATIENCE = 4
+"""Components to search for each cycle to show, before a kind is undecided."""
+
+_BASES = tuple(dict.fromkeys(rule.base for rule in RULES))
+
+
+def find_components(source: Ints, target: Ints, nodes: int) -> Ints:
+    """Return the number of the strongly connected component of each node."""
+    # By rows without sorting them: what a matrix made of triples would do besides.
+    edges = len(source)
+    by_source = sparse.csr_array(
+        (np.ones(edges, dtype=np.int8), source, np.arange(edges + 1)),
+        shape=(edges, nodes),
+    ).tocsc()
+    matrix = sparse.csr_array(
+        (np.ones(edges), target[by_source.indices], by_source.indptr),
+        shape=(nodes, nodes),
+    )
+    # SciPy 1.17 does not return from a graph that has an edge twice in a row.
+    matrix.sum_duplicates()
+    _, labels = csgraph.connected_components(matrix, connection="strong")
+    return labels.astype(np.int64)
+
+
+def find_tangle(graph: Graph) -> Flags:
+    """Tell which nodes are on a cycle of any kind; shape ``(nodes,)``.
+
+    Edges that real time proves as well are left out: they lead nowhere else.
+    """
+    edges, count = graph.edges, len(graph.invoked)
+    ends = np.append(graph.completed, np.full(graph.nodes - count, FOREVER))
+    begins = np.append(graph.invoked, np.full(graph.nodes - count, -FOREVER))
+    late = ~is_known(ends, begins, edges.source, edges.target)
+    source, target = edges.source[late], edges.target[late]
+    members = np.arange(count)
+    first, second, nodes = add_instants(
+        members, graph.invoked, graph.completed, graph.nodes
+    )
+    labels = find_components(
+        np.concatenate((source, first)), np.concatenate((target, second)), nodes
+    )
+    return np.asarray(np.bincount(labels)[labels[: graph.nodes]] > 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cycles:
+    """What was found.
+
+    Attributes:
+        found: Cycles by the name of their kind, the weakest orders first.
+        undecided: Kinds that there may be or not: the search was given up.
+        tangled: Transactions that are on any cycle (count).
+    """
+
+    found: dict[str, list[Cycle]]
+    undecided: tuple[str, ...]
+    tangled: int
+
+
+def find_cycles(graph: Graph, *, limit: int = WITNESSES) -> Cycles:
+    """Find each kind of cycle a graph has, and short ones of each.
+
+    Args:
+        graph: All dependencies.
+        limit: Cycles to return of each kind (count, >= 1).
+    """
+    is_tangled = find_tangle(graph)
+    if not np.any(is_tangled):
+        return Cycles({}, (), 0)
+    return _Hunt(graph, is_tangled, limit).run()
+
+
+class _Hunt:
+    """The search among those transactions that are on some cycle.
+
+    They are numbered anew, in the same order, so relays still come last.
+    """
+
+    def __init__(self, graph: Graph, is_tangled: Flags, limit: int) -> None:
+        self._limit = limit
+        self._old = np.flatnonzero(is_tangled)
+        new = np.cumsum(is_tangled) - 1
+        edges = graph.edges
+        edges = edges.select(is_tangled[edges.source] & is_tangled[edges.target])
+        self._edges = replace(edges, source=new[edges.source], target=new[edges.target])
+        self._count = int(np.count_nonzero(is_tangled[: len(graph.invoked)]))
+        self._nodes = len(self._old)
+        own = self._old[: self._count]
+        self._invoked, self._completed = graph.invoked[own], graph.completed[own]
+        self._found: dict[str, list[Cycle]] = {}
+        self._seen: list[tuple[Rule, Cycle]] = []
+        self._undecided: list[str] = []
+
+    def run(self) -> Cycles:
+        """Hunt all kinds."""
+        for rule in RULES:
+            if rule.strength < 2 or np.any(self._completed != FOREVER):
+                self._follow(rule)
+        found = {
+            name: [self._restore(one) for one in cycles]
+            for name, cycles in self._found.items()
+        }
+        return Cycles(found, tuple(self._undecided), self._count)
+
+    def _restore(self, cycle: Cycle) -> Cycle:
+        """Return a cycle with the numbers that the log has."""
+        old = self._old
+        return tuple(
+            replace(step, source=int(old[step.source]), target=int(old[step.target]))
+            for step in cycle
+        )
+
+    def _follow(self, rule: Rule) -> None:
+        """Look for a rule in each component of the edges it may use."""
+        edges = self._edges
+        plain, after_read = self._label(rule)
+        decisive = np.flatnonzero(edges.kind == int(rule.decisive))
+        # Only a way from a transaction begins a cycle: relays are passed on the way.
+        decisive = decisive[edges.source[decisive] < self._count]
+        own = plain[edges.source[decisive]]
+        inside = own == after_read[edges.target[decisive]]
+        decisive, own = decisive[inside], own[inside]
+        sizes = np.bincount(np.concatenate((plain, after_read)))
+        components = np.unique(own)
+        components = components[np.argsort(sizes[components], kind="stable")]
+        is_complete, tried = True, 0
+        for component in components.tolist():
+            if len(self._found.get(rule.name, ())) >= self._limit:
+                return
+            members = (plain == component) | (after_read == component)
+            if self._is_known(rule, members):
+                continue
+            if tried >= _PATIENCE * self._limit:
+                is_complete = False
+                break
+            tried += 1
+            maze = Maze(rule, edges, self._invoked, self._completed, members)
+            cycle, is_decided = maze.find_shortest(decisive[own == component])
+            if cycle is not None:
+                for one in split(cycle):
+                    self._add(one)
+            is_complete &= is_decided or cycle is not None
+        if not is_complete and rule.name not in self._found:
+            self._undecided.append(rule.name)
+
+    def _label(self, rule: Rule) -> tuple[Ints, Ints]:
+        """Return the component of each node, and the one of each just after a read.
+
+        Where no two read-write edges may follow each other, each node stands there
+        twice: once as reached by a read-write edge, where none may leave it.
+        """
+        edges, nodes = self._edges, self._nodes
+        edges = edges.select(np.isin(edges.kind, [int(kind) for kind in rule.kinds]))
+        source, target = edges.source, edges.target
+        copies = 1
+        if rule.apart:
+            copies = 2
+            is_read = edges.kind == int(Edge.RW)
+            # Behind a relay the same read-write edge goes on.
+            goes_on = source >= self._count
+            source = np.concatenate(
+                (np.where(goes_on, source + nodes, source), source[~is_read] + nodes)
+            )
+            target = np.concatenate(
+                (np.where(is_read, target + nodes, target), target[~is_read])
+            )
+        total = copies * nodes
+        if Edge.REALTIME in rule.others:
+            first, second, total = add_instants(
+                np.arange(self._count), self._invoked, self._completed, total
+            )
+            leaves = first[first < self._count]
+            source = np.concatenate((source, first, leaves + nodes * (copies - 1)))
+            target = np.concatenate((target, second, second[first < self._count]))
+        labels = find_components(source, target, total)
+        return labels[:nodes], labels[nodes * (copies - 1) : nodes * copies]
+
+    def _is_known(self, rule: Rule, members: Flags) -> bool:
+        """Tell whether a cycle as bad that needs less order is known there."""
+        return any(
+            one.strength < rule.strength
+            and _BASES.index(one.base) <= _BASES.index(rule.base)
+            and any(members[step.source] for step in cycle)
+            for one, cycle in self._seen
+        )
+
+    def _add(self, cycle: Cycle) -> None:
+        """Keep a cycle, unless its transactions are on one as bad already."""
+        name = classify([step.kind for step in cycle])
+        rule = next(rule for rule in RULES if rule.name == name)
+        nodes = {step.source for step in cycle}
+        for one, other in self._seen:
+            is_as_bad = one.strength <= rule.strength and (
+                _BASES.index(one.base) <= _BASES.index(rule.base)
+            )
+            if is_as_bad and nodes == {step.source for step in other}:
+                return
+        self._seen.append((rule, cycle))
+        self._found.setdefault(name, []).append(cycle)
+
+
+def split(walk: Cycle) -> list[Cycle]:
+    """Return the cycles of a closed walk that pass each transaction once."""
+    cycles: list[Cycle] = []
+    steps: list[Step] = []
+    for step in walk:
+        steps.append(step)
+        begin = next(
+            (at for at, one in enumerate(steps) if one.source == step.target), None
+        )
+        if begin is not None:
+            cycles.append(tuple(steps[begin:]))
+            del steps[begin:]
+    return cycles
