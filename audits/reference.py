@@ -4,6 +4,7 @@ Everything a user writes holds a canary, and it reads back only its own things; 
 framework checks the rest. ``user.expect`` states what only this service promises.
 """
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -47,7 +48,10 @@ async def workload(user: User) -> None:
     ).json()
     thread_path = f"/threads/{thread['thread_id']}"
     message = user.canary("message")
-    await user.http.post(f"{thread_path}/messages", json={"content": message})
+    messages_path = f"{thread_path}/messages"
+    with user.calling("list", messages_path, "append", message):
+        answer = await user.http.post(messages_path, json={"content": message})
+        answer.raise_for_status()
     note = user.canary("document")
     document = (
         await user.http.post(
@@ -62,6 +66,8 @@ async def workload(user: User) -> None:
         run = await _watch_a_run(user, thread_path, note)
     if user.index % 4 == 0:
         await _change_things(user, thread_path, document_path)
+    if user.index % 4 == 1 and user.shape == "own-connections":
+        await _write_from_two_devices(user, thread["thread_id"])
 
     await user.rendezvous("read back")
     threads = (await user.http.get("/threads")).text
@@ -108,6 +114,30 @@ async def _change_things(user: User, thread_path: str, document_path: str) -> No
     await user.http.delete(spare_path)
     answer = await user.http.get(spare_path)
     user.expect(answer.status_code == 404, "my deleted thread is still there")
+
+
+async def _write_from_two_devices(user: User, thread_id: str) -> None:
+    """Append to one thread and read it, twice at one time; the order is checked."""
+    path = f"/threads/{thread_id}/messages"
+
+    async def write_and_read() -> None:
+        for _ in range(2):
+            text = user.canary("message of a device")
+            with user.calling("list", path, "append", text) as call:
+                answer = await user.http.post(path, json={"content": text})
+                if not answer.is_success:
+                    call.refused() if answer.is_client_error else call.lost()
+            with user.calling("list", path, "read") as call:
+                answer = await user.http.get(path)
+                if answer.is_success:
+                    # What the agent says is appended by runs, and nobody's call.
+                    call.result = [
+                        one["content"] for one in answer.json() if one["role"] == "user"
+                    ]
+                else:
+                    call.refused()
+
+    await asyncio.gather(write_and_read(), write_and_read())
 
 
 async def _watch_a_run(user: User, thread_path: str, note: str) -> str:

@@ -25,6 +25,7 @@ from test_framework.check.delivery import check_delivery
 from test_framework.check.evidence import Evidence, weigh
 from test_framework.check.floors import check_floors
 from test_framework.check.names import user_name
+from test_framework.check.objects import check_objects, see_anomalies
 from test_framework.check.policy import gates_of
 from test_framework.check.rules import RULES, rule
 from test_framework.check.sighting import Sighting
@@ -34,6 +35,7 @@ from test_framework.check.timing import (
     check_slowed,
     measure_latencies,
 )
+from test_framework.check.witness import Checked
 from test_framework.core import AlarmRecord, Finding, History, Verdict, merge
 
 Checker = Callable[[History], Iterable[Sighting]]
@@ -68,6 +70,7 @@ class Judgement:
         evidence: What was exercised.
         latencies: Latencies per endpoint, slowest first.
         alarms: What detectors saw inside of the service, errors first.
+        objects: What checkers say of the objects that the workload called.
     """
 
     verdict: Verdict
@@ -75,6 +78,7 @@ class Judgement:
     evidence: Evidence
     latencies: tuple[Latency, ...]
     alarms: tuple[AlarmRecord, ...] = ()
+    objects: tuple[Checked, ...] = ()
 
 
 def judge(history: History) -> Judgement:
@@ -85,16 +89,24 @@ def judge(history: History) -> Judgement:
     latencies = measure_latencies(history)
     sightings = [sighting for checker in CHECKERS for sighting in checker(history)]
     sightings += check_gates(latencies, gates_of(history))
+    objects = check_objects(history)
+    sightings += see_anomalies(objects)
     findings = _findings(sightings, repeat=history.run.repeat)
     evidence = weigh(history)
     verdict = merge(
         [
             Verdict.INVALID if findings else Verdict.VALID,
             Verdict.UNKNOWN if evidence.gaps else Verdict.VALID,
+            *(checked.verdict for checked in objects),
         ]
     )
     return Judgement(
-        verdict, findings, evidence, tuple(latencies), gather_alarms(history)
+        verdict,
+        findings,
+        evidence,
+        tuple(latencies),
+        gather_alarms(history),
+        objects,
     )
 
 

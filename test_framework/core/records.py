@@ -142,6 +142,39 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What a workload did to an object of the service, as its user saw it.
+
+    Values are canary ids, numbers, or digests: equal where the values were equal, and
+    no text of a user is kept.
+
+    Attributes:
+        model: What kind of object it is, such as ``list``.
+        key: Which one, such as ``messages of /threads/7``.
+        process: Who called; one process does one thing at a time.
+        user: Number of the user.
+        kind: What was called, such as ``append``.
+        invoked_ns: When.
+        completed_ns: When it returned; None for an unknown outcome.
+        outcome: ``ok``, ``fail`` (refused: did not happen) or ``info`` (unknown).
+        argument: What it was given.
+        result: What it returned.
+    """
+
+    type: ClassVar[str] = "call"
+    model: str
+    key: str
+    process: str
+    user: int
+    kind: str
+    invoked_ns: int
+    completed_ns: int | None
+    outcome: Outcome
+    argument: int | str | None = None
+    result: int | str | tuple[int | str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerRecord:
     """A request as the service's own process saw it: when its handler ran."""
 
@@ -328,6 +361,7 @@ Record = (
     | UserRecord
     | CanaryRecord
     | Operation
+    | CallRecord
     | HandlerRecord
     | BurstRecord
     | Observation
@@ -348,6 +382,7 @@ RECORD_TYPES: dict[str, Any] = {
         UserRecord,
         CanaryRecord,
         Operation,
+        CallRecord,
         HandlerRecord,
         BurstRecord,
         Observation,

@@ -19,6 +19,7 @@ from test_framework.core import (
 
 if TYPE_CHECKING:
     from test_framework.check import Evidence, Judgement
+    from test_framework.check.witness import Checked
 
 DOCUMENT_FORMAT = 1
 
@@ -67,6 +68,7 @@ def audit_document(judgement: "Judgement", history: History) -> dict[str, Any]:
             }
             for watch in history.of(WatchRecord)
         ],
+        "objects": [_checked(checked) for checked in judgement.objects],
         "findings": [_finding(finding) for finding in judgement.findings],
         "repeat": run.repeat,
     }
@@ -89,6 +91,25 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "surfaces": list(finding.surfaces),
         "consequences": list(finding.consequences),
         "inside": list(finding.inside),
+    }
+
+
+def _checked(checked: "Checked") -> dict[str, Any]:
+    return {
+        "checker": checked.checker,
+        "model": checked.model,
+        "verdict": str(checked.verdict),
+        "reason": checked.reason,
+        "facts": dict(checked.facts),
+        "anomalies": [
+            {
+                "name": anomaly.name,
+                "claim": anomaly.claim,
+                "items": [dataclasses.asdict(item) for item in anomaly.items],
+                "links": [dataclasses.asdict(link) for link in anomaly.links],
+            }
+            for anomaly in checked.anomalies
+        ],
     }
 
 

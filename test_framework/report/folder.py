@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from test_framework.core import History, UsageError
+from test_framework.core import History, UsageError, Verdict
 from test_framework.report.document import audit_document, to_json
 from test_framework.report.junit import junit_report
+from test_framework.report.timeline import render_timeline
 
 if TYPE_CHECKING:
     from test_framework.check import Judgement
@@ -36,7 +37,7 @@ def make_folder(path: Path) -> Path:
 
 
 def write_reports(folder: Path, judgement: "Judgement", history: History) -> list[Path]:
-    """Write ``audit.json`` and ``junit.xml`` and return their paths.
+    """Write ``audit.json``, ``junit.xml`` and a page per failed check; return their paths.
 
     Raises:
         UsageError: The folder cannot be written, or the disk is full.
@@ -45,6 +46,9 @@ def write_reports(folder: Path, judgement: "Judgement", history: History) -> lis
         DOCUMENT_NAME: to_json(audit_document(judgement, history)),
         JUNIT_NAME: junit_report(judgement, history),
     }
+    wrong = [one for one in judgement.objects if one.verdict is Verdict.INVALID]
+    for number, checked in enumerate(wrong, 1):
+        texts[f"timeline-{number}.html"] = render_timeline(checked, source=HISTORY_NAME)
     written = []
     for name, text in texts.items():
         path = folder / name
@@ -67,6 +71,7 @@ def put_away(folder: Path) -> None:
     """
     names = (HISTORY_NAME, DOCUMENT_NAME, JUNIT_NAME)
     paths = [folder / name for name in names]
+    paths += sorted(folder.glob("timeline-*.html"))
     # A run that never started left an empty history.
     present = [path for path in paths if path.exists() and path.stat().st_size > 0]
     if not present:

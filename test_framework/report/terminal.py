@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from test_framework.check import Evidence, Judgement
+    from test_framework.check.witness import Checked
 
 _COLOURS = {Verdict.VALID: "green", Verdict.UNKNOWN: "yellow", Verdict.INVALID: "red"}
 _SENTENCES = {
@@ -218,6 +219,12 @@ def _proof(judgement: "Judgement", history: History) -> Table:
             f"{spread:.1f} ms (medians)",
         )
     table.add_row("  Tested", f"{tested} of {cells} endpoints, tables, keys and logs")
+    for checked in judgement.objects:
+        facts = ", ".join(f"{count:,} {name}" for name, count in _counts(checked))
+        told = checked.reason or str(checked.verdict)
+        table.add_row(
+            "  Objects", f"{checked.checker}, {checked.model}: {told} ({facts})"
+        )
     if judgement.latencies:
         slowest = judgement.latencies[0]
         table.add_row(
@@ -232,6 +239,12 @@ def _proof(judgement: "Judgement", history: History) -> Table:
         + (f"  ({extra} more users with colliding names)" if extra else ""),
     )
     return table
+
+
+def _counts(checked: "Checked") -> list[tuple[str, int]]:
+    """Return what was looked at: the first counts that a checker tells."""
+    counts = [(k, v) for k, v in checked.facts.items() if isinstance(v, int)]
+    return counts[:3]
 
 
 def _print_warnings(console: Console, judgement: "Judgement") -> None:

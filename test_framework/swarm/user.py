@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from test_framework.clients.http import TIMEOUT_S, Caller, RecordingTransport
 from test_framework.clients.routes import DirectRoute
 from test_framework.clients.websocket import Events, open_events
 from test_framework.core import UsageError, stream
+from test_framework.swarm.objects import Call, Objects, Value
 
 if TYPE_CHECKING:
     import random
@@ -64,6 +65,7 @@ class User:
         self.crowd: Crowd | None = None
         self.has_entered = False
         self._scene = scene
+        self._objects = Objects(scene.recorder, index)
         self.direct = DirectRoute(scene.address)
         self.caller = Caller(index, self.direct)
         self.http = httpx.AsyncClient(
@@ -164,6 +166,29 @@ class User:
         """
         if not claim:
             raise ExpectationError(message)
+
+    def calling(
+        self, model: str, key: str, kind: str, argument: Value = None
+    ) -> AbstractContextManager[Call]:
+        """Record what is done to an object of the service; judged when the run is over.
+
+        ``with user.calling("list", path, "append", text): await user.http.post(...)``.
+        Tasks of one user count as processes of their own. What raises, or is cancelled,
+        has an unknown outcome.
+
+        Args:
+            model: What kind of object: ``list`` (append, read).
+            key: Which object; one that several users share has one key for all.
+            kind: What is called.
+            argument: What it is given; unique per object for what is written.
+
+        Returns:
+            A context whose value takes ``.result``, ``.refused()`` and ``.lost()``.
+
+        Raises:
+            UsageError: There is no such kind of object, or it cannot do that.
+        """
+        return self._objects.calling(model, key, kind, argument)
 
     async def once(
         self,

@@ -178,6 +178,21 @@ TRAFFIC_RULES = (
         362,
     ),
     Rule(
+        "not-linearizable",
+        1,
+        "an object answered as no object does whose calls come one at a time",
+        (
+            "alice  phone   appends 'a' to her thread     200",
+            "alice  laptop  appends 'b' to her thread     200",
+            "alice  phone   reads her thread              'a'",
+            "alice  laptop  reads her thread              'b'",
+        ),
+        "Do what reads and writes in one statement or under a row lock; number items by "
+        "the database in the order of their commits; read from where was written, not "
+        "from a cache or a replica.",
+        362,
+    ),
+    Rule(
         "event-lost",
         2,
         "an event a user was owed did not arrive",
