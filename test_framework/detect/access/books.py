@@ -53,12 +53,11 @@ class TaskState:
         number: Counts tasks.
         step: Counts its awaits that are over.
         entries: Objects that it used.
-        touched: Places of shared objects that it used.
+        uses: Its last use of each place of shared objects, in the order of the first.
         fresh: Objects that are held for it since its last await.
         awaits: Its latest awaits: instant of their end, and site.
         is_due: Whether something was left to the end of its await.
-        locks: Locks it holds: identity, and its step when it took them.
-        born: Where the locks that it took were made.
+        locks: Locks it holds or waits for, by identity, and its step since it did.
         heard: Numbers of tasks that announced something to it, and their steps then.
         receivers: What a probe handed to the next one of the same expression.
         loads: Places whose new value is being awaited.
@@ -69,7 +68,6 @@ class TaskState:
 
     __slots__ = (
         "awaits",
-        "born",
         "entries",
         "fresh",
         "heard",
@@ -80,8 +78,8 @@ class TaskState:
         "receivers",
         "step",
         "suspects",
-        "touched",
         "user",
+        "uses",
         "waits_for",
     )
 
@@ -90,12 +88,11 @@ class TaskState:
         self.number = number
         self.step = 0
         self.entries: list[Entry] = []
-        self.touched: list[Place] = []
+        self.uses: dict[Place, Use] = {}
         self.fresh: list[Entry] = []
         self.awaits: deque[tuple[int, int]] = deque(maxlen=_AWAITS_KEPT)
         self.is_due = False
-        self.locks: dict[int, int] = {}
-        self.born: dict[int, Birth] = {}
+        self.locks: dict[int, tuple[int, Any]] = {}
         self.heard: dict[int, int] = {}
         self.receivers: dict[int, Any] = {}
         self.loads: dict[int, tuple[Any, Any]] = {}
@@ -110,22 +107,42 @@ class Place:
         entry: Its object.
         key: Which of it.
         version: How often it was written since it is shared.
-        uses: The last use of each task.
+        users: How many running tasks used it.
         writer: Who wrote last; None when nobody did since it is shared.
-        wrote: Kind, site, step, instant and stack of that.
+        written: The use by which that was done.
+        tick: The instant of that.
+        stack: How it came there; empty where nobody relied on the place.
         is_relied: Whether anybody ever did more than update it.
     """
 
-    __slots__ = ("entry", "is_relied", "key", "uses", "version", "writer", "wrote")
+    __slots__ = (
+        "entry",
+        "is_relied",
+        "key",
+        "stack",
+        "tick",
+        "users",
+        "version",
+        "writer",
+        "written",
+    )
 
     def __init__(self, entry: "Entry", key: Any) -> None:
         self.entry = entry
         self.key = key
         self.version = 0
-        self.uses: dict[TaskState, Use] = {}
+        self.users = 0
         self.writer: TaskState | None = None
-        self.wrote: Wrote = ("write", 0, 0, 0, ())
+        self.written: Use = ("write", 0, 0, 0)
+        self.tick = 0
+        self.stack: Stack = ()
         self.is_relied = False
+
+    @property
+    def wrote(self) -> Wrote:
+        """Kind, site, step, instant and stack of the last write."""
+        kind, _, step, site = self.written
+        return kind, site, step, self.tick, self.stack
 
 
 class Entry:
@@ -135,6 +152,7 @@ class Entry:
     is all that is kept: most objects of a request never get further.
 
     Attributes:
+        key: Its identity.
         held: The object, or a reference to it.
         owner: The one task that used it; None when there were several.
         is_keyed: Whether it is a container; known once several tasks used it.
@@ -150,6 +168,7 @@ class Entry:
         "alone",
         "held",
         "is_keyed",
+        "key",
         "latest",
         "owner",
         "places",
@@ -157,7 +176,8 @@ class Entry:
         "windows",
     )
 
-    def __init__(self, held: Any, owner: TaskState) -> None:
+    def __init__(self, key: int, held: Any, owner: TaskState) -> None:
+        self.key = key
         self.held = held
         self.owner: TaskState | None = owner
         self.is_keyed = False

@@ -11,8 +11,9 @@ races using replay analysis" (PLDI 2007).
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import FrameType
 from typing import Any, Final, Literal
 
@@ -64,6 +65,8 @@ class Evidence:
         self._sites = sites
         self._flows = flows
         self._together: dict[int, set[int]] = {}
+        self._leading: dict[int, frozenset[int]] = {}
+        self._revision = 0
 
     def join(self, site: int, other: int) -> None:
         """Note that a line read what another one had read, with no write between."""
@@ -114,33 +117,62 @@ class Evidence:
         self, state: TaskState, place: Place, site: int, frame: FrameType
     ) -> Use | None:
         """Return the outdated read that led a task to write to another place."""
-        second = self._sites[site]
-        if not self._flows.is_led_to(second):
+        leading = self._leads_to(site)
+        if not leading:
             return None
-        for read in state.touched[-_MOST_READS:]:
-            before = read.uses.get(state)
-            if read is place or before is None or before[2] == state.step:
-                continue
-            if read.key is STRUCTURE and read.entry is place.entry:
-                if place.wrote[3] >= _began(state, before[2]) and (
-                    self._places(before, second)
-                ):
-                    return before
-            elif (
-                before[1] != read.version
+        second, step = self._sites[site], state.step
+        whole = (place.entry.places or {}).get(STRUCTURE)
+        before = None if whole is None else state.uses.get(whole)
+        if (
+            before is not None
+            and before[2] != step
+            and place.tick >= _began(state, before[2])
+            and self._places(before, second)
+        ):
+            return before
+        writer = place.writer
+        for read, before in self._latest(state):
+            if (
+                read.writer is writer
+                and before[1] != read.version
+                and before[2] != step
+                and read is not place
                 and before[0] in ASKED
-                and read.writer is place.writer
+                and not leading.isdisjoint(self._read_by(before[3]))
                 and False in self._answers(before, second, frame)
             ):
                 return before
         return None
 
+    @staticmethod
+    def _latest(state: TaskState) -> Iterable[tuple[Place, Use]]:
+        """Return the uses of a task, of many of them the latest."""
+        uses = state.uses.items()
+        return uses if len(uses) <= _MOST_READS else islice(reversed(uses), _MOST_READS)
+
+    def _leads_to(self, site: int) -> frozenset[int]:
+        """Return the sites of which a question or key leads to what a line writes."""
+        if self._revision != self._flows.revision:
+            self._revision = self._flows.revision
+            self._leading.clear()
+        known = self._leading.get(site)
+        if known is None:
+            numbers = map(self._sites.find, self._flows.leads_to(self._sites[site]))
+            known = frozenset(number for number in numbers if number is not None)
+            self._leading[site] = known
+        return known
+
     def _reads(self, before: Use) -> Iterator[Site]:
         """Yield the lines that read what a use saw."""
-        seen, waiting = {before[3]}, [before[3]]
+        for site in self._read_by(before[3]):
+            yield self._sites[site]
+
+    def _read_by(self, site: int) -> Iterator[int]:
+        """Yield the sites that read what one of them saw."""
+        seen, waiting = {site}, [site]
         while waiting:
             site = waiting.pop()
-            yield self._sites[site]
+            yield site
             new = self._together.get(site, set()) - seen
             seen |= new
             waiting.extend(new)

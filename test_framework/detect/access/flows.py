@@ -43,13 +43,18 @@ class Guard:
 
 
 class Flows:
-    """What flows where in all watched modules."""
+    """What flows where in all watched modules.
+
+    Attributes:
+        revision: Grows whenever more is known.
+    """
 
     def __init__(self) -> None:
+        self.revision = 0
         self._into: dict[Node, set[Node]] = {}
         self._guards: dict[Node, list[Guard]] = {}
         self._reached: dict[Node, frozenset[Node]] = {}
-        self._led_to: dict[Site, bool] = {}
+        self._leads: dict[Site, frozenset[Site]] = {}
         self._holders: dict[Site, set[str]] = {}
 
     def hold(self, site: Site, name: str) -> None:
@@ -65,7 +70,8 @@ class Flows:
     def link(self, reads: Iterable[Node], into: Node) -> None:
         """Note what flows into something."""
         self._reached.clear()
-        self._led_to.clear()
+        self._leads.clear()
+        self.revision += 1
         self._into.setdefault(into, set()).update(reads)
 
     def guard(self, node: Node, guards: Iterable[Guard]) -> None:
@@ -93,14 +99,18 @@ class Flows:
             )
         ]
 
-    def is_led_to(self, second: Site) -> bool:
-        """Whether any question or key leads to what a line writes."""
-        known = self._led_to.get(second)
+    def leads_to(self, second: Site) -> frozenset[Site]:
+        """Return the lines of which a question or key leads to what a line writes."""
+        known = self._leads.get(second)
         if known is None:
             node: Node = ("guarded", second)
-            known = self._led_to[second] = bool(self._sources(("key", second))) or any(
-                reached in self._guards for reached in (node, *self._sources(node))
-            )
+            found = set(self._sources(("key", second)))
+            for reached in (node, *self._sources(node)):
+                for guard in self._guards.get(reached, ()):
+                    found.update(guard.reads)
+                    found.update(*map(self._sources, guard.reads))
+            known = frozenset(one for one in found if isinstance(one, Site))
+            self._leads[second] = known
         return known
 
     def _sources(self, node: Node) -> frozenset[Node]:

@@ -2,11 +2,13 @@
 
 import itertools
 import sys
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from types import CodeType, FrameType
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
+    Birth,
     Conflict,
     Entry,
     Place,
@@ -30,6 +32,7 @@ from test_framework.detect.access.questions import (
     is_same,
     stored,
 )
+from test_framework.detect.access.signals import birth_of
 from test_framework.detect.access.sites import Sites
 from test_framework.detect.access.trials import Trials
 
@@ -178,12 +181,11 @@ class Judge:
 
     def judge_parts(self, state: TaskState, entry: Entry, site: int) -> None:
         """Judge a read of all of a container by the keys that the task wrote in it."""
-        for place in state.touched[-_MOST_PARTS:]:
-            before = place.uses.get(state)
+        latest = itertools.islice(reversed(state.uses.items()), _MOST_PARTS)
+        for place, before in list(latest):
             if (
                 place.entry is entry
                 and place.key is not STRUCTURE
-                and before is not None
                 and before[1] != place.version
                 and place.writer is not None
                 and place.writer.user != state.user
@@ -205,14 +207,14 @@ class Judge:
         if len(places) > _MOST_PARTS:
             return
         for other in places.values():
-            before = other.uses.get(state)
+            before = state.uses.get(other)
             if (
                 before is not None
                 and before[0] == "read"
                 and before[1] != other.version
                 and other.writer is place.writer
-                and other.wrote[0] == place.wrote[0] == "write"
-                and other.wrote[2] == place.wrote[2]
+                and other.written[0] == place.written[0] == "write"
+                and other.written[2] == place.written[2]
             ):
                 second: Use = (kind, place.version, state.step, site)
                 stack = self.stack(sys._getframe(1))
@@ -223,9 +225,9 @@ class Judge:
         """Report those suspects whose first part was not read again."""
         for place, first, second, stack in state.suspects:
             writer = place.writer
-            if place.uses.get(state) is not first or writer is None:
+            if state.uses.get(place) is not first or writer is None:
                 continue
-            if state.heard.get(writer.number, -1) >= place.wrote[2]:
+            if state.heard.get(writer.number, -1) >= place.written[2]:
                 continue
             window = Window(
                 "torn-read",
@@ -235,7 +237,7 @@ class Judge:
                 stack,
                 frozenset(),
                 frozenset(),
-                self._await_after(state, place.wrote[3], first[3]),
+                self._await_after(state, place.tick, first[3]),
             )
             self._report(Case(place, window, place.wrote, writer.user))
         state.suspects.clear()
@@ -285,7 +287,7 @@ class Judge:
             state.user,
             (),
             held,
-            frozenset(state.born[lock] for lock in held if lock in state.born),
+            _births(state, held),
             awaited,
         )
 
@@ -321,7 +323,9 @@ class Judge:
             )
             conflict.operations.update(_operations(window.user, state.user))
             conflict.is_of_one = is_of_one
-            conflict.is_kept_apart = not window.born.isdisjoint(state.born.values())
+            conflict.is_kept_apart = not window.born.isdisjoint(
+                _births(state, state.locks)
+            )
             self.foretold[_cause(window)] = conflict
             self._trials.add(conflict)
         if not windows:
@@ -386,7 +390,7 @@ def _is_emptied(place: Place, before: Use, kind: Kind) -> bool:
         kind == "update"
         and place.key is STRUCTURE
         and (before[0] == "write" or before[0] == "confirmed")
-        and place.wrote[0] == "write"
+        and place.written[0] == "write"
         and CATEGORIES[type(place.entry.thing)] == "sequence"
     )
 
@@ -402,4 +406,10 @@ def _cause(window: Window) -> tuple[str, int, int]:
 
 def _held_since(state: TaskState, step: int) -> frozenset[int]:
     """Return the locks that a task took before a step of its own and still holds."""
-    return frozenset(lock for lock, when in state.locks.items() if when <= step)
+    return frozenset(lock for lock, (when, _) in state.locks.items() if when <= step)
+
+
+def _births(state: TaskState, locks: Iterable[int]) -> frozenset[Birth]:
+    """Return where locks that a task holds were made."""
+    births = (birth_of(state.locks[lock][1]) for lock in locks)
+    return frozenset(birth for birth in births if birth is not None)

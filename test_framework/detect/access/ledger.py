@@ -29,6 +29,7 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from threading import get_ident
 from typing import Any, Final
 
@@ -37,7 +38,6 @@ from test_framework.detect.access.books import (
     Entry,
     Place,
     Reference,
-    Stack,
     TaskState,
     User,
 )
@@ -109,10 +109,7 @@ class Ledger:
         try:
             return self._states[self._current[self._loops[get_ident()]]]
         except KeyError:
-            task = self._find_task()
-        if task is None:
-            return None
-        return self._states.get(task) or self._begin(task)
+            return self._look_up()
 
     def state_of(self, task: object) -> TaskState | None:
         """Return the state of a task that has not ended."""
@@ -138,7 +135,7 @@ class Ledger:
             use = entry.alone.get(conflict.key) if entry.owner is state else None
         else:
             place = (entry.places or {}).get(conflict.key)
-            use = place.uses.get(state) if place and state else None
+            use = state.uses.get(place) if place and state else None
         return use is not None and use[3] == conflict.window.first[3]
 
     def has_found(self, conflict: Conflict) -> bool:
@@ -159,7 +156,7 @@ class Ledger:
         try:
             state = self._states[self._current[self._loops[get_ident()]]]
         except KeyError:
-            found = self.state()
+            found = self._look_up()
             if found is None:
                 return
             state = found
@@ -209,12 +206,16 @@ class Ledger:
         place = places.get(key)
         if place is None:
             place = self._add(places, entry, key)
-        uses = place.uses
-        before = uses.get(state)
+        uses = state.uses
+        before = uses.get(place)
         step = state.step
         writer = place.writer
         if before is None:
-            self._touch(entry, place, state)
+            place.users += 1
+            if entry.latest is not state:
+                entry.latest = state
+                entry.users += 1
+                state.entries.append(entry)
             if (
                 writer is not None
                 and kind not in WRITES
@@ -263,25 +264,26 @@ class Ledger:
                 return
             if kind == "check":
                 kind = "read"
-            uses[state] = (kind, place.version, step, site)
+            uses[place] = (kind, place.version, step, site)
             return
         version = place.version = place.version + 1
-        stack: Stack = ()
-        if place.is_relied and len(uses) > (before is not None):
-            # It costs more than all the rest: only where somebody else relies on it.
-            stack = self.judge.stack(sys._getframe(1))
         place.writer = state
-        place.wrote = (kind, site, step, self._tick, stack)
+        place.tick = self._tick
+        if place.is_relied and place.users > 1:
+            # It costs more than all the rest: only where somebody else relies on it.
+            place.stack = self.judge.stack(sys._getframe(1))
+        elif place.stack:
+            place.stack = ()
         if entry.windows:
             self.judge.foretell(entry, state, key, kind, site)
-        uses[state] = (kind, version, step, site)
+        uses[place] = place.written = (kind, version, step, site)
 
     def resume(self, value: Any, site: int) -> Any:
         """Note that an await of the running task is over; hand its value on."""
         try:
             state = self._states[self._current[self._loops[get_ident()]]]
         except KeyError:
-            found = self.state()
+            found = self._look_up()
             if found is None:
                 return value
             state = found
@@ -290,7 +292,7 @@ class Ledger:
         self._tick = tick = self._tick + 1
         state.step += 1
         state.awaits.append((tick, site))
-        if state.is_due:
+        if state.is_due or len(state.uses) > MOST_TOUCHED:
             self._tidy(state, site)
         return value
 
@@ -301,37 +303,28 @@ class Ledger:
             self.judge.convict(state)
         if state.fresh:
             for entry in state.fresh:
-                # Our entry and the argument: it was of this step only.
-                if sys.getrefcount(entry.held) <= 2:
+                if _is_only_ours(entry):
+                    # It was of this step only.
                     self._drop(entry)
             state.fresh.clear()
-        if len(state.touched) + len(state.entries) > MOST_TOUCHED:
-            self._forget(state, len(state.touched) // 2, len(state.entries) // 2)
+        if len(state.uses) + len(state.entries) > MOST_TOUCHED:
+            self._forget(state, len(state.uses) // 2, len(state.entries) // 2)
         for source in state.waits_for.pop(site, ()):
             self.signals.hear(source)
         state.is_due = bool(state.waits_for)
 
     # Books.
 
-    def _find_task(self) -> Any:
-        """Return the running task, and remember the loop of this thread."""
+    def _look_up(self) -> TaskState | None:
+        """Return the state of the running task, and remember the loop of its thread."""
         loop = asyncio._get_running_loop()
         if loop is None:
             return None
         self._loops[get_ident()] = loop
-        return self._current.get(loop)
-
-    @staticmethod
-    def _touch(entry: Entry, place: Place, state: TaskState) -> None:
-        """Note that a task uses a place, and perhaps its object, for the first time."""
-        touched = state.touched
-        touched.append(place)
-        if entry.latest is not state:
-            entry.latest = state
-            entry.users += 1
-            state.entries.append(entry)
-        if len(touched) + len(state.entries) > MOST_TOUCHED:
-            state.is_due = True
+        task = self._current.get(loop)
+        if task is None:
+            return None
+        return self._states.get(task) or self._begin(task)
 
     def _begin(self, task: asyncio.Task[Any]) -> TaskState:
         self._tasks += 1
@@ -347,38 +340,37 @@ class Ledger:
         state = self._states.pop(task, None)
         if state is None:
             return
-        self.judge.settle()
-        self.judge.convict(state)
+        if self._unsettled:
+            self.judge.settle()
+        if state.suspects:
+            self.judge.convict(state)
         # Whoever awaits the task knows all that it did.
         self.signals.tell_end(task, state)
-        self._forget(state, len(state.touched), len(state.entries))
-
-    def _leave(self, entry: Entry) -> None:
-        """Give up an object that no running task uses, unless it has a window."""
-        is_held = not isinstance(entry.held, Reference)
-        # Our entry and the argument.
-        if entry.windows is None or (is_held and sys.getrefcount(entry.held) <= 2):
-            self._drop(entry)
-            return
-        entry.owner, entry.places = None, {}
-        entry.alone.clear()
+        self._forget(state, len(state.uses), len(state.entries))
 
     def _forget(self, state: TaskState, places: int, entries: int) -> None:
         """Give up the places and objects that a task used first."""
-        for place in state.touched[:places]:
-            place.uses.pop(state, None)
-        del state.touched[:places]
+        uses = state.uses
+        for place in list(islice(uses, places)):
+            place.users -= 1
+            del uses[place]
         for entry in state.entries[:entries]:
             entry.users -= 1
             if entry.users == 0:
                 self._leave(entry)
         del state.entries[:entries]
 
+    def _leave(self, entry: Entry) -> None:
+        """Give up an object that no running task uses, unless it has a window."""
+        if entry.windows is None or _is_only_ours(entry):
+            self._drop(entry)
+            return
+        entry.owner, entry.places = None, {}
+        entry.alone.clear()
+
     def _drop(self, entry: Entry) -> None:
-        held = entry.held
-        key = held.key if isinstance(held, Reference) else id(held)
-        if self._entries.get(key) is entry:
-            del self._entries[key]
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
         if entry.windows is not None and entry.owner is not None:
             # Two uses of something that nobody else ever saw: as a rule it is so.
             self.judge.give_up(entry)
@@ -388,11 +380,11 @@ class Ledger:
     def _adopt(self, thing: Any, state: TaskState) -> Entry:
         key = id(thing)
         if type(thing).__weakrefoffset__:
-            held: Any = Reference(thing, self._gone)
+            held = Reference(thing, self._gone)
             held.key = key
-            entry = Entry(held, state)
+            entry = Entry(key, held, state)
         else:
-            entry = Entry(thing, state)
+            entry = Entry(key, thing, state)
             state.fresh.append(entry)
             state.is_due = True
         self._entries[key] = entry
@@ -414,9 +406,9 @@ class Ledger:
         for key, use in entry.alone.items():
             place = places[key] = Place(entry, key)
             if owner is not None:
-                place.uses[owner] = use
+                place.users = 1
+                owner.uses[place] = use
                 place.is_relied = use[0] != "update" and use[0] != "result"
-                owner.touched.append(place)
         entry.alone.clear()
         return places
 
@@ -424,8 +416,7 @@ class Ledger:
         """Forget what only we hold, and the oldest of what nobody uses."""
         entries = self._entries
         for entry in list(entries.values()):
-            is_held = not isinstance(entry.held, Reference)
-            if is_held and sys.getrefcount(entry.held) <= 2:
+            if _is_only_ours(entry):
                 self._drop(entry)
         if len(entries) > MOST_OBJECTS:
             idle = [entry for entry in entries.values() if entry.users == 0]
@@ -436,10 +427,17 @@ class Ledger:
     @staticmethod
     def _add(places: dict[Any, Place], entry: Entry, key: Any) -> Place:
         if len(places) >= MOST_PLACES:
-            for old in [old for old, place in places.items() if not place.uses]:
+            for old in [old for old, place in places.items() if not place.users]:
                 del places[old]
         place = places[key] = Place(entry, key)
         return place
+
+
+def _is_only_ours(entry: Entry) -> bool:
+    """Whether nothing but the books keeps an object alive."""
+    # Our entry and the argument; a reference is always only ours.
+    held = entry.held
+    return type(held) is not Reference and sys.getrefcount(held) <= 3
 
 
 _NO_CONTEXT: Final = contextvars.Context()

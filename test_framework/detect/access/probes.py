@@ -210,7 +210,7 @@ class Probes:
 
     def awaiting(self, awaitable: Any, site: int) -> Any:
         """Stand at what is awaited."""
-        if self._trials.is_waiting:
+        if site in self._trials.waiting:
             awaitable = self._trials.stand_at(awaitable, site)
         if type(awaitable) is types.CoroutineType:
             # As most are; to ask for a class takes longer.

@@ -41,8 +41,6 @@ class Signals:
         self._tasks = tasks
         self._told: weakref.WeakKeyDictionary[Any, dict[int, int]]
         self._told = weakref.WeakKeyDictionary()
-        self._born: weakref.WeakKeyDictionary[Any, Birth]
-        self._born = weakref.WeakKeyDictionary()
 
     def tell(self, source: Any) -> None:
         """Note that the running task announces what it did so far."""
@@ -76,23 +74,31 @@ class Signals:
             self.hear(part, state)
 
     def take(self, lock: Any) -> None:
-        """Note that the running task took a lock."""
+        """Note that the running task is about to take a lock, or to wait for it."""
         state = self._tasks.state()
         if state is not None:
-            state.locks[id(lock)] = state.step
-            if lock in self._born:
-                state.born[id(lock)] = self._born[lock]
-
-    def bear(self, lock: Any, frame: FrameType) -> None:
-        """Note where a lock is made."""
-        self._born[lock] = (frame.f_code.co_filename, frame.f_lineno)
+            # It holds it when the await is over, and what it used before is not inside.
+            state.locks[id(lock)] = (state.step + 1, lock)
 
     def release(self, lock: Any) -> None:
         """Note that the running task gave a lock back."""
         state = self._tasks.state()
         if state is not None:
             state.locks.pop(id(lock), None)
-            state.born.pop(id(lock), None)
+
+
+def bear(lock: Any, frame: FrameType) -> None:
+    """Note in a lock where it is made: a table of all locks takes longer to ask."""
+    vars(lock)[_BIRTH] = (frame.f_code.co_filename, frame.f_lineno)
+
+
+def birth_of(lock: Any) -> Birth | None:
+    """Return where a lock was made; None when nobody looked on."""
+    birth: Birth | None = vars(lock).get(_BIRTH)
+    return birth
+
+
+_BIRTH: Final = "@birth"
 
 
 def _shorten(told: dict[int, int]) -> None:

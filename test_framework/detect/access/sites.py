@@ -43,6 +43,10 @@ class Sites:
             self._all.append(site)
         return found
 
+    def find(self, site: Site) -> int | None:
+        """Return the number of a site; None where no probe stands."""
+        return self._numbers.get(site)
+
     def __getitem__(self, number: int) -> Site:
         return self._all[number]
 

@@ -40,25 +40,23 @@ class Trials:
         hold_s: How long a task is held at most; 0 to hold none.
 
     Attributes:
-        is_waiting: Whether there is anything to try.
+        waiting: What is to be tried, by the site of the await.
     """
 
     def __init__(self, positions: Positions, *, hold_s: float) -> None:
         self._positions = positions
         self._hold_s = hold_s
-        self.is_waiting = False
-        self._waiting: dict[int, list[Conflict]] = {}
+        self.waiting: dict[int, list[Conflict]] = {}
 
     def add(self, conflict: Conflict) -> None:
         """Try this one when a task comes by."""
         awaited = conflict.window.awaited
         if awaited is not None and self._hold_s > 0:
-            self.is_waiting = True
-            self._waiting.setdefault(awaited, []).append(conflict)
+            self.waiting.setdefault(awaited, []).append(conflict)
 
     def stand_at(self, awaitable: Any, site: int) -> Any:
         """Return what is awaited, with a moment after it if that is worth a trial."""
-        for conflict in self._waiting.get(site, ()):
+        for conflict in self.waiting.get(site, ()):
             if self._positions.stands_in(conflict):
                 self._count(conflict, site)
                 return self._hold(awaitable, conflict)
@@ -68,10 +66,9 @@ class Trials:
         conflict.trials += 1
         if conflict.trials < MOST_TRIALS and not self._positions.has_found(conflict):
             return
-        self._waiting[site].remove(conflict)
-        if not self._waiting[site]:
-            del self._waiting[site]
-        self.is_waiting = bool(self._waiting)
+        self.waiting[site].remove(conflict)
+        if not self.waiting[site]:
+            del self.waiting[site]
 
     async def _hold(self, awaitable: Awaitable[Any], conflict: Conflict) -> Any:
         awaited = await awaitable
