@@ -98,7 +98,7 @@ def suspends(*nodes: ast.AST) -> bool:
 
 
 def bound_by(node: ast.AST) -> Iterator[str]:
-    """Yield the names that a node binds in the function around it."""
+    """Yield the names that a node itself gives a value, once for each time."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
         # A comprehension's own targets are counted as well: one shadow too many
         # costs a name that is not watched, one too few a wrong report.
