@@ -1,33 +1,43 @@
 """Linearizability: did each operation seem to happen at one instant between its ends?
 
-A history of any model is searched (``search``), key by key; what cannot be decided
-within the limits is ``unknown``, never a guess.
+Registers, locks, counters, sets and queues whose values are distinct are decided by
+sorting; a history of any model is searched (``search``), object by object. What cannot
+be decided within the limits is ``unknown``, never a guess.
 """
 
 from test_framework.check.linear.calls import Call
-from test_framework.check.linear.judge import (
-    Limits,
-    Linearizability,
-    check_linearizability,
-)
+from test_framework.check.linear.columns import CallLog
+from test_framework.check.linear.judge import Limits, check_linearizability
 from test_framework.check.linear.models import (
+    ANY,
     ILLEGAL,
     CasRegister,
+    Counter,
+    DistinctSet,
+    Foreseeing,
     KeyValue,
+    Lease,
     Model,
     Mutex,
+    Queue,
     Register,
 )
 
 __all__ = [
+    "ANY",
     "ILLEGAL",
     "Call",
+    "CallLog",
     "CasRegister",
+    "Counter",
+    "DistinctSet",
+    "Foreseeing",
     "KeyValue",
+    "Lease",
     "Limits",
-    "Linearizability",
     "Model",
     "Mutex",
+    "Queue",
     "Register",
     "check_linearizability",
 ]

@@ -1,22 +1,33 @@
-"""Is a history linearizable? Objects are searched in turns, within limits.
+"""Is a history linearizable? Sorting decides what it can, a search the rest.
 
 A history is linearizable if and only if that of each of its objects is (Herlihy and
-Wing, "Linearizability", 1990), so one that is not ends the search of all. Limits are
+Wing, "Linearizability", 1990). Objects whose values tell which call wrote what are
+decided by a check for their kind, in the time of a sort. Those that are left are
+searched in turns, within limits; one that is wrong ends the search of all. Limits are
 hard: what is not decided within them is ``unknown``.
 """
 
 from collections import defaultdict
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from test_framework.check.linear.calls import Call
-from test_framework.check.linear.models import Model
+from test_framework.check.linear.columns import CallLog, require_order
+from test_framework.check.linear.models import CasRegister, Model, Register, name_of
+from test_framework.check.linear.registers import judge_registers
+from test_framework.check.linear.ruling import Ruling, label, witness
 from test_framework.check.linear.search import Outcome, search
+from test_framework.check.linear.slices import minimal_slice
+from test_framework.check.witness import Anomaly, Checked, Link
 from test_framework.core import NS_PER_S, Clock, MonotonicClock, UsageError, Verdict
 
-_CONFIGURATION_BYTES = 400
-"""Measured on CPython 3.11: an entry of a set, a pair, and an integer of 500 bits."""
+_SORTED: Final[dict[type, Callable[[CallLog, Any], Ruling]]] = {
+    Register: judge_registers,
+    CasRegister: judge_registers,
+}
+"""The check of each model; of a class that derives from one, nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,64 +51,102 @@ class Limits:
             raise UsageError(message)
 
 
-@dataclass(frozen=True, slots=True)
-class Linearizability:
-    """What is known of a history.
-
-    Attributes:
-        verdict: ``valid``, ``invalid`` or ``unknown``.
-        reason: Why it is unknown; empty otherwise.
-        key: The object that is not linearizable; None if there is none.
-        order: The longest beginning of an order of its calls.
-        stuck: The call that had to have happened after those and could not.
-    """
-
-    verdict: Verdict
-    reason: str = ""
-    key: Any = None
-    order: tuple[Call, ...] = ()
-    stuck: Call | None = None
-
-
 def check_linearizability(
-    calls: Iterable[Call],
+    calls: Iterable[Call] | CallLog,
     model: Model,
     *,
     limits: Limits | None = None,
     clock: Clock | None = None,
-) -> Linearizability:
+    only_search: bool = False,
+) -> Checked:
     """Judge the history of any number of objects of one kind.
 
     Args:
         calls: Completed calls and those of unknown outcome, in any order.
         model: What each object does by itself.
-        limits: Time and memory; 60 s and 512 MiB by default.
+        limits: Time and memory of a search; 60 s and 512 MiB by default.
         clock: Tells the time.
+        only_search: Whether to search even what sorting can decide.
+
+    Returns:
+        The verdict; of an object that was searched, the witness is the fewest calls
+        that have no order.
 
     Raises:
         UsageError: A call ends before it begins, or the model does not know it.
     """
     limits, clock = limits or Limits(), clock or MonotonicClock()
+    log = calls if isinstance(calls, CallLog) else None
+    listed = [] if isinstance(calls, CallLog) else list(calls)
+    ruling, by_sorting = Ruling(), _SORTED.get(type(model))
+    left: Iterable[Call] = listed
+    if by_sorting is not None and not only_search:
+        log = log or CallLog.of(listed)
+        ruling = by_sorting(log, model)
+        undecided = {log.keys[number] for number in ruling.undecided}
+        if log is not calls:
+            left = (call for call in listed if call.key in undecided)
+        else:
+            rows = [
+                row for row in range(len(log)) if log.keys[log.key[row]] in undecided
+            ]
+            left = (log.read(row) for row in rows) if undecided else ()
+    elif log is not None:
+        left = (log.read(row) for row in range(len(log)))
+    facts: dict[str, int | float | str] = {
+        "calls": len(listed) if log is None else len(log),
+    }
+    if ruling.anomalies:
+        return Checked(
+            "linearizability",
+            name_of(model),
+            Verdict.INVALID,
+            anomalies=ruling.anomalies,
+            facts=facts,
+        )
+    return _search_all(left, model, limits, clock, facts)
+
+
+def _search_all(
+    calls: Iterable[Call],
+    model: Model,
+    limits: Limits,
+    clock: Clock,
+    facts: dict[str, int | float | str],
+) -> Checked:
     by_key: dict[Any, list[Call]] = defaultdict(list)
     for call in calls:
-        if call.completed is not None and call.completed < call.invoked:
-            message = (
-                f"Call {call.index} ({call}) ends at {call.completed}, before it begins "
-                f"at {call.invoked}. Record both on one monotonic clock."
-            )
-            raise UsageError(message)
+        require_order(call)
         by_key[call.key].append(call)
     running: dict[Any, Generator[int, None, Outcome]] = {}
     # Few calls are soon decided, and one object that is wrong decides all.
     for key, own in sorted(by_key.items(), key=lambda item: len(item[1])):
         own.sort(key=lambda call: call.invoked)
         running[key] = search(model, own)
-    return _take_turns(running, limits, clock)
+    facts["searched"] = len(running)
+    reason, wrong = _take_turns(running, limits, clock)
+    verdict = Verdict.UNKNOWN if reason else Verdict.VALID
+    anomalies: tuple[Anomaly, ...] = ()
+    if wrong is not None:
+        key, outcome = wrong
+        verdict, anomalies = (
+            Verdict.INVALID,
+            (_stuck(model, key, by_key[key], outcome),),
+        )
+    return Checked(
+        "linearizability",
+        name_of(model),
+        verdict,
+        reason,
+        anomalies=anomalies,
+        facts=facts,
+    )
 
 
 def _take_turns(
     running: dict[Any, Generator[int, None, Outcome]], limits: Limits, clock: Clock
-) -> Linearizability:
+) -> tuple[str, tuple[Any, Outcome] | None]:
+    """Return why it is not decided, and the first object that has no order."""
     deadline_ns = clock.now_ns() + int(limits.seconds * NS_PER_S)
     remembered = dict.fromkeys(running, 0)
     while running:
@@ -107,22 +156,39 @@ def _take_turns(
             except StopIteration as end:
                 outcome: Outcome = end.value
                 if not outcome.is_linearizable:
-                    return Linearizability(
-                        Verdict.INVALID, "", key, outcome.order, outcome.stuck
-                    )
+                    return "", (key, outcome)
                 del running[key], remembered[key]
                 continue
-            used_bytes = sum(remembered.values()) * _CONFIGURATION_BYTES
-            if used_bytes > limits.memory_bytes:
-                return Linearizability(
-                    Verdict.UNKNOWN,
-                    f"the search would need more than {limits.memory_bytes:,} bytes; "
-                    f"{len(running)} objects were not decided",
+            limit = ""
+            if sum(remembered.values()) > limits.memory_bytes:
+                limit = f"would need more than {limits.memory_bytes:,} bytes"
+            elif clock.now_ns() > deadline_ns:
+                limit = f"was not done within {limits.seconds:g} s"
+            if limit:
+                reason = (
+                    f"The search {limit}; {len(running)} objects were not decided. Pass "
+                    "higher limits, or record values that are written once each."
                 )
-            if clock.now_ns() > deadline_ns:
-                return Linearizability(
-                    Verdict.UNKNOWN,
-                    f"the search was not done within {limits.seconds:g} s; "
-                    f"{len(running)} objects were not decided",
-                )
-    return Linearizability(Verdict.VALID)
+                return reason, None
+    return "", None
+
+
+def _stuck(model: Model, key: object, calls: Sequence[Call], found: Outcome) -> Anomaly:
+    """Return the witness of an object that has no order."""
+    kept, outcome = minimal_slice(model, calls, found)
+    place = {id(call): at for at, call in enumerate(kept)}
+    order = [place[id(call)] for call in outcome.order]
+    links = [
+        Link(one, two, "order", f"{label(two)} may come after {label(one)}")
+        for one, two in pairwise(order)
+    ]
+    claim = "No order of these calls"
+    if outcome.stuck is not None:
+        stuck = place[id(outcome.stuck)]
+        claim = f"{label(stuck)} cannot have answered so: no order of these calls"
+        if order:
+            because = f"after these, {label(stuck)} could not have answered so"
+            links.append(Link(order[-1], stuck, "stuck", because))
+    on = "the object" if key is None else f"{key!r}"
+    claim = f"{claim} on {on} explains every result."
+    return Anomaly("non-linearizable", claim, witness(kept), tuple(links))

@@ -1,6 +1,7 @@
 """Linearizability: the search agrees with trying every order, and keeps its limits."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from test_framework.check.linear import (
     KeyValue,
     Limits,
     Mutex,
+    Queue,
     Register,
     check_linearizability,
 )
@@ -43,7 +45,7 @@ def test_search_agrees_with_every_order() -> None:
         calls = draw_calls(random.Random(seed), count=2 + seed % 5)
         expected = is_linearizable(CasRegister(), calls)
 
-        judged = check_linearizability(calls, CasRegister())
+        judged = check_linearizability(calls, CasRegister(), only_search=True)
 
         assert judged.verdict is (Verdict.VALID if expected else Verdict.INVALID), seed
         verdicts.add(judged.verdict)
@@ -61,20 +63,46 @@ def test_stale_read_is_caught_and_an_overlapping_one_is_not() -> None:
 
 
 def test_witness_names_the_call_that_cannot_be() -> None:
-    """The longest explained beginning is told, and the call that does not fit."""
+    """What may stand in an order is told, and the call that does not fit."""
     calls = [
         call("alice", "write", 1, "ok", 0, 1),
         call("bob", "read", None, 1, 2, 3),
         call("carol", "read", None, None, 4, 5),
+        call("dave", "write", 2, "ok", 6, 7),
+        call("erin", "read", None, 2, 8, 9),
     ]
 
-    judged = check_linearizability(calls, Register())
+    judged = check_linearizability(calls, Register(), only_search=True)
 
-    assert [str(one) for one in judged.order] == [
+    (found,) = judged.anomalies
+    assert [item.text for item in found.items] == [
         "alice: write(1) -> 'ok'",
-        "bob: read() -> 1",
+        "carol: read() -> None",
     ]
-    assert str(judged.stuck) == "carol: read() -> None"
+    assert found.claim.startswith("b cannot have answered so: no order of these calls")
+    assert [link.kind for link in found.links] == ["stuck"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_witness_is_small_and_wrong_by_itself(seed: int) -> None:
+    """No call of it can be left out alone, and the rest of the history adds nothing."""
+    rng = random.Random(seed)
+    calls = draw_calls(rng, count=6)
+    while is_linearizable(CasRegister(), calls):
+        calls = draw_calls(rng, count=6)
+
+    judged = check_linearizability(calls, CasRegister(), only_search=True)
+
+    (found,) = judged.anomalies
+    by_index = {one.index: one for one in calls}
+    # What was not over when the contradiction was complete is of unknown outcome.
+    kept = [replace(by_index[one.index], completed=one.end) for one in found.items]
+    assert not is_linearizable(CasRegister(), kept)
+    reads = [one for one in kept if CasRegister().is_read(one)]
+    assert all(
+        is_linearizable(CasRegister(), [one for one in kept if one is not read])
+        for read in reads
+    )
 
 
 def test_unknown_outcome_may_take_effect_late_or_never() -> None:
@@ -99,7 +127,9 @@ def test_objects_are_judged_one_by_one() -> None:
 
     judged = check_linearizability(calls, KeyValue())
 
-    assert (judged.verdict, judged.key) == ("invalid", "bad")
+    (found,) = judged.anomalies
+    assert "on 'bad' explains every result" in found.claim
+    assert [item.text for item in found.items] == ["bob: 'bad'.get() -> 'x'"]
 
 
 def test_lock_held_twice_is_caught() -> None:
@@ -117,17 +147,17 @@ def test_lock_held_twice_is_caught() -> None:
 
 
 def hard(count: int) -> list[Call]:
-    """Return overlapping writes, and reads of values that nobody wrote."""
+    """Return overlapping calls on a queue, and one that found what nobody put in."""
     calls = [
-        call(f"w{n}", "write", n, "ok", n % 7, 10_000 + n % 5) for n in range(count)
+        call(f"e{n}", "enqueue", n, "ok", n % 7, 10_000 + n % 5) for n in range(count)
     ]
-    return [*calls, call("r", "read", None, -1, 0, 20_000)]
+    return [*calls, call("d", "dequeue", None, -1, 0, 20_000)]
 
 
 def test_memory_limit_ends_in_unknown() -> None:
     """What would remember too much is not decided."""
     judged = check_linearizability(
-        hard(40), Register(), limits=Limits(memory_bytes=2_000_000)
+        hard(40), Queue(), limits=Limits(memory_bytes=2_000_000), only_search=True
     )
 
     assert judged.verdict is Verdict.UNKNOWN
@@ -149,7 +179,7 @@ class JumpingClock:
 def test_time_limit_ends_in_unknown() -> None:
     """What would take too long is not decided."""
     judged = check_linearizability(
-        hard(40), Register(), limits=Limits(seconds=30), clock=JumpingClock()
+        hard(40), Queue(), limits=Limits(seconds=30), clock=JumpingClock()
     )
 
     assert judged.verdict is Verdict.UNKNOWN
