@@ -6,6 +6,7 @@ take any implementation of a small protocol and judge its history by the checker
 ``check``: that no error was seen is never enough.
 """
 
+from test_framework.battery.atomic import AtomicRaceTest
 from test_framework.battery.config import RaceTestConfig, WorkerKind
 from test_framework.battery.journal import Journal, Pending, RefusedError
 from test_framework.battery.overlap import Overlap, measure_overlap
@@ -16,6 +17,7 @@ from test_framework.battery.worker import SETUP, Work, Worker, WorkerError
 
 __all__ = [
     "SETUP",
+    "AtomicRaceTest",
     "Hang",
     "Journal",
     "Overlap",

@@ -35,8 +35,8 @@ class RaceTestConfig:
         pauses: The chance that a worker lets others go on between two operations.
         cancellations: The chance that an operation is cancelled underway, in those
             tests that cancel.
-        switch_interval_s: How long a thread may keep the interpreter to itself; None
-            leaves it as it is. Short turns cut operations of Python in two.
+        preemptions: The chance that an operation is interrupted between two of its
+            instructions; of threads and processes, and of functions that do not await.
 
     Raises:
         UsageError: A value is out of its range, or a CPU is not ours to use.
@@ -53,21 +53,19 @@ class RaceTestConfig:
     kind: WorkerKind = "task"
     pauses: float = 0.5
     cancellations: float = 0.2
-    switch_interval_s: float | None = 1e-5
+    preemptions: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("workers", "iterations"):
             self._demand_count(name)
         for name in ("timeout_s", "quiet_s"):
             self._demand_duration(name)
-        for name in ("pauses", "cancellations"):
+        for name in ("pauses", "cancellations", "preemptions"):
             chance = getattr(self, name)
             if not 0 <= chance <= 1:
                 raise UsageError(
                     f"{name}={chance!r}: expected a chance from 0 to 1, such as 0.5."
                 )
-        if self.switch_interval_s is not None:
-            self._demand_duration("switch_interval_s")
         if self.kind not in get_args(WorkerKind):
             raise UsageError(
                 f"kind={self.kind!r}: expected one of {', '.join(get_args(WorkerKind))}."

@@ -21,6 +21,10 @@ _now_ns = time.monotonic_ns
 _PLAIN = frozenset({int, bool, str, bytes, float, tuple, type(None)})
 
 
+class StoppedError(Exception):
+    """Raised to a worker that goes on after its run was cut off."""
+
+
 class RefusedError(Exception):
     """Raised by an object that did not do what it was asked, and is sure of it.
 
@@ -62,6 +66,7 @@ class Journal:
         ended: When they answered, or when the worker no longer waited for an answer.
         known: 1 for those that answered, 0 for those of unknown outcome.
         refused: How many were refused, and so did not happen.
+        begin: Calls an operation; in threads and processes it may interrupt it.
     """
 
     worker: int
@@ -73,7 +78,9 @@ class Journal:
     ended: "array[int]" = field(default_factory=lambda: array("q"))
     known: bytearray = field(default_factory=bytearray)
     refused: int = 0
+    begin: Callable[..., Any] | None = None
     _begun: tuple[str, object, object, int] | None = None
+    _is_stopped: bool = False
 
     def __len__(self) -> int:
         """Count the operations that ended."""
@@ -99,6 +106,7 @@ class Journal:
 
         Raises:
             RefusedError: It was refused; the history says nothing of it.
+            StoppedError: The run was cut off; it was not done.
             BaseException: What it raised; its outcome is unknown.
         """
         argument: object = arguments
@@ -106,8 +114,14 @@ class Journal:
             argument = arguments[0] if arguments else None
         invoked = _now_ns()
         self._begun = (kind, argument, key, invoked)
+        # Asked after it is written down: whoever stops sees it, or it is not done.
+        if self._is_stopped:
+            raise StoppedError
         try:
-            result = operation(*arguments)
+            if self.begin is None:
+                result = operation(*arguments)
+            else:
+                result = self.begin(operation, *arguments)
             if type(result) not in _PLAIN and hasattr(result, "__await__"):
                 result = await result
         except RefusedError:
@@ -130,25 +144,48 @@ class Journal:
         *,
         is_known: bool,
     ) -> None:
-        self.ended.append(_now_ns())
         self.invoked.append(invoked)
+        self.ended.append(_now_ns())
         self.kinds.append(kind)
         self.arguments.append(argument)
         self.results.append(result)
         self.keys.append(key)
+        # The last one: a row counts when it is whole, whichever thread looks.
         self.known.append(is_known)
         self._begun = None
 
     @property
     def pending(self) -> Pending | None:
         """The operation that has not ended; None between two."""
-        return None if self._begun is None else Pending(self.worker, *self._begun)
+        begun, ended = self._begun, len(self.known)
+        # Between the last column and this mark it has ended.
+        if begun is None or (ended and self.invoked[ended - 1] == begun[-1]):
+            return None
+        return Pending(self.worker, *begun)
 
-    def close(self) -> None:
-        """Write down a pending operation as one of unknown outcome."""
-        if self._begun is not None:
-            kind, argument, key, invoked = self._begun
-            self._write(kind, argument, None, key, invoked, is_known=False)
+    def stop(self) -> "Journal":
+        """Let no further operation begin, and return what was done so far.
+
+        The worker may be in the middle of an operation, in any thread: that one is of
+        unknown outcome, and what it writes later is not in the answer.
+        """
+        self._is_stopped = True
+        pending, rows = self.pending, len(self.known)
+        whole = Journal(
+            self.worker,
+            self.kinds[:rows],
+            self.arguments[:rows],
+            self.results[:rows],
+            self.keys[:rows],
+            self.invoked[:rows],
+            self.ended[:rows],
+            self.known[:rows],
+            self.refused,
+        )
+        if pending is not None:
+            begun = (pending.kind, pending.argument, None, pending.key)
+            whole._write(*begun, pending.invoked, is_known=False)
+        return whole
 
     def calls(self) -> Iterator[Call]:
         """Yield the operations as checkers take them."""

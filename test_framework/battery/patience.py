@@ -59,10 +59,11 @@ class Patience:
         """Return why the run is to be cut off; None while it may go on.
 
         Args:
-            progress: How many operations have ended so far.
+            progress: Counts up with each operation; 0 before the first begins, for
+                which workers have all the time of the run.
         """
         now_ns = self._clock.now_ns()
-        if progress != self._progress:
+        if progress != self._progress or not progress:
             self._progress, self._moved_ns = progress, now_ns
         quiet_s, timeout_s = self._config.quiet_s, self._config.timeout_s
         if now_ns - self.began_ns > timeout_s * NS_PER_S:

@@ -34,6 +34,9 @@ from test_framework.core import UsageError
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+PROCESS_DIED = "ProcessDied"
+"""The type of the error of a worker whose history is lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Account:
@@ -78,7 +81,7 @@ class _Seat:
             WorkerError(
                 worker=worker.index,
                 iteration=SETUP,
-                type="ProcessDied",
+                type=PROCESS_DIED,
                 message=f"its process ended with exit code {code} and its history is "
                 "lost; nothing is known of what it did",
                 trace="",
@@ -103,7 +106,7 @@ async def run_processes(
     Raises:
         UsageError: The work or what is shared cannot be sent to a process.
     """
-    context = _context()
+    context = _context(work, shared)
     barrier = context.Barrier(config.workers, timeout=config.timeout_s)
     progress = context.RawArray("q", config.workers)
     seats: list[_Seat] = []
@@ -140,14 +143,21 @@ async def run_processes(
     return [seat.worker for seat in seats], hang
 
 
-def _context() -> SpawnContext | ForkServerContext:
+def _context(*needed: object) -> SpawnContext | ForkServerContext:
     methods = multiprocessing.get_all_start_methods()
     # Forking this process would copy its locks in whatever state its threads left them.
     if "forkserver" not in methods:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    # Imported once, when the first process is started, and not by each of them.
+    modules = {__name__, *(_module_of(one) for one in needed)}
+    context.set_forkserver_preload(["__main__", *sorted(modules)])
     return context
+
+
+def _module_of(something: object) -> str:
+    found: str = getattr(something, "__module__", None) or type(something).__module__
+    return found
 
 
 def _start(process: BaseProcess, work: object, shared: object) -> None:
@@ -169,9 +179,7 @@ def _supervise(
         pause.wait(POLL_S)
         for seat in seats:
             seat.receive()
-        # Accounts that arrive are progress as well.
-        sent = sum(seat.account is not None for seat in seats)
-        hang = patience.is_over(sum(progress) + sent)
+        hang = patience.is_over(sum(progress))
         if hang is not None:
             _tell_to_stop(seats)
             return hang
@@ -226,11 +234,11 @@ def _process_main(
                 return
             is_done.set()
             pending = worker.journal.pending
-            worker.journal.close()
+            journal = worker.journal.stop()
             with contextlib.suppress(OSError):
                 pipe.send(
                     _Account(
-                        worker.journal,
+                        journal,
                         tuple(worker.errors),
                         worker.iteration,
                         pending,
@@ -241,7 +249,7 @@ def _process_main(
     def attend() -> None:
         ident = threading.main_thread().ident
         while not is_done.is_set():
-            progress[index] = len(worker.journal)
+            progress[index] = worker.progress
             # Told to stop, or nobody is left to tell it.
             if pipe.poll(POLL_S):
                 send(stacks_of_threads({index: ident}).get(index, ""))
@@ -251,5 +259,6 @@ def _process_main(
     try:
         asyncio.run(live(worker, work, barrier.wait, barrier.abort))
     finally:
+        progress[index] = worker.progress
         send()
         attendant.join(GRACE_S)

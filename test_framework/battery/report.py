@@ -12,6 +12,7 @@ from test_framework.battery.runner import RaceRun
 from test_framework.check.witness import Anomaly, Checked
 from test_framework.core import Verdict, merge
 
+NS_PER_US = 1000
 MAX_SHOWN = 5
 """Anomalies and errors that are shown of each kind; all of them are in the report."""
 
@@ -24,11 +25,13 @@ class RaceReport:
         subject: What was tested.
         runs: What the workers did, scenario by scenario.
         checks: What is known of it.
+        skipped: Scenarios that it was not put to, with the reason.
     """
 
     subject: str
     runs: tuple[RaceRun, ...]
     checks: tuple[Checked, ...]
+    skipped: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -162,11 +165,12 @@ def _lines(report: RaceReport) -> Iterator[str]:
     for check in report.checks:
         if check.verdict is Verdict.VALID:
             continue
-        yield f"  {check.model}: {check.verdict}"
+        yield f"  {check.checker} ({check.model}): {check.verdict}"
         if check.reason:
             yield f"    {check.reason}"
         yield from _told(check.anomalies)
     yield from _stacks(report.runs)
+    yield from (f"  not tested: {reason}" for reason in report.skipped)
 
 
 def _told(anomalies: tuple[Anomaly, ...]) -> Iterator[str]:
@@ -174,9 +178,11 @@ def _told(anomalies: tuple[Anomaly, ...]) -> Iterator[str]:
         first, *rest = anomaly.claim.splitlines() or [""]
         yield f"    {anomaly.name}: {first}"
         yield from (f"      {line}" for line in rest)
+        start = min((item.begin for item in anomaly.items), default=0)
         for item in anomaly.items:
-            end = "?" if item.end is None else f"{item.end:,}"
-            yield f"      {item.label} [{item.begin:,} .. {end}] {item.text}"
+            begin = f"{(item.begin - start) / NS_PER_US:,.1f}"
+            end = "?" if item.end is None else f"{(item.end - start) / NS_PER_US:,.1f}"
+            yield f"      {item.label} [{begin} .. {end} us] {item.text}"
         yield from (f"      {link.because}" for link in anomaly.links)
     if len(anomalies) > MAX_SHOWN:
         yield f"    ... and {len(anomalies) - MAX_SHOWN:,} more"

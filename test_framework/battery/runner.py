@@ -15,7 +15,7 @@ from test_framework.battery.config import RaceTestConfig
 from test_framework.battery.journal import Journal
 from test_framework.battery.overlap import Overlap, measure_overlap
 from test_framework.battery.patience import Hang
-from test_framework.battery.processes import run_processes
+from test_framework.battery.processes import PROCESS_DIED, run_processes
 from test_framework.battery.tasks import run_tasks
 from test_framework.battery.threads import run_threads
 from test_framework.battery.worker import Work, Worker, WorkerError
@@ -49,6 +49,11 @@ class RaceRun:
     hang: Hang | None
     alarms: tuple[AlarmRecord, ...]
     elapsed_s: float
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the history of no worker is lost."""
+        return all(error.type != PROCESS_DIED for error in self.errors)
 
     def calls(self, *kinds: str) -> list[Call]:
         """Return the history, by the time of invocation.

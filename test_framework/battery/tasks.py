@@ -59,8 +59,6 @@ async def run_tasks(
     if hang is not None:
         lost = tuple(index for index, task in enumerate(tasks) if task in deaf)
         hang = dataclasses.replace(hang, abandoned=lost)
-    for worker in workers:
-        worker.journal.close()
     return workers, hang
 
 
@@ -75,9 +73,11 @@ async def _supervise(
         _, running = await asyncio.wait(tasks, timeout=POLL_S)
         if not running:
             return None
-        hang = patience.is_over(sum(len(worker.journal) for worker in workers))
+        hang = patience.is_over(sum(worker.progress for worker in workers))
         if hang is not None:
             pending = [worker.journal.pending for worker in workers]
+            for worker in workers:
+                worker.journal = worker.journal.stop()
             return dataclasses.replace(
                 hang,
                 pending=tuple(one for one in pending if one is not None),

@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,25 +60,22 @@ async def run_threads(
     """
     barrier = threading.Barrier(config.workers, timeout=config.timeout_s)
     seats = [_Seat(Worker(index, config, shared)) for index in range(config.workers)]
-    with _switching_each(config.switch_interval_s):
-        for seat in seats:
-            seat.thread = threading.Thread(
-                target=_thread_main,
-                args=(seat, work, barrier),
-                name=f"worker-{seat.worker.index}",
-                daemon=True,
-            )
-            seat.thread.start()
-        try:
-            hang = await _supervise(config, seats)
-        finally:
-            barrier.abort()
-            await _stop(seats)
+    for seat in seats:
+        seat.thread = threading.Thread(
+            target=_thread_main,
+            args=(seat, work, barrier),
+            name=f"worker-{seat.worker.index}",
+            daemon=True,
+        )
+        seat.thread.start()
+    try:
+        hang = await _supervise(config, seats)
+    finally:
+        barrier.abort()
+        await _stop(seats)
     if hang is not None:
         lost = tuple(seat.worker.index for seat in seats if seat.is_running())
         hang = dataclasses.replace(hang, abandoned=lost)
-    for seat in seats:
-        seat.worker.journal.close()
     return [seat.worker for seat in seats], hang
 
 
@@ -105,10 +101,12 @@ async def _supervise(
     patience = Patience(config)
     while any(seat.is_running() for seat in seats):
         await asyncio.sleep(POLL_S)
-        hang = patience.is_over(sum(len(seat.worker.journal) for seat in seats))
+        hang = patience.is_over(sum(seat.worker.progress for seat in seats))
         if hang is not None:
             running = [seat for seat in seats if seat.is_running()]
             pending = [seat.worker.journal.pending for seat in running]
+            for seat in seats:
+                seat.worker.journal = seat.worker.journal.stop()
             return dataclasses.replace(
                 hang,
                 pending=tuple(one for one in pending if one is not None),
@@ -131,14 +129,3 @@ async def _stop(seats: Sequence[_Seat]) -> None:
         for seat in seats:
             seat.cancel()
         await asyncio.sleep(POLL_S)
-
-
-@contextlib.contextmanager
-def _switching_each(interval_s: float | None) -> Iterator[None]:
-    """Let threads take turns as often, for the time of the block."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(before if interval_s is None else interval_s)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, TypeVarTuple
 
 from test_framework.battery.config import RaceTestConfig
-from test_framework.battery.journal import Journal, RefusedError
+from test_framework.battery.journal import Journal, RefusedError, StoppedError
+from test_framework.battery.preemption import Preemption
 from test_framework.core import TargetError, stream
 
 Shared = TypeVar("Shared")
@@ -73,6 +74,10 @@ class Worker(Generic[Shared]):
     def __post_init__(self) -> None:
         self.rng = stream(self.config.seed, "worker", self.index)
         self.journal = Journal(self.index)
+        config = self.config
+        if config.kind != "task" and config.preemptions:
+            rng = stream(config.seed, "preemption", self.index)
+            self.journal.begin = Preemption(rng, config.preemptions).call
 
     async def pause(self) -> None:
         """Let others go on, by the chance that is configured; a checkpoint then."""
@@ -112,6 +117,11 @@ class Worker(Generic[Shared]):
             await asyncio.wait({doing})
         return None if doing.cancelled() else doing.result()
 
+    @property
+    def progress(self) -> int:
+        """Counts up with each operation; 0 before the first turn."""
+        return 0 if self.iteration == SETUP else 1 + len(self.journal)
+
     def note(self, error: BaseException) -> None:
         """Keep an error."""
         self.errors.append(
@@ -145,7 +155,7 @@ async def take_turns(
     Raises:
         asyncio.CancelledError: The run was cut off.
     """
-    async with _connected(worker.shared) as own:
+    async with connected(worker.shared) as own:
         worker.shared = own
         ready = start()
         if isinstance(ready, Awaitable):
@@ -158,6 +168,8 @@ async def take_turns(
                     await outcome
             except RefusedError:
                 continue
+            except StoppedError:
+                return
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except asyncio.CancelledError as error:
@@ -175,7 +187,7 @@ def is_cancelled() -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _connected(shared: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # anything
+async def connected(shared: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # anything
     """Yield a worker's own connection to what is shared, if it has such."""
     connect = getattr(shared, "connect", None)
     if connect is None:

@@ -37,7 +37,7 @@ def test_seeds_differ_unless_given() -> None:
         ({"timeout_s": 0}, "timeout_s=0: expected seconds"),
         ({"timeout_s": float("inf")}, "timeout_s=inf: expected seconds"),
         ({"quiet_s": float("nan")}, "quiet_s=nan: expected seconds"),
-        ({"switch_interval_s": -1.0}, "switch_interval_s=-1.0: expected seconds"),
+        ({"preemptions": 2}, "preemptions=2: expected a chance"),
         ({"pauses": 1.5}, "pauses=1.5: expected a chance"),
         ({"cancellations": -0.1}, "cancellations=-0.1: expected a chance"),
         ({"kind": "fibre"}, "kind='fibre': expected one of task, thread, process"),
