@@ -131,9 +131,17 @@ class Worker(Generic[Shared]):
                 type=type(error).__name__,
                 message=str(error),
                 trace="".join(traceback.format_exception(error)),
-                is_of_target=isinstance(error, (TargetError, OSError)),
+                is_of_target=_is_of_target(error),
             )
         )
+
+
+def _is_of_target(error: BaseException) -> bool:
+    """Whether a service is down. Clients of Redis and Postgres have names of their own."""
+    if isinstance(error, (TargetError, OSError)):
+        return True
+    names = {one.__name__ for one in type(error).__mro__}
+    return not names.isdisjoint({"ConnectionError", "PostgresConnectionError"})
 
 
 Work = Callable[[Worker[Shared]], Awaitable[None] | None]
