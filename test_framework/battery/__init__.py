@@ -7,6 +7,7 @@ take any implementation of a small protocol and judge its history by the checker
 """
 
 from test_framework.battery.atomic import AtomicRaceTest
+from test_framework.battery.channel import ChannelRaceTest
 from test_framework.battery.config import RaceTestConfig, WorkerKind
 from test_framework.battery.journal import Journal, Pending, RefusedError
 from test_framework.battery.overlap import Overlap, measure_overlap
@@ -18,6 +19,7 @@ from test_framework.battery.worker import SETUP, Work, Worker, WorkerError
 __all__ = [
     "SETUP",
     "AtomicRaceTest",
+    "ChannelRaceTest",
     "Hang",
     "Journal",
     "Overlap",
