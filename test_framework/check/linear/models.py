@@ -45,7 +45,8 @@ class Foreseeing(Model, Protocol):
     """A model that tells early that a state leads nowhere.
 
     With these the search gives up a choice as soon as the call that returns next can
-    no longer find what it found.
+    no longer find what it found. A class that steps otherwise than its base has to say
+    ``wants`` and ``leaves`` anew; until it does, its base's are not asked.
     """
 
     def wants(self, call: Call) -> object:
@@ -62,6 +63,19 @@ class Foreseeing(Model, Protocol):
         ``ANY`` for one that builds on what it found.
         """
         ...
+
+
+def foreseeing(model: Model) -> Foreseeing | None:
+    """Return a model if what it foresees goes with how it steps, else None."""
+    if not isinstance(model, Foreseeing):
+        return None
+    order = type(model).__mro__
+
+    def depth(name: str) -> int:
+        return next(at for at, kind in enumerate(order) if name in vars(kind))
+
+    goes_with = depth("step") >= max(depth("wants"), depth("leaves"))
+    return model if goes_with else None
 
 
 class Register:

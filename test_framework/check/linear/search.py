@@ -29,7 +29,14 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 
 from test_framework.check.linear.calls import Call
-from test_framework.check.linear.models import ANY, ILLEGAL, Foreseeing, Model, State
+from test_framework.check.linear.models import (
+    ANY,
+    ILLEGAL,
+    Foreseeing,
+    Model,
+    State,
+    foreseeing,
+)
 
 UNASKED = object()
 
@@ -90,8 +97,9 @@ def search(
     is_read = [model.is_read(call) for call in calls]
     is_done = bytearray(count + 1)
     foresight, readers = None, [count]
-    if foresees and isinstance(model, Foreseeing):
-        foresight = _Foresight(model, calls, ranks, is_done)
+    seer = foreseeing(model) if foresees else None
+    if seer is not None:
+        foresight = _Foresight(seer, calls, ranks, is_done)
         readers = foresight.readers
     step = model.step
     # Most configurations share their states; a look is cheaper than a step.

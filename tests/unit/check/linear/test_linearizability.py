@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from test_framework.check.linear import (
+    ILLEGAL,
     Call,
     CasRegister,
     KeyValue,
@@ -203,3 +204,26 @@ def test_limits_below_nothing_are_refused(limits: dict[str, int]) -> None:
     """A limit of nothing would decide nothing."""
     with pytest.raises(UsageError, match="must be above 0"):
         Limits(**limits)
+
+
+class TicketRegister(Register):
+    """A register that also counts, written by somebody who knows only ``step``."""
+
+    def step(self, state: object, call: Call) -> object:
+        """Step over ``next`` as well, which returns the new value."""
+        if call.kind == "next":
+            value = int(str(state)) + 1
+            return value if call.result == value else ILLEGAL
+        return super().step(state, call)
+
+
+@pytest.mark.parametrize(("read", "verdict"), [(2, "valid"), (3, "invalid")])
+def test_model_of_ones_own_is_not_judged_by_its_base(read: int, verdict: str) -> None:
+    """What a base foresees is not asked where a class steps in another way."""
+    calls = [
+        call("a", "next", None, 1, 0, 1),
+        call("a", "next", None, 2, 2, 5),
+        call("b", "read", None, read, 3, 4),
+    ]
+
+    assert str(check_linearizability(calls, TicketRegister(0)).verdict) == verdict
