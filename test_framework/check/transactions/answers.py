@@ -65,6 +65,9 @@ def answer(
         for name, found in cycles.found.items():
             counts[name] = len(found)
             anomalies.extend(narrator.tell_cycle(cycle) for cycle in found)
+        for name, pairs in cycles.choices.items():
+            counts[name] = len(pairs)
+            anomalies.extend(narrator.tell_choice(name, *pair) for pair in pairs)
         counts["transactions on cycles"] = cycles.tangled
     breaking = [one for one in anomalies if rules_out(demanded, one.name)]
     others = [one for one in anomalies if not rules_out(demanded, one.name)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from test_framework.check.transactions.dependencies import Edge, Edges, Flags
+from test_framework.check.transactions.dependencies import Edge, Edges, Flags, Rivals
 from test_framework.check.transactions.log import (
     NOTHING,
     Ints,
@@ -89,8 +89,8 @@ class _Known:
     following: Ints
 
 
-def find_dependencies(lists: Lists) -> tuple[Edges, int]:
-    """Return the edges that values prove, and the number of nodes with relays."""
+def find_dependencies(lists: Lists) -> tuple[Edges, Rivals, int]:
+    """Return the edges that values prove, rivals, and the number of nodes."""
     log, orders, appends = lists.log, lists.orders, lists.appends
     count, slot = len(orders.key), orders.slot
     writer = np.append(appends.transaction, NOTHING)[slot]
@@ -105,10 +105,9 @@ def find_dependencies(lists: Lists) -> tuple[Edges, int]:
         np.maximum.accumulate(np.where(tells, spot, NOTHING)),
         np.minimum.accumulate(following[::-1])[::-1],
     )
-    tails, nodes = _place_tails(lists, known)
-    return Edges.join(
-        _order_writes(lists, known), _order_reads(lists, known), tails
-    ), nodes
+    tails, rivals, nodes = _place_tails(lists, known)
+    edges = Edges.join(_order_writes(lists, known), _order_reads(lists, known), tails)
+    return edges, rivals, nodes
 
 
 def _order_writes(lists: Lists, known: _Known) -> Edges:
@@ -169,7 +168,7 @@ def find_committed(lists: Lists) -> Flags:
     return took_effect
 
 
-def _place_tails(lists: Lists, known: _Known) -> tuple[Edges, int]:
+def _place_tails(lists: Lists, known: _Known) -> tuple[Edges, Rivals, int]:
     """Put appends that no read saw after all that was seen of their key."""
     appends, base = lists.appends, lists.orders.base
     is_tail = find_committed(lists)[appends.transaction] & ~appends.is_double
@@ -202,7 +201,7 @@ def _place_tails(lists: Lists, known: _Known) -> tuple[Edges, int]:
     relayed, nodes = relay_reads(
         len(lists.log), (reads.transaction, reads.key, reads.place), (owner, key, place)
     )
-    return Edges.join(writes, relayed), nodes
+    return Edges.join(writes, relayed), Rivals(owner, key, place), nodes
 
 
 def relay_reads(

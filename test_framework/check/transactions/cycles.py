@@ -11,6 +11,7 @@ also with the order of sessions, and of real time.
 """
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from scipy import sparse
@@ -18,20 +19,30 @@ from scipy.sparse import csgraph
 
 from test_framework.check.transactions.dependencies import (
     Edge,
+    Edges,
     Flags,
     Graph,
+    Rivals,
     add_instants,
     is_known,
 )
+from test_framework.check.transactions.levels import name_anomaly, split_anomaly
 from test_framework.check.transactions.log import FOREVER, Ints
-from test_framework.check.transactions.mazes import Cycle, Maze, Step
+from test_framework.check.transactions.mazes import ENOUGH, TOO_MANY, Cycle, Maze, Step
 from test_framework.check.transactions.rules import RULES, Rule, classify
+from test_framework.core import InternalError
 
 WITNESSES = 8
 """Cycles to show of each kind: the smallest components are taken."""
 
 _PATIENCE = 4
 """Components to search for each cycle to show, before a kind is undecided."""
+
+_WORK = 20_000_000
+"""Pairs of rivals times size of the graph, above which they are not settled."""
+
+_Write = tuple[int, int]
+"""A transaction, and which of its operations."""
 
 _BASES = tuple(dict.fromkeys(rule.base for rule in RULES))
 
@@ -80,11 +91,13 @@ class Cycles:
 
     Attributes:
         found: Cycles by the name of their kind, the weakest orders first.
+        choices: Pairs of cycles: it is one of two, by the order of two rivals.
         undecided: Kinds that there may be or not: the search was given up.
         tangled: Transactions that are on any cycle (count).
     """
 
     found: dict[str, list[Cycle]]
+    choices: dict[str, list[tuple[Cycle, Cycle]]]
     undecided: tuple[str, ...]
     tangled: int
 
@@ -98,7 +111,7 @@ def find_cycles(graph: Graph, *, limit: int = WITNESSES) -> Cycles:
     """
     is_tangled = find_tangle(graph)
     if not np.any(is_tangled):
-        return Cycles({}, (), 0)
+        return Cycles({}, {}, (), 0)
     return _Hunt(graph, is_tangled, limit).run()
 
 
@@ -121,18 +134,33 @@ class _Hunt:
         self._invoked, self._completed = graph.invoked[own], graph.completed[own]
         self._found: dict[str, list[Cycle]] = {}
         self._seen: list[tuple[Rule, Cycle]] = []
+        self._choices: dict[str, list[tuple[Cycle, Cycle]]] = {}
         self._undecided: list[str] = []
+        self._steps = 0
+        rival = is_tangled[graph.rivals.writer]
+        self._rivals = Rivals(
+            new[graph.rivals.writer[rival]],
+            graph.rivals.key[rival],
+            graph.rivals.place[rival],
+        )
 
     def run(self) -> Cycles:
         """Hunt all kinds."""
         for rule in RULES:
             if rule.strength < 2 or np.any(self._completed != FOREVER):
                 self._follow(rule)
+        for strength in range(3):
+            self._settle(strength)
         found = {
             name: [self._restore(one) for one in cycles]
             for name, cycles in self._found.items()
         }
-        return Cycles(found, tuple(self._undecided), self._count)
+        choices = {
+            name: [(self._restore(one), self._restore(two)) for one, two in pairs]
+            for name, pairs in self._choices.items()
+        }
+        undecided = tuple(dict.fromkeys(self._undecided))
+        return Cycles(found, choices, undecided, self._count)
 
     def _restore(self, cycle: Cycle) -> Cycle:
         """Return a cycle with the numbers that the log has."""
@@ -167,7 +195,9 @@ class _Hunt:
                 break
             tried += 1
             maze = Maze(rule, edges, self._invoked, self._completed, members)
-            cycle, is_decided = maze.find_shortest(decisive[own == component])
+            patience = max(TOO_MANY - self._steps, ENOUGH // 10)
+            cycle, is_decided = maze.find_shortest(decisive[own == component], patience)
+            self._steps += maze.steps
             if cycle is not None:
                 for one in split(cycle):
                     self._add(one)
@@ -181,7 +211,10 @@ class _Hunt:
         Where no two read-write edges may follow each other, each node stands there
         twice: once as reached by a read-write edge, where none may leave it.
         """
-        edges, nodes = self._edges, self._nodes
+        return self._label_edges(rule, self._edges)
+
+    def _label_edges(self, rule: Rule, edges: Edges) -> tuple[Ints, Ints]:
+        nodes = self._nodes
         edges = edges.select(np.isin(edges.kind, [int(kind) for kind in rule.kinds]))
         source, target = edges.source, edges.target
         copies = 1
@@ -229,6 +262,95 @@ class _Hunt:
                 return
         self._seen.append((rule, cycle))
         self._found.setdefault(name, []).append(cycle)
+
+    def _settle(self, strength: int) -> None:
+        """Order rivals so that snapshot isolation holds, if there is such an order.
+
+        Only those on one cycle matter: others can take effect one component after the
+        other. Two that are on a bad cycle in either order are a proof; an order that
+        had to be chosen and leads to one is not, and leaves it undecided.
+        """
+        if any(
+            one.strength <= strength and one.base != "G2-item" for one, _ in self._seen
+        ):
+            return
+        every = next(rule for rule in reversed(RULES) if rule.strength == strength)
+        # It begins with an order of rivals, and needs no edges of sessions or of time.
+        rule = Rule("G-nonadjacent", 0, Edge.WW, every.others, apart=True)
+        pairs = self._pair_rivals(every)
+        if len(pairs) * (self._nodes + len(self._edges)) > _WORK:
+            names = (name_anomaly(base, strength) for base in _BASES[2:4])
+            self._undecided.extend(names)
+            return
+        edges, is_chosen = self._edges, False
+        while pairs:
+            left = []
+            for pair in pairs:
+                ways = [_order(pair), _order(pair[::-1])]
+                bad = [self._closes(rule, edges, way) for way in ways]
+                if all(bad):
+                    self._contradict(rule, edges, ways, is_chosen=is_chosen)
+                    return
+                if any(bad):
+                    edges = Edges.join(edges, ways[bad.index(False)])
+                else:
+                    left.append(pair)
+            if len(left) == len(pairs):
+                edges, is_chosen = Edges.join(edges, _order(left.pop())), True
+            pairs = left
+
+    def _pair_rivals(self, rule: Rule) -> list[tuple[_Write, _Write]]:
+        """Return all pairs of rivals that are on one cycle of any kind."""
+        labels, _ = self._label(rule)
+        rivals = self._rivals
+        groups: dict[tuple[int, int], dict[int, int]] = {}
+        columns = (labels[rivals.writer], rivals.key, rivals.writer, rivals.place)
+        for label, key, writer, place in zip(
+            *(c.tolist() for c in columns), strict=True
+        ):
+            groups.setdefault((label, key), {})[writer] = place
+        return [
+            pair for group in groups.values() for pair in combinations(group.items(), 2)
+        ]
+
+    def _closes(self, rule: Rule, edges: Edges, way: Edges) -> bool:
+        """Tell whether an order of two rivals is on a cycle that is not allowed."""
+        plain, after_read = self._label_edges(rule, Edges.join(edges, way))
+        source, target = int(way.source[0]), int(way.target[0])
+        return bool(plain[target] in {plain[source], after_read[source]})
+
+    def _contradict(
+        self, rule: Rule, edges: Edges, ways: list[Edges], *, is_chosen: bool
+    ) -> None:
+        """Keep the two cycles of rivals that no order of them avoids."""
+        strength = 2 if Edge.REALTIME in rule.others else Edge.SESSION in rule.others
+        if is_chosen:
+            names = (name_anomaly(base, strength) for base in _BASES[2:4])
+            self._undecided.extend(names)
+            return
+        cycles = []
+        for way in ways:
+            both = Edges.join(edges, way)
+            members = np.ones(self._nodes, dtype=np.bool_)
+            maze = Maze(rule, both, self._invoked, self._completed, members)
+            cycle, _ = maze.find_shortest(np.array([len(edges)]))
+            if cycle is None:
+                message = "A cycle that its component proves was not found."
+                raise InternalError(message)
+            cycles.append(cycle)
+        worst = [split_anomaly(classify([s.kind for s in one])) for one in cycles]
+        base = _BASES[max(2, *(_BASES.index(base) for _, base in worst))]
+        name = name_anomaly(base, max(strength for strength, _ in worst))
+        self._choices.setdefault(name, []).append((cycles[0], cycles[1]))
+        if base == "G-nonadjacent":
+            self._undecided.append(name_anomaly("G-single", strength))
+
+
+def _order(pair: tuple[_Write, _Write]) -> Edges:
+    """Return the edge from one write to another."""
+    (one, first), (two, second) = pair
+    columns = (np.array([number]) for number in (one, two, first, second))
+    return Edges.of(Edge.WW, *columns)
 
 
 def split(walk: Cycle) -> list[Cycle]:

@@ -102,17 +102,34 @@ class Edges:
 
 
 @dataclass(frozen=True, slots=True)
+class Rivals:
+    """Writes of a key that came one after the other, nobody saw in which order.
+
+    Attributes:
+        writer: Transaction; shape ``(r,)``.
+        key: Which writes are rivals of each other; ``(r,)``.
+        place: The operation; ``(r,)``.
+    """
+
+    writer: Ints
+    key: Ints
+    place: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A dependency graph over the transactions of a log.
 
     Attributes:
         edges: All but those of real time.
+        rivals: Writes whose order is not among the edges.
         nodes: Transactions and relays (count).
         invoked: When each transaction began; ``(n,)``.
         completed: When it was certainly over; ``FOREVER`` if it never was; ``(n,)``.
     """
 
     edges: Edges
+    rivals: Rivals
     nodes: int
     invoked: Ints
     completed: Ints
@@ -122,7 +139,8 @@ def order_sessions(log: TransactionLog) -> Edges:
     """Return the order of each session, from each transaction to the next.
 
     What ended unknown may take effect later than what its session did next, so nothing
-    comes after it, and what was refused has no place.
+    comes after it, and what was refused has no place. Neighbours that overlap in time
+    have no order.
     """
     number = np.arange(len(log))
     taking = number[log.status != Status.FAIL]
@@ -134,8 +152,10 @@ def order_sessions(log: TransactionLog) -> Edges:
     before, after = sure[:-1], spot[1:]
     fits = before != NOTHING
     before, after = order[before[fits]], order[after[fits]]
-    same = log.session[before] == log.session[after]
-    return Edges.of(Edge.SESSION, before[same], after[same])
+    joined = log.session[before] == log.session[after]
+    is_timed = log.completed[before] != FOREVER
+    joined &= ~is_timed | (log.completed[before] <= log.invoked[after])
+    return Edges.of(Edge.SESSION, before[joined], after[joined])
 
 
 def add_instants(

@@ -74,8 +74,12 @@ def _find_duplicates(lists: Lists, narrator: Narrator) -> Finding:
 
 
 def _find_incompatible(lists: Lists, narrator: Narrator) -> Finding:
-    """Find reads that are no beginning of the longest one of their key."""
-    name, reads = "incompatible-order", lists.reads
+    """Find reads that no order of appends gives.
+
+    They are no beginning of the longest one of their key, or appends of one transaction
+    stand there in another order than it made them, or one of them without those before.
+    """
+    name, reads, appends = "incompatible-order", lists.reads, lists.appends
     wrong = np.flatnonzero(~lists.orders.fits)
     anomalies = []
     for read in wrong[:SHOWN].tolist():
@@ -86,7 +90,45 @@ def _find_incompatible(lists: Lists, narrator: Narrator) -> Finding:
             f"{narrator.value(place)}: no order of appends gives both."
         )
         anomalies.append(narrator.tell(name, claim, [(other, "T1"), (place, "T2")]))
-    return Finding(name, len(wrong), tuple(anomalies))
+    first, second = _find_disordered(lists)
+    for one, two in list(zip(first.tolist(), second.tolist(), strict=True))[:SHOWN]:
+        slot = int(np.flatnonzero(appends.place == two)[0])
+        place = int(reads.place[lists.orders.longest[appends.key[slot]]])
+        claim = (
+            f"T1 appended {narrator.value(one)} to {narrator.key(one)} and then "
+            f"{narrator.value(two)}, and T2 read {narrator.value(place)}: the latter "
+            "without the former before it."
+        )
+        anomalies.append(narrator.tell(name, claim, [(two, "T1"), (place, "T2")]))
+    return Finding(name, len(wrong) + len(first), tuple(anomalies))
+
+
+def _find_disordered(lists: Lists) -> tuple[Ints, Ints]:
+    """Return neighbouring appends of a transaction whose order of versions differs."""
+    log, place = lists.log, lists.runs.place
+    is_append = log.kind[place] == Kind.APPEND
+    place, begin = place[is_append], lists.runs.begin[is_append]
+    first, second = place[:-1], place[1:]
+    at = find_positions(lists)
+    wrong = (begin[:-1] == begin[1:]) & (at[second] < at[first])
+    wrong &= lists.is_sound[log.key[first]]
+    double = np.zeros(len(log.kind), dtype=np.bool_)
+    double[lists.appends.place[lists.appends.is_double]] = True
+    wrong &= ~double[first] & ~double[second]
+    return first[wrong], second[wrong]
+
+
+def find_positions(lists: Lists) -> Ints:
+    """Return where each append stands in the order of its key.
+
+    It is the number of all elements for those that nobody saw, and for other
+    operations: more than any position.
+    """
+    orders = lists.orders
+    at = np.full(len(lists.log.kind), len(orders.slot))
+    seen = np.flatnonzero(orders.slot != NOTHING)
+    at[lists.appends.place[orders.slot[seen]]] = seen - orders.base[orders.key[seen]]
+    return at
 
 
 def _collect_seen(lists: Lists) -> tuple[Ints, Ints]:

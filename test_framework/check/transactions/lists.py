@@ -65,11 +65,11 @@ def check_list_append(
         return answer("list-append", model, log, flaws=flaws)
     lists = Lists.of(log)
     narrator = Narrator(log)
-    edges, nodes = find_dependencies(lists)
+    edges, rivals, nodes = find_dependencies(lists)
     # What was refused is nobody's past or future.
     completed = np.where(log.status == Status.FAIL, FOREVER, log.completed)
     edges = Edges.join(edges, order_sessions(log))
-    cycles = find_cycles(Graph(edges, nodes, log.invoked, completed))
+    cycles = find_cycles(Graph(edges, rivals, nodes, log.invoked, completed))
     findings = [
         *find_direct(lists, narrator),
         find_internal(lists, narrator),

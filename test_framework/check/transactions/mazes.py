@@ -56,7 +56,8 @@ class Automaton:
 
     def __init__(self, rule: Rule) -> None:
         required = {1: Edge.SESSION, 2: Edge.REALTIME}.get(rule.strength)
-        is_many = Edge.RW in rule.others
+        # A cycle that begins with another edge may have such edges, or none.
+        is_many = Edge.RW in rule.others and rule.decisive is Edge.RW
         self.start = _READ_LAST if is_many else 0
         self.moves = [
             [self._move(rule, state, kind, required) for kind in Edge]
@@ -127,17 +128,20 @@ class Maze:
         self._invoked, self._completed = invoked, completed
         self.steps = 0
 
-    def find_shortest(self, decisive: Ints) -> tuple[Cycle | None, bool]:
+    def find_shortest(
+        self, decisive: Ints, patience: int = TOO_MANY
+    ) -> tuple[Cycle | None, bool]:
         """Return the shortest cycle, and whether it is certain that none is shorter.
 
         Args:
             decisive: Edges to begin with, all from transactions.
+            patience: Steps after which the search is given up (count).
         """
         best: Cycle | None = None
         # Those with a direct way back may make a cycle of two, which ends the search.
         order = np.argsort(~self._has_return(decisive), kind="stable")
         for edge in decisive[order].tolist():
-            if self.steps > (ENOUGH if best else TOO_MANY):
+            if self.steps > (min(ENOUGH, patience) if best else patience):
                 return best, False
             found = self._search(edge, None if best is None else len(best) - 2)
             if found is not None and (best is None or len(found) < len(best)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from test_framework.check.transactions.appending import Lists
 from test_framework.check.transactions.dependencies import Flags
-from test_framework.check.transactions.direct import SHOWN, Finding
+from test_framework.check.transactions.direct import SHOWN, Finding, find_positions
 from test_framework.check.transactions.log import NOTHING, Kind, Status
 from test_framework.check.transactions.witnesses import Narrator
 
@@ -108,11 +108,7 @@ def _misplaced(lists: Lists, own: OwnOperations) -> Flags:
     is_other = value != log.value[own.place[checked[is_there]]]
     wrong[reader[is_there][is_other]] = True
     # Where an append stands in the order of its key, against the read before it.
-    at = np.full(len(log.kind), len(lists.orders.slot))
-    seen = lists.orders.slot != NOTHING
-    at[lists.appends.place[lists.orders.slot[seen]]] = (
-        np.arange(len(seen)) - lists.orders.base[lists.orders.key]
-    )[seen]
+    at = find_positions(lists)
     made = np.flatnonzero(own.is_append & (own.previous_read != NOTHING))
     before = own.previous_read[made]
     early = at[own.place[made]] < reads.count[own.read[before]]

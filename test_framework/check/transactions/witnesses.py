@@ -49,6 +49,11 @@ def tell_list(elements: Sequence[Hashable]) -> str:
     return f"[{' '.join(told)}]"
 
 
+def _tell_way(cycle: Cycle, numbers: Sequence[int]) -> str:
+    way = [*(step.source for step in cycle), cycle[0].source]
+    return " before ".join(f"T{numbers.index(number) + 1}" for number in way)
+
+
 class Narrator:
     """Tells witnesses of one log."""
 
@@ -89,28 +94,51 @@ class Narrator:
 
     def tell_cycle(self, cycle: Cycle) -> Anomaly:
         """Return the witness of a cycle."""
-        labels = [f"T{number}" for number in range(1, len(cycle) + 1)]
-        following = [*range(1, len(cycle)), 0]
+        name = classify([step.kind for step in cycle])
+        base, (items, links) = split_anomaly(name), self._draw(cycle)
+        way = _tell_way(cycle, [step.source for step in cycle])
+        claim = f"{way}: {_MEANINGS[base[1]]}{_ORDERS[base[0]]}."
+        return Anomaly(name, claim, items, links)
+
+    def tell_choice(self, name: str, one: Cycle, other: Cycle) -> Anomaly:
+        """Return the witness of two cycles, one of which there must be."""
+        strength, base = split_anomaly(name)
+        items, links = self._draw(one, other)
+        numbers = list(dict.fromkeys(step.source for step in (*one, *other)))
+        key = self.key(one[0].source_place)
+        claim = (
+            f"T1 and T2 both changed {key}. Either {_tell_way(one, numbers)}, or "
+            f"{_tell_way(other, numbers)}: {_MEANINGS[base]}{_ORDERS[strength]}."
+        )
+        return Anomaly(name, claim, items, links)
+
+    def _draw(self, *cycles: Cycle) -> tuple[tuple[Item, ...], tuple[Link, ...]]:
+        """Return the transactions of cycles, each once, and all steps."""
+        places: dict[int, list[int]] = {}
+        for cycle in cycles:
+            for step in cycle:
+                places.setdefault(step.source, []).append(step.source_place)
+        for cycle in cycles:
+            for step in cycle:
+                places[step.target].append(step.target_place)
+        at = {number: position for position, number in enumerate(places)}
         items = tuple(
-            self.item(step.source, label, [step.source_place, before.target_place])
-            for step, label, before in zip(
-                cycle, labels, (cycle[-1], *cycle[:-1]), strict=True
-            )
+            self.item(number, f"T{at[number] + 1}", own)
+            for number, own in places.items()
         )
         links = tuple(
             Link(
-                at,
-                after,
+                at[step.source],
+                at[step.target],
                 step.kind.name.lower(),
-                self._explain(step, labels[at], labels[after]),
+                self._explain(
+                    step, f"T{at[step.source] + 1}", f"T{at[step.target] + 1}"
+                ),
             )
-            for (at, step), after in zip(enumerate(cycle), following, strict=True)
+            for cycle in cycles
+            for step in cycle
         )
-        name = classify([step.kind for step in cycle])
-        strength, base = split_anomaly(name)
-        way = " before ".join([*labels, labels[0]])
-        claim = f"{way}: {_MEANINGS[base]}{_ORDERS[strength]}."
-        return Anomaly(name, claim, items, links)
+        return items, links
 
     def item(self, number: int, label: str, places: Iterable[int] = ()) -> Item:
         """Return a transaction, with those operations at least that matter."""
