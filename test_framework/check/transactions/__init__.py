@@ -3,6 +3,7 @@
 Loads numpy, so nothing that every run needs imports this room.
 """
 
+from test_framework.check.transactions.levels import MODELS
 from test_framework.check.transactions.lists import check_list_append
 from test_framework.check.transactions.log import (
     FOREVER,
@@ -18,6 +19,7 @@ from test_framework.check.transactions.log import (
 
 __all__ = [
     "FOREVER",
+    "MODELS",
     "NOTHING",
     "UNKNOWN",
     "Kind",

@@ -238,12 +238,17 @@ def relay_reads(
         write_place[first][by_version],
     )
     used, relay = np.unique(written, return_inverse=True)
-    at = np.minimum(np.searchsorted(used, read), max(len(used) - 1, 0))
-    is_used = used[at] == read if len(used) else np.zeros(len(read), dtype=np.bool_)
-    only_read = is_used & ~np.isin(by_read, both)
+    at = np.searchsorted(used, read)
+    # Which versions have writers of either sort; none where nobody overwrote one.
+    alone, shared = np.zeros((2, len(used) + 1), dtype=np.bool_)
+    alone[relay[~is_both]] = True
+    shared[relay[is_both]] = True
+    is_used = np.append(used, NOTHING)[at] == read
+    to_alone = is_used & alone[at]
+    to_shared = is_used & shared[at] & ~np.isin(by_read, both)
     return Edges.join(
         Edges.of(
-            Edge.RW, reader[is_used], nodes + at[is_used], read_place[is_used], None
+            Edge.RW, reader[to_alone], nodes + at[to_alone], read_place[to_alone], None
         ),
         Edges.of(
             Edge.RW,
@@ -254,9 +259,9 @@ def relay_reads(
         ),
         Edges.of(
             Edge.RW,
-            reader[only_read],
-            nodes + len(used) + at[only_read],
-            read_place[only_read],
+            reader[to_shared],
+            nodes + len(used) + at[to_shared],
+            read_place[to_shared],
             None,
         ),
         Edges.of(
