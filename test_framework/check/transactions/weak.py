@@ -39,14 +39,14 @@ class Level(enum.StrEnum):
     """Isolation levels of histories of registers, the weakest first.
 
     All of them ask for program order of sessions as well, as the papers do that define
-    them without times; so the last two are what Elle calls strong session levels.
+    them without times; so the last two have the names of Elle's strong session levels.
     """
 
     READ_COMMITTED = "read-committed"
     READ_ATOMIC = "read-atomic"
     CAUSAL = "causal"
-    SNAPSHOT_ISOLATION = "snapshot-isolation"
-    SERIALIZABLE = "serializable"
+    SNAPSHOT_ISOLATION = "strong-session-snapshot-isolation"
+    SERIALIZABLE = "strong-session-serializable"
 
 
 WEAK = (Level.READ_COMMITTED, Level.READ_ATOMIC, Level.CAUSAL)
@@ -262,5 +262,5 @@ def _way(reads: ReadsFrom, source: int, reader: int) -> list[tuple[int, int | No
         (int(before[edge]), None)
         if edge < len(before)
         else (int(writer[edge - len(before)]), int(read[edge - len(before)]))
-        for edge in way
+        for edge in way or ()
     ]

@@ -98,19 +98,23 @@ def _back_to(
     return [], walked
 
 
-def find_way(source: Ints, target: Ints, count: int, begin: int, end: int) -> list[int]:
-    """Return the edges of a shortest way from one node to another, which must exist."""
+def find_way(
+    source: Ints, target: Ints, count: int, begin: int, end: int
+) -> list[int] | None:
+    """Return the edges of a shortest way from one node to another; None without one."""
     order = np.argsort(source, kind="stable")
     first = np.searchsorted(source[order], np.arange(count + 1))
     came = np.full(count, -1)
     ring = np.array([begin])
-    while came[end] < 0 and len(ring):
+    while end != begin and came[end] < 0 and len(ring):
         edges = np.concatenate(
             [order[first[node] : first[node + 1]] for node in ring.tolist()]
         )
         fresh = edges[(came[target[edges]] < 0) & (target[edges] != begin)]
         ring, chosen = np.unique(target[fresh], return_index=True)
         came[ring] = fresh[chosen]
+    if end != begin and came[end] < 0:
+        return None
     way = []
     while end != begin:
         way.append(int(came[end]))

@@ -52,12 +52,17 @@ def draw(rng: random.Random, *, transactions: int, keys: str = "xy") -> Tiny:
         plans.append(plan)
     last = [{key: value for word, key, value in plan if word == "w"} for plan in plans]
 
+    # Half of the histories read from snapshots, as most databases do, if old ones.
+    is_snapshot = rng.random() < 0.5
+    snapshot = [rng.randint(max(0, i - 3), i) for i in range(transactions)]
+
     def seen_by(number: int, key: str) -> int | None:
-        """Mostly what a serial run would show, so that many histories are sound."""
         others = [i for i in range(transactions) if i != number and key in last[i]]
         earlier = [i for i in others if i < number]
         luck = rng.random()
-        if luck < 0.5:
+        if is_snapshot and luck < 0.97:
+            found = [i for i in others if i < snapshot[number]][-1:]
+        elif luck < 0.5:
             found = earlier[-1:]
         elif luck < 0.97:
             found = [INITIAL, *earlier]

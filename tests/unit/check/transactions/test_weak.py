@@ -10,13 +10,7 @@ from test_framework.check.transactions.weak import WEAK, Level, check_weak
 from test_framework.check.transactions.weak_reads import find_readers
 from test_framework.check.witness import Anomaly
 from test_framework.core import UsageError, Verdict
-from tests.unit.check.transactions.axioms import Operation, Tiny, draw, levels_of
-
-HISTORIES = 600
-"""Tiny histories for each level; about three in ten break the weakest of them.
-
-A checker that is wrong on one history in a hundred passes 600 with odds of 0.2 %.
-"""
+from tests.unit.check.transactions.axioms import Operation, Tiny, draw
 
 
 def history(*transactions: tuple[int, tuple[Operation, ...]]) -> TransactionLog:
@@ -228,29 +222,12 @@ def require_cycle(found: Anomaly) -> None:
     assert all(one[1] == two[0] for one, two in itertools.pairwise(steps))
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_weak_levels_agree_with_their_axioms(part: int) -> None:
-    """On tiny histories every order of commits is tried; the verdicts are the same."""
-    for seed in range(part * HISTORIES // 2, (part + 1) * HISTORIES // 2):
-        rng = random.Random(seed)
-        tiny = draw(rng, transactions=rng.randint(3, 6))
-        levels = levels_of(tiny)
-        log = tiny.log()
-        for level in WEAK:
-            checked = check_weak(log, level)
-            expected = Verdict.VALID if level in levels else Verdict.INVALID
-            assert (seed, level, checked.verdict) == (seed, level, expected)
-            for found in checked.anomalies:
-                require_cycle(found)
-
-
-@pytest.mark.long
-def test_weak_levels_agree_with_their_axioms_at_length() -> None:
-    """The same over ten thousand histories with more keys."""
-    for seed in range(10_000, 20_000):
-        rng = random.Random(seed)
-        tiny = draw(rng, transactions=rng.randint(3, 7), keys="xyz"[: seed % 3 + 1])
-        levels = levels_of(tiny)
-        for level in WEAK:
-            is_valid = check_weak(tiny.log(), level).verdict is Verdict.VALID
-            assert (seed, level, is_valid) == (seed, level, level in levels)
+def test_cycles_of_drawn_histories_close() -> None:
+    """A witness whose steps do not meet would prove nothing."""
+    told = 0
+    for seed in range(100):
+        log = draw(random.Random(seed), transactions=5).log()
+        for found in check_weak(log, Level.CAUSAL).anomalies:
+            require_cycle(found)
+            told += 1
+    assert told > 10
