@@ -7,7 +7,12 @@ be decided within the limits is ``unknown``, never a guess.
 
 from test_framework.check.linear.calls import Call
 from test_framework.check.linear.columns import CallLog
-from test_framework.check.linear.judge import Limits, check_linearizability
+from test_framework.check.linear.judge import (
+    MODELS,
+    Limits,
+    check_linearizability,
+    guess_model,
+)
 from test_framework.check.linear.models import (
     ANY,
     ILLEGAL,
@@ -26,6 +31,7 @@ from test_framework.check.linear.models import (
 __all__ = [
     "ANY",
     "ILLEGAL",
+    "MODELS",
     "Call",
     "CallLog",
     "CasRegister",
@@ -40,4 +46,5 @@ __all__ = [
     "Queue",
     "Register",
     "check_linearizability",
+    "guess_model",
 ]

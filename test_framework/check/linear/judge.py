@@ -15,10 +15,25 @@ from typing import Any, Final
 
 from test_framework.check.linear.calls import Call
 from test_framework.check.linear.columns import CallLog, require_order
-from test_framework.check.linear.models import CasRegister, Model, Register, name_of
+from test_framework.check.linear.counters import judge_counters
+from test_framework.check.linear.locks import judge_leases, judge_mutexes
+from test_framework.check.linear.models import (
+    CasRegister,
+    Counter,
+    DistinctSet,
+    KeyValue,
+    Lease,
+    Model,
+    Mutex,
+    Queue,
+    Register,
+    name_of,
+)
+from test_framework.check.linear.queues import judge_queues
 from test_framework.check.linear.registers import judge_registers
 from test_framework.check.linear.ruling import Ruling, label, witness
 from test_framework.check.linear.search import Outcome, search
+from test_framework.check.linear.sets import judge_sets
 from test_framework.check.linear.slices import minimal_slice
 from test_framework.check.witness import Anomaly, Checked, Link
 from test_framework.core import NS_PER_S, Clock, MonotonicClock, UsageError, Verdict
@@ -26,8 +41,54 @@ from test_framework.core import NS_PER_S, Clock, MonotonicClock, UsageError, Ver
 _SORTED: Final[dict[type, Callable[[CallLog, Any], Ruling]]] = {
     Register: judge_registers,
     CasRegister: judge_registers,
+    Counter: judge_counters,
+    Mutex: judge_mutexes,
+    Lease: judge_leases,
+    DistinctSet: judge_sets,
+    Queue: judge_queues,
 }
 """The check of each model; of a class that derives from one, nothing is known."""
+
+
+MODELS: Final[dict[str, Callable[[], Model]]] = {
+    "register": Register,
+    "cas-register": CasRegister,
+    "key-value": KeyValue,
+    "counter": Counter,
+    "mutex": Mutex,
+    "lease": Lease,
+    "set": DistinctSet,
+    "queue": Queue,
+}
+"""Models by the names that a command line gives them."""
+
+_BY_KINDS: Final = (
+    ({"read", "write"}, "register"),
+    ({"read", "write", "cas"}, "cas-register"),
+    ({"get", "put", "append"}, "key-value"),
+    ({"increment", "read"}, "counter"),
+    ({"acquire", "release"}, "mutex"),
+    ({"acquire", "release", "act"}, "lease"),
+    ({"add", "remove", "contains", "read"}, "set"),
+    ({"enqueue", "dequeue"}, "queue"),
+)
+
+
+def guess_model(calls: Iterable[Call]) -> str:
+    """Return the name of the first model that has all operations of a history.
+
+    Raises:
+        UsageError: None has, or there are no calls.
+    """
+    kinds = {call.kind for call in calls}
+    for own, name in _BY_KINDS:
+        if kinds and kinds <= own:
+            return name
+    message = (
+        f"No model has the operations {', '.join(sorted(kinds)) or 'of no call'}. Pass "
+        f"one of {', '.join(MODELS)}, or a model of your own from code."
+    )
+    raise UsageError(message)
 
 
 @dataclass(frozen=True, slots=True)

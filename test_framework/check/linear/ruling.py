@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from test_framework.check.linear.calls import Call
-from test_framework.check.linear.columns import CallLog
+from test_framework.check.linear.columns import CallLog, Ints
 from test_framework.check.witness import Anomaly, Item, Link
 
 MOST_ANOMALIES = 20
@@ -66,3 +68,23 @@ def on(log: CallLog, row: int) -> str:
     """Return the object of a call as claims name it."""
     key = log.keys[int(log.key[row])]
     return "the object" if key is None else f"{key!r}"
+
+
+Found = list[tuple[int, Anomaly]]
+"""Each with a row of the object that it is on."""
+
+
+def settle(log: CallLog, found: Found, undecided: Ints) -> Ruling:
+    """Return a ruling, without what was found on objects that are not decided."""
+    left = frozenset(undecided.tolist())
+    sure = [one for row, one in found if int(log.key[row]) not in left]
+    return Ruling(tuple(sure[:MOST_ANOMALIES]), left)
+
+
+def cells_of(key: Ints, value: Ints) -> tuple[Ints, int]:
+    """Number pairs of an object and a value, and count the numbers."""
+    if not len(key):
+        return key, 0
+    width = int(value.max()) + 2
+    present, cell = np.unique(key * width + value + 1, return_inverse=True)
+    return cell, len(present)

@@ -87,6 +87,31 @@ def _spoil(rng: random.Random, calls: list[Call]) -> None:
     calls[at] = replace(call, result=rng.choice(alike).result)
 
 
+def draw_holdings(rng: random.Random, *, count: int, holders: int = 3) -> list[Call]:
+    """Draw calls of a few processes that take a lock and release it, in turn.
+
+    A sound lock is held from a point to a point; then one end of a call may be moved.
+    """
+    calls: list[Call] = []
+    now = {f"p{n}": 0 for n in range(holders)}
+    point = 20
+    while len(calls) < count:
+        process = rng.choice(sorted(now))
+        for kind in ("acquire", "release"):
+            point += 4
+            invoked = max(now[process] + 1, point - rng.randrange(8))
+            completed = max(invoked, point) + rng.randrange(8)
+            now[process] = completed
+            known = rng.random() < 0.95
+            calls.append(
+                Call(process, kind, None, "ok", invoked, completed if known else None)
+            )
+    del calls[count:]
+    if rng.random() < 0.7:
+        _spoil(rng, calls)
+    return calls
+
+
 def is_linearizable(model: Model, calls: Sequence[Call]) -> bool:
     """Try all orders of all subsets that hold every call of known outcome."""
     return _has_order(model, model.initial, list(calls))
