@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from test_framework.cli import audits, exploring, patterns, watch
+from test_framework.cli import audits, exploring, histories, patterns, watch
 from test_framework.cli.output import (
     EXIT_INTERNAL,
     EXIT_TARGET,
@@ -31,7 +31,7 @@ def cli() -> None:
 
 for command in (
     audits.run,
-    audits.check,
+    histories.check,
     audits.explain,
     audits.doctor,
     exploring.explore_command,

@@ -1,4 +1,4 @@
-"""``run``, ``check``, ``explain`` and ``doctor``: audits, and what is told of them."""
+"""``run``, ``explain`` and ``doctor``: audits, and what is told of them."""
 
 import sys
 from pathlib import Path
@@ -133,21 +133,7 @@ def run(
     remark = ""
     if comparison is not None:
         remark = comparison.conclude(history, judgement.verdict)
-    _conclude(console, judgement, history, folder, note=note, remark=remark)
-
-
-@click.command()
-@click.argument("history_path", metavar="HISTORY", type=click.Path(path_type=Path))
-@click.option("--report", help="Also write audit.json and junit.xml to this folder.")
-def check(history_path: Path, report: str | None) -> None:
-    """Judge a stored history again."""
-    console = make_console()
-    history = History.load(history_path)
-    judgement = judge(history)
-    folder = Path(report) if report is not None else None
-    if folder is not None:
-        make_folder(folder)
-    _conclude(console, judgement, history, folder)
+    conclude(console, judgement, history, folder, note=note, remark=remark)
 
 
 @click.command()
@@ -204,7 +190,7 @@ def _keep(console: Console, history: History, folder: Path) -> None:
     )
 
 
-def _conclude(
+def conclude(
     console: Console,
     judgement: Judgement,
     history: History,
@@ -213,6 +199,7 @@ def _conclude(
     note: str = "",
     remark: str = "",
 ) -> None:
+    """Print a judgement, write its reports, and exit with its code."""
     print_judgement(console, judgement, history)
     if note and judgement.verdict is not Verdict.VALID:
         console.print(Text(f"  {note}"))

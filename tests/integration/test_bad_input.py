@@ -310,7 +310,7 @@ def test_history_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
         [*COMMAND, "check", str(path)], capture_output=True, text=True, check=False
     )
 
-    require_sentence(ended, 2, "line 1")
+    require_sentence(ended, 2, "in no format that is known")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

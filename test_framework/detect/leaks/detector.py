@@ -147,16 +147,13 @@ class Leaks:
         """
         self._named = Named(identities)
 
-    def _users_of(self, text: str | bytes) -> Iterator[int]:
-        yield from self._recognise(text)
-        yield from self._named.find(text)
-
     def alarms(self) -> list[AlarmRecord]:
         """Look now, and return what is held for users at this moment."""
         modules = own_modules(self._packages)
         found = survey(
             [*modules.items(), *declared_roots().items()],
-            recognise=self._users_of,
+            recognise=self._recognise,
+            identify=self._named.find,
             allowed=self._allowed,
             classes=self._classes,
         )
@@ -239,11 +236,13 @@ class Leaks:
 
 
 def _residue(holding: Holding) -> AlarmRecord:
+    what = "holds data of" if holding.is_data else "names"
     return AlarmRecord(
         rule="residue-of-departed",
-        # A mapping may be a cache that is meant to outlive its users.
-        level="warning" if holding.is_keyed else "error",
-        claim=f"{holding.path} still holds data of {_users(len(holding.users))}",
+        # A mapping may be a cache that is meant to outlive its users, and who was here
+        # last may be told by a page of figures: a name is not what its user wrote.
+        level="warning" if holding.is_keyed or not holding.is_data else "error",
+        claim=f"{holding.path} still {what} {_users(len(holding.users))}",
         site=holding.site,
         evidence=(f"Holder  {holding.path}",),
         fix=_declared("Remove the entry when its user or request ends.", holding.path),

@@ -80,7 +80,7 @@ _BAGS = frozenset({"types", "starlette.datastructures"})
 """Modules of classes that hold whatever a service hangs on them, as ``app.state``."""
 
 Recognise = Callable[[str | bytes], Iterable[int]]
-"""Returns the numbers of the users that a text names."""
+"""Returns the numbers of the users whom a text belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ class Holding:
     users: tuple[int, ...]
     count: int
     is_keyed: bool
+    is_data: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class _Place:
     path: Path
     users: set[int] = field(default_factory=set)
     count: int = 0
+    is_data: bool = False
 
 
 _Places = dict[str, _Place]
@@ -139,6 +141,7 @@ def survey(
     roots: Collection[Root],
     *,
     recognise: Recognise,
+    identify: Recognise = lambda _: (),
     allowed: Collection[str] = (),
     classes: Collection[str] = (),
 ) -> Survey:
@@ -149,7 +152,8 @@ def survey(
 
     Args:
         roots: Modules with their names, and objects such as the application.
-        recognise: Who is named by a text.
+        recognise: Who wrote a text.
+        identify: Whose identifiers stand in it.
         allowed: Paths below which anything may stay, as alarms write them.
         classes: ``module:Class`` of which no instance may live.
     """
@@ -162,7 +166,7 @@ def survey(
             unwatched.append(f"allowed_residue: {exc}")
     own = Modules(name for name, one in roots if isinstance(one, types.ModuleType))
     walk = Walk(roots, own=own, closed=CLOSED, excluded=excluded)
-    look = _Look(recognise, frozenset(classes), own)
+    look = _Look(recognise, identify, frozenset(classes), own)
     with _no_collection():
         for node in walk:
             look.at(node)
@@ -207,6 +211,7 @@ class _Share:
     node: Node
     users: set[int] = field(default_factory=set)
     count: int = 0
+    is_data: bool = False
 
 
 class _Look:
@@ -218,14 +223,18 @@ class _Look:
     """
 
     def __init__(
-        self, recognise: Recognise, classes: frozenset[str], own: Modules
+        self,
+        recognise: Recognise,
+        identify: Recognise,
+        classes: frozenset[str],
+        own: Modules,
     ) -> None:
         self._own = own
         self.residue: _Places = {}
         self.shares: dict[int, _Share] = {}
         self.survivors: dict[str, _Places] = {name: {} for name in classes}
         self.tables: _Places = {}
-        self._recognise = recognise
+        self._recognise, self._identify = recognise, identify
         self._classes = classes
         self._namer = Namer()
         self._met: set[int] = set()
@@ -237,10 +246,11 @@ class _Look:
         kind = type(value)
         text = text_of(value)
         if text is not None:
-            users = set(self._recognise(text))
+            authors = set(self._recognise(text))
+            users = authors.union(self._identify(text))
             if users:
-                self._add(self.residue, node, users)
-                self._share(node, users)
+                self._add(self.residue, node, users, is_data=bool(authors))
+                self._share(node, users, is_data=bool(authors))
             return
         if (
             issubclass(kind, _TABLES)
@@ -264,9 +274,9 @@ class _Look:
             if id(step.value) in self.shares:
                 return  # held by what is told already
             step = step.parent
-        self._add(self.residue, node, share.users, share.count)
+        self._add(self.residue, node, share.users, share.count, is_data=share.is_data)
 
-    def _share(self, node: Node, users: Iterable[int]) -> None:
+    def _share(self, node: Node, users: Iterable[int], *, is_data: bool) -> None:
         step: Node | None = node
         names = (*self._namer.path_to(node).names[::-1], "")
         last = max((i for i, name in enumerate(names) if name in _ENTRIES), default=0)
@@ -276,6 +286,7 @@ class _Look:
             share = self.shares.setdefault(id(step.value), _Share(step))
             share.users.update(users)
             share.count += 1
+            share.is_data |= is_data
             step = step.parent
 
     def loose(self) -> dict[str, frozenset[int]]:
@@ -288,13 +299,20 @@ class _Look:
         return {name: frozenset(ids) for name, ids in found.items()}
 
     def _add(
-        self, places: _Places, node: Node, users: Iterable[int] = (), count: int = 1
+        self,
+        places: _Places,
+        node: Node,
+        users: Iterable[int] = (),
+        count: int = 1,
+        *,
+        is_data: bool = True,
     ) -> None:
         path = self._namer.path_to(node)
         # All that one container holds is one place.
         place = places.setdefault(_container_of(path.text), _Place(path))
         place.users.update(users)
         place.count += count
+        place.is_data |= is_data
 
     def _may_grow(self, node: Node) -> bool:
         """Whether a table is the service's own and nothing bounds it."""
@@ -365,7 +383,9 @@ def _told(places: Mapping[str, _Place], roots: Iterable[Root]) -> tuple[Holding,
     for place in places.values():
         site, is_keyed = holder_of(place.path, roots)
         users = tuple(sorted(place.users))
-        holdings.append(Holding(place.path.text, site, users, place.count, is_keyed))
+        holdings.append(
+            Holding(place.path.text, site, users, place.count, is_keyed, place.is_data)
+        )
     return tuple(holdings)
 
 
