@@ -157,6 +157,9 @@ class Entry:
         owner: The one task that used it; None when there were several.
         is_keyed: Whether it is a container; known once several tasks used it.
         alone: The last use of each key by that one.
+        is_asked: Whether anybody ever asked what all is in it, or emptied it.
+        grown_by: The task that added to it or took from it before that.
+        grown_at: Its step then.
         places: The places, once several tasks used it.
         latest: The task that was the last to join in.
         users: How many running tasks joined in; one may do so several times.
@@ -166,7 +169,10 @@ class Entry:
 
     __slots__ = (
         "alone",
+        "grown_at",
+        "grown_by",
         "held",
+        "is_asked",
         "is_keyed",
         "key",
         "latest",
@@ -181,6 +187,9 @@ class Entry:
         self.held = held
         self.owner: TaskState | None = owner
         self.is_keyed = False
+        self.is_asked = False
+        self.grown_by: TaskState | None = None
+        self.grown_at = 0
         self.alone: dict[Any, Use] = {}
         self.places: dict[Any, Place] | None = None
         self.latest: TaskState | None = owner
@@ -245,6 +254,7 @@ class Conflict:
         operations: The audit's requests it happened in.
         trials: How often it was tried to make it happen.
         is_of_one: Whether both are requests of one user.
+        visits: How often a task came by that did not stand in it.
         is_kept_apart: Whether each of both held a lock made at the same line, as locks
             by key are that are dropped when they are idle.
     """
@@ -263,4 +273,5 @@ class Conflict:
     operations: set[int] = field(default_factory=set)
     trials: int = 0
     is_of_one: bool = False
+    visits: int = 0
     is_kept_apart: bool = False

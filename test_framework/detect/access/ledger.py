@@ -142,6 +142,29 @@ class Ledger:
         """Whether what was foretold has happened since."""
         return self.judge.has_found(conflict)
 
+    def grow(self, thing: Any, site: int) -> None:
+        """Note that the running task adds to a container, or takes from it.
+
+        As long as nobody asks what all is in there, it matters only who did so, and
+        that he who did it last knows more than he asks for.
+        """
+        try:
+            state = self._states[self._current[self._loops[get_ident()]]]
+        except KeyError:
+            found = self._look_up()
+            if found is None:
+                return
+            state = found
+        try:
+            entry = self._entries[id(thing)]
+        except KeyError:
+            entry = self._adopt(thing, state)
+        if entry.is_asked:
+            self.note(thing, STRUCTURE, "update", site)
+            return
+        self.accesses += 1
+        entry.grown_by, entry.grown_at = state, state.step
+
     def note(self, thing: Any, key: Any, kind: Kind, site: int) -> None:
         """Note that the running task uses a place, and judge it.
 
@@ -165,6 +188,10 @@ class Ledger:
         except KeyError:
             entry = self._adopt(thing, state)
         self.accesses += 1
+        if key is STRUCTURE and not entry.is_asked:
+            entry.is_asked = True
+            if entry.grown_by is state and entry.grown_at == state.step:
+                kind = IN_STEP["update"].get(kind, kind)
         if entry.owner is not state:
             self._note_shared(entry, state, key, kind, site)
             return
@@ -346,7 +373,10 @@ class Ledger:
             self.judge.convict(state)
         # Whoever awaits the task knows all that it did.
         self.signals.tell_end(task, state)
-        self._forget(state, len(state.uses), len(state.entries))
+        for place in state.uses:
+            place.users -= 1
+        state.uses.clear()
+        self._forget(state, 0, len(state.entries))
 
     def _forget(self, state: TaskState, places: int, entries: int) -> None:
         """Give up the places and objects that a task used first."""

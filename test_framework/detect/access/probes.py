@@ -51,10 +51,12 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
     return {
         f"_@{name}": getattr(made, name)
         for name in (
+            "append",
             "applied",
             "attribute",
             "awaiting",
             "contains",
+            "get",
             "held",
             "hold",
             "holds",
@@ -64,6 +66,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "method",
             "passed",
             "resumed",
+            "setdefault",
             "stored",
             "variable",
             "whole",
@@ -81,6 +84,7 @@ class Probes:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._note = ledger.note
+        self._grow = ledger.grow
         self._trials = ledger.trials
         self._is_asked = False
         self.resumed = ledger.resume
@@ -175,6 +179,29 @@ class Probes:
             self._note(thing, STRUCTURE, kind, site)
         return thing
 
+    def get(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
+        """Stand at the receiver of ``get`` with a bare key."""
+        if type(thing) is dict or CATEGORIES[type(thing)] == "mapping":
+            self._note(thing, key if type(key) in _PLAIN else _key(key), kind, site)
+        return thing
+
+    def setdefault(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
+        """Stand at the receiver of ``setdefault`` with a bare key."""
+        if type(thing) is dict and type(key) in _PLAIN and key in thing:
+            # As a rule it is there.
+            self._note(thing, key, kind, site)
+        else:
+            self._call(thing, "setdefault", key, kind, site)
+        return thing
+
+    def append(self, thing: Any, element: Any, site: int) -> Any:
+        """Stand at the receiver of ``append`` with a bare element."""
+        if type(thing) is list and not self._is_asked:
+            self._grow(thing, site)
+        else:
+            self._call(thing, "append", element, "read", site)
+        return thing
+
     def method(self, thing: Any, name: str, key: Any, kind: Kind, site: int) -> Any:
         """Stand at the receiver of a method whose arguments are bare."""
         self._call(thing, name, key, kind, site)
@@ -245,12 +272,17 @@ class Probes:
             category = CATEGORIES[type(thing)]
             if category is None or category == "buffer":
                 return
-        known = key if type(key) in _PLAIN else _key(key)
+        if type(key) in _PLAIN:
+            known, is_there = key, type(thing) is dict and key in thing
+        else:
+            known, is_there = _key(key), False
         if kind in _READS:
             self._note(thing, known, kind, site)
             return
-        if category == "mapping" and (kind == "remove" or not _has(thing, key)):
-            self._note(thing, STRUCTURE, "update", site)
+        if category == "mapping" and (
+            kind == "remove" or not (is_there or _has(thing, key))
+        ):
+            self._grow(thing, site)
         self._note(thing, known, "write" if kind == "remove" else kind, site)
         if kind == "load":
             self._load(thing, known, site)
@@ -286,7 +318,7 @@ class Probes:
         is_there = _has(thing, key)
         note(thing, known, kind, site)
         if is_there if name == "pop" else name == "setdefault" and not is_there:
-            note(thing, STRUCTURE, "update", site)
+            self._grow(thing, site)
             note(thing, known, "write", site)
 
     def _call_whole(self, thing: Any, name: str, key: Any, site: int) -> None:
@@ -299,7 +331,10 @@ class Probes:
         kind = ON_CONTAINER.get(name, "update")
         if name in {"add", "discard"} and _has(thing, key) == (name == "add"):
             return
-        self._note(thing, STRUCTURE, kind, site)
+        if kind == "update":
+            self._grow(thing, site)
+        else:
+            self._note(thing, STRUCTURE, kind, site)
 
 
 _INSTANCE = object()

@@ -355,15 +355,14 @@ class _Rewriter(Walker):
                 key = shapes.copied(node.args[0])
             elif func.attr == "update" and not node.args:
                 key = shapes.named_keys(node)
-            func.value = self._probe(
-                func.value,
-                "method",
-                func.value,
-                method,
-                key,
-                self._seen("read"),
-                site,
-            )
+            receiver, seen = func.value, self._seen("read")
+            if func.attr == "append":
+                probe: tuple[Any, ...] = "append", receiver, key, site
+            elif func.attr in {"get", "setdefault"}:
+                probe = func.attr, receiver, key, seen, site
+            else:
+                probe = "method", receiver, method, key, seen, site
+            func.value = self._probe(receiver, *probe)
             return node
         applied = self._probe(
             node, "applied", func, self._seen("read"), site, *node.args

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from test_framework.detect.access.books import Conflict
 
 MOST_TRIALS: Final = 10
+_MOST_VISITS: Final = 256
 
 
 class Positions(Protocol):
@@ -56,16 +57,20 @@ class Trials:
 
     def stand_at(self, awaitable: Any, site: int) -> Any:
         """Return what is awaited, with a moment after it if that is worth a trial."""
-        for conflict in self.waiting.get(site, ()):
+        for conflict in list(self.waiting[site]):
             if self._positions.stands_in(conflict):
-                self._count(conflict, site)
+                conflict.trials += 1
+                if conflict.trials == MOST_TRIALS or (
+                    self._positions.has_found(conflict)
+                ):
+                    self._give_up(conflict, site)
                 return self._hold(awaitable, conflict)
+            conflict.visits += 1
+            if conflict.visits == _MOST_VISITS:
+                self._give_up(conflict, site)
         return awaitable
 
-    def _count(self, conflict: Conflict, site: int) -> None:
-        conflict.trials += 1
-        if conflict.trials < MOST_TRIALS and not self._positions.has_found(conflict):
-            return
+    def _give_up(self, conflict: Conflict, site: int) -> None:
         self.waiting[site].remove(conflict)
         if not self.waiting[site]:
             del self.waiting[site]
