@@ -62,6 +62,7 @@ class TaskState:
         receivers: What a probe handed to the next one of the same expression.
         loads: Places whose new value is being awaited.
         waits_for: What it awaits, by site.
+        reread: Places that it read anew in this step, and what it had seen there before.
         suspects: Reads that may turn out torn: the place read before, both uses, and
             the stack of the second.
     """
@@ -76,6 +77,7 @@ class TaskState:
         "locks",
         "number",
         "receivers",
+        "reread",
         "step",
         "suspects",
         "user",
@@ -94,6 +96,7 @@ class TaskState:
         self.is_due = False
         self.locks: dict[int, tuple[int, Any]] = {}
         self.heard: dict[int, int] = {}
+        self.reread: dict[Place, Use] = {}
         self.receivers: dict[int, Any] = {}
         self.loads: dict[int, tuple[Any, Any]] = {}
         self.waits_for: dict[int, list[Any]] = {}

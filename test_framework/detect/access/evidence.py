@@ -93,6 +93,10 @@ class Evidence:
             return "if replaced"
         return "perhaps if replaced" if None in answers else None
 
+    def is_outdated(self, before: Use, site: int, frame: FrameType) -> bool:
+        """Whether a question that led to a line would be answered otherwise by now."""
+        return False in self._answers(before, self._sites[site], frame)
+
     def is_placed(self, place: Place, before: Use, kind: Kind, site: int) -> bool:
         """Whether a list is changed at an index that was looked up in it before."""
         return (

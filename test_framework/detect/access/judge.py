@@ -21,6 +21,7 @@ from test_framework.detect.access.evidence import Case, Evidence, Replacing
 from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.methods import CATEGORIES, STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
+    Pattern,
     NONE,
     OF_STRUCTURE,
     OF_VALUE,
@@ -91,25 +92,28 @@ class Judge:
             return
         if state.heard.get(writer.number, -1) >= other[2]:
             return
-        if (pattern, before[3], site) in self.found:
-            stack: Stack = ()
-        else:
-            stack = self.stack(sys._getframe(1))
-        window = Window(
-            pattern,
-            before,
-            (kind, place.version, state.step, site),
-            state.user,
-            stack,
-            _held_since(state, before[2]),
-            frozenset(),
-            self._await_after(state, other[3], before[3]),
-        )
+        window = self._window(pattern, state, place, before, kind, site)
         case = Case(place, window, other, writer.user)
         if pattern == "lost-update":
             self._weigh(state, case)
-        else:
-            self._report(case)
+            return
+        if pattern == "unrepeatable-read":
+            state.reread[place] = before
+            state.is_due = True
+        self._report(case)
+
+    def judge_reread(self, state: TaskState, place: Place, site: int) -> None:
+        """Judge a change of what was read anew in the very line that changes it.
+
+        It takes the newest value, but nobody has asked again whether there is a reason
+        to change it.
+        """
+        before, writer, other = state.reread.get(place), place.writer, place.wrote
+        if before is None or writer is None:
+            return
+        if self.evidence.is_outdated(before, site, sys._getframe(1)):
+            window = self._window("lost-update", state, place, before, "update", site)
+            self._report(Case(place, window, other, writer.user))
 
     def _weigh(self, state: TaskState, case: Case) -> None:
         """Judge whether a write that followed a read of old lost anything."""
@@ -133,16 +137,7 @@ class Judge:
         before = self.evidence.decision(state, place, site, sys._getframe(1))
         if before is None:
             return
-        window = Window(
-            "lost-update",
-            before,
-            ("write", place.version, state.step, site),
-            state.user,
-            self.stack(sys._getframe(1)),
-            _held_since(state, before[2]),
-            frozenset(),
-            self._await_after(state, other[3], before[3]),
-        )
+        window = self._window("lost-update", state, place, before, "write", site)
         case = Case(place, window, other, writer.user)
         self._replace(state, case, is_sure=True)
 
@@ -167,6 +162,28 @@ class Judge:
                 one.case.window.pattern = "stale-check"
             self._report(one.case)
         self.unsettled[:] = waiting
+
+    def _window(
+        self,
+        pattern: Pattern,
+        state: TaskState,
+        place: Place,
+        before: Use,
+        kind: Kind,
+        site: int,
+    ) -> Window:
+        """Return two uses of the running task between which another user wrote."""
+        is_known = (pattern, before[3], site) in self.found
+        return Window(
+            pattern,
+            before,
+            (kind, place.version, state.step, site),
+            state.user,
+            () if is_known else self.stack(sys._getframe(1)),
+            _held_since(state, before[2]),
+            frozenset(),
+            self._await_after(state, place.tick, before[3]),
+        )
 
     def _report(self, case: Case) -> None:
         """Count a conflict that happened; the first and worst of its cause is kept."""

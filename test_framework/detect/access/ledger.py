@@ -275,6 +275,8 @@ class Ledger:
                 elif was == "read" and kind == "write" and where == site:
                     # ``a.x = a.x + 1``, in one line and step, changes the old value.
                     kind = "update"
+                    if state.reread:
+                        self.judge.judge_reread(state, place, site)
                 else:
                     kind = IN_STEP[was].get(kind, kind)
                 if where != site and kind not in WRITES:
@@ -326,6 +328,7 @@ class Ledger:
     def _tidy(self, state: TaskState, site: int) -> None:
         """Do what was left to the end of an await."""
         state.is_due = False
+        state.reread.clear()
         if state.suspects:
             self.judge.convict(state)
         if state.fresh:
