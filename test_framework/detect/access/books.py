@@ -4,7 +4,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from test_framework.detect.access.methods import Kind
 from test_framework.detect.access.patterns import Pattern, Use
@@ -14,6 +14,9 @@ Stack = tuple[tuple[CodeType, int], ...]
 
 Birth = tuple[str, int]
 """File and line at which a lock was made."""
+
+Claim = Literal["default", "class"]
+"""A ContextVar's default, or a container in a class that is used as an object's own."""
 
 Wrote = tuple[Kind, int, int, int, Stack]
 """Kind, site, step of the task, instant and stack of a write."""
@@ -57,8 +60,11 @@ class TaskState:
         fresh: Objects that are held for it since its last await.
         awaits: Its latest awaits: instant of their end, and site.
         is_due: Whether something was left to the end of its await.
+        is_over: Whether it has ended.
         locks: Locks it holds or waits for, by identity, and its step since it did.
         heard: Numbers of tasks that announced something to it, and their steps then.
+        mixed: Containers that it added to and another user changed since: its own use,
+            the other's, and who that was.
         receivers: What a probe handed to the next one of the same expression.
         loads: Places whose new value is being awaited.
         waits_for: What it awaits, by site.
@@ -73,8 +79,10 @@ class TaskState:
         "fresh",
         "heard",
         "is_due",
+        "is_over",
         "loads",
         "locks",
+        "mixed",
         "number",
         "receivers",
         "reread",
@@ -94,8 +102,10 @@ class TaskState:
         self.fresh: list[Entry] = []
         self.awaits: deque[tuple[int, int]] = deque(maxlen=_AWAITS_KEPT)
         self.is_due = False
+        self.is_over = False
         self.locks: dict[int, tuple[int, Any]] = {}
         self.heard: dict[int, int] = {}
+        self.mixed: dict[Place, tuple[Use, Wrote, User]] = {}
         self.reread: dict[Place, Use] = {}
         self.receivers: dict[int, Any] = {}
         self.loads: dict[int, tuple[Any, Any]] = {}
@@ -161,8 +171,8 @@ class Entry:
         is_keyed: Whether it is a container; known once several tasks used it.
         alone: The last use of each key by that one.
         is_asked: Whether anybody ever asked what all is in it, or emptied it.
-        grown_by: The task that added to it or took from it before that.
-        grown_at: Its step then.
+        claim: Why its users think that it is their own; None when they need not.
+        grown: Who added to it or took from it before that: task, step, site, instant.
         places: The places, once several tasks used it.
         latest: The task that was the last to join in.
         users: How many running tasks joined in; one may do so several times.
@@ -172,8 +182,8 @@ class Entry:
 
     __slots__ = (
         "alone",
-        "grown_at",
-        "grown_by",
+        "claim",
+        "grown",
         "held",
         "is_asked",
         "is_keyed",
@@ -191,8 +201,8 @@ class Entry:
         self.owner: TaskState | None = owner
         self.is_keyed = False
         self.is_asked = False
-        self.grown_by: TaskState | None = None
-        self.grown_at = 0
+        self.claim: Claim | None = None
+        self.grown: deque[tuple[TaskState, int, int, int]] | None = None
         self.alone: dict[Any, Use] = {}
         self.places: dict[Any, Place] | None = None
         self.latest: TaskState | None = owner

@@ -97,6 +97,20 @@ class Evidence:
         """Whether a question that led to a line would be answered otherwise by now."""
         return False in self._answers(before, self._sites[site], frame)
 
+    def is_answer(self, before: Use, site: int) -> bool:
+        """Whether what a line reads is returned by the function of an earlier use."""
+        first, second = self._sites[before[3]], self._sites[site]
+        return first.function == second.function and self._flows.answers(second)
+
+    def reread(self, before: Use, site: int, frame: FrameType) -> Pattern:
+        """Return what it is to read a place again that another user has changed."""
+        second = self._sites[site]
+        if any(self._flows.mixes(one, second) for one in self._reads(before)):
+            return "mixed-versions"
+        if self.is_outdated(before, site, frame):
+            return "stale-decision"
+        return "unrepeatable-read"
+
     def is_placed(self, place: Place, before: Use, kind: Kind, site: int) -> bool:
         """Whether a list is changed at an index that was looked up in it before."""
         return (

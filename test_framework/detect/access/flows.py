@@ -56,6 +56,8 @@ class Flows:
         self._reached: dict[Node, frozenset[Node]] = {}
         self._leads: dict[Site, frozenset[Site]] = {}
         self._holders: dict[Site, set[str]] = {}
+        self._parts: dict[Site, set[object]] = {}
+        self._choices: set[Site] = set()
 
     def hold(self, site: Site, name: str) -> None:
         """Note the name of a container that a line uses."""
@@ -66,6 +68,43 @@ class Flows:
         names = [self._holders.get(site, set()) for site in (first, second)]
         common = names[0] & names[1] or names[0] | names[1]
         return next(iter(common)) if len(common) == 1 else None
+
+    def take(self, site: Site, parts: Iterable[object]) -> None:
+        """Note which parts of a value a line goes on with."""
+        self._parts.setdefault(site, set()).update(parts)
+
+    def choose(self, site: Site) -> None:
+        """Note a line that chooses between two values by what it reads."""
+        self._choices.add(site)
+
+    def mixes(self, first: Site, second: Site) -> bool:
+        """Whether one value is made of two reads that must agree.
+
+        They must if each takes another part of one value, or if one chooses what the
+        other one labels. Who compares before with after takes the same part twice.
+        """
+        parts, others = self._parts.get(first), self._parts.get(second)
+        is_split = parts and others and parts.isdisjoint(others)
+        is_labelled = first in self._choices and second not in self._choices
+        return bool(is_split or is_labelled) and self._meet(first, second)
+
+    def answers(self, site: Site) -> bool:
+        """Whether a function returns what a line of it reads."""
+        return site in self._sources(("result", site.function.rpartition(".")[2]))
+
+    def _meet(self, first: Site, second: Site) -> bool:
+        """Whether two lines of a function flow into one value that it puts or returns."""
+        if first.function != second.function:
+            return False
+        values: list[Node] = [("result", first.function.rpartition(".")[2])]
+        values += [
+            ("value", node[1])
+            for node in self._into
+            if node[0] == "value"
+            and isinstance(node[1], Site)
+            and node[1].function == first.function
+        ]
+        return any({first, second} <= self._sources(value) for value in values)
 
     def link(self, reads: Iterable[Node], into: Node) -> None:
         """Note what flows into something."""

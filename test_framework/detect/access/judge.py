@@ -92,15 +92,34 @@ class Judge:
             return
         if state.heard.get(writer.number, -1) >= other[2]:
             return
-        window = self._window(pattern, state, place, before, kind, site)
-        case = Case(place, window, other, writer.user)
-        if pattern == "lost-update":
-            self._weigh(state, case)
+        if pattern == "joint-contents":
+            state.mixed.setdefault(place, (before, other, writer.user))
             return
         if pattern == "unrepeatable-read":
             state.reread[place] = before
             state.is_due = True
-        self._report(case)
+            pattern = self.evidence.reread(before, site, sys._getframe(1))
+        window = self._window(pattern, state, place, before, kind, site)
+        case = Case(place, window, other, writer.user)
+        if pattern == "lost-update":
+            self._weigh(state, case)
+        else:
+            self._report(case)
+
+    def judge_mixed(self, state: TaskState, place: Place, site: int) -> None:
+        """Judge a read of all of a container that the task thinks it has filled.
+
+        A history that all share is read in the same way, so this is no error unless
+        something says that it was thought to be the task's own: it has taken all for
+        its answer after another had emptied it, or it came from where one's own is kept.
+        """
+        before, other, by = state.mixed.pop(place)
+        if not self.evidence.is_answer(before, site):
+            return
+        is_sure = other[0] == "write" or place.entry.claim is not None
+        pattern: Pattern = "mixed-contents" if is_sure else "joint-contents"
+        window = self._window(pattern, state, place, before, "read", site)
+        self._report(Case(place, window, other, by))
 
     def judge_reread(self, state: TaskState, place: Place, site: int) -> None:
         """Judge a change of what was read anew in the very line that changes it.

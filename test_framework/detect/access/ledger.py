@@ -28,12 +28,14 @@ for synchronisation by hand.
 import asyncio
 import contextvars
 import sys
+from collections import deque
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from threading import get_ident
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
+    Claim,
     Conflict,
     Entry,
     Place,
@@ -61,6 +63,7 @@ from test_framework.detect.scope import current_operation, current_user
 MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
+_GROWN_KEPT: Final = 16
 
 
 class Ledger:
@@ -122,6 +125,13 @@ class Ledger:
             return False
         return key in (entry.alone if entry.places is None else entry.places)
 
+    def claim(self, thing: Any, why: Claim) -> None:
+        """Note that whoever gets a container thinks that it is the only one."""
+        state = self.state()
+        if state is not None:
+            entry = self._entries.get(id(thing)) or self._adopt(thing, state)
+            entry.claim = why
+
     def version(self, conflict: Conflict) -> int:
         """Return how often the place of a conflict was written since it is shared."""
         places = conflict.entry.places
@@ -163,7 +173,11 @@ class Ledger:
             self.note(thing, STRUCTURE, "update", site)
             return
         self.accesses += 1
-        entry.grown_by, entry.grown_at = state, state.step
+        grown = entry.grown
+        if grown is None:
+            entry.grown = deque(((state, state.step, site, self._tick),), _GROWN_KEPT)
+        else:
+            grown.append((state, state.step, site, self._tick))
 
     def note(self, thing: Any, key: Any, kind: Kind, site: int) -> None:
         """Note that the running task uses a place, and judge it.
@@ -190,8 +204,8 @@ class Ledger:
         self.accesses += 1
         if key is STRUCTURE and not entry.is_asked:
             entry.is_asked = True
-            if entry.grown_by is state and entry.grown_at == state.step:
-                kind = IN_STEP["update"].get(kind, kind)
+            if entry.grown is not None:
+                self._catch_up(entry, state)
         if entry.owner is not state:
             self._note_shared(entry, state, key, kind, site)
             return
@@ -222,6 +236,34 @@ class Ledger:
             self.judge.foretell(entry, state, key, kind, site)
         entry.alone[key] = ("read" if kind == "check" else kind, 0, step, site)
 
+    def _catch_up(self, entry: Entry, state: TaskState) -> None:
+        """Note who added to a container before anybody asked what is in it."""
+        grown, entry.grown = entry.grown or (), None
+        if any(one is not entry.owner for one, *_ in grown) and entry.places is None:
+            self._share(entry)
+        if entry.places is None:
+            _, step, site, _ = grown[-1]
+            entry.alone[STRUCTURE] = ("update", 0, step, site)
+            return
+        place = self._add(entry.places, entry, STRUCTURE)
+        for one, step, site, tick in grown:
+            if one.is_over:
+                continue
+            if place not in one.uses:
+                self._join_in(entry, place, one)
+            place.version += 1
+            place.writer, place.tick = one, tick
+            place.written = one.uses[place] = ("update", place.version, step, site)
+
+    @staticmethod
+    def _join_in(entry: Entry, place: Place, state: TaskState) -> None:
+        """Note that a task uses a place, and perhaps its object, for the first time."""
+        place.users += 1
+        if entry.latest is not state:
+            entry.latest = state
+            entry.users += 1
+            state.entries.append(entry)
+
     def _note_shared(
         self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
     ) -> None:
@@ -238,11 +280,7 @@ class Ledger:
         step = state.step
         writer = place.writer
         if before is None:
-            place.users += 1
-            if entry.latest is not state:
-                entry.latest = state
-                entry.users += 1
-                state.entries.append(entry)
+            self._join_in(entry, place, state)
             if (
                 writer is not None
                 and kind not in WRITES
@@ -287,8 +325,11 @@ class Ledger:
         elif kind != "update":
             if kind != "result":
                 place.is_relied = True
-            if key is STRUCTURE and kind == "read":
-                self.judge.judge_parts(state, entry, site)
+            if key is STRUCTURE and kind != "size":
+                if place in state.mixed:
+                    self.judge.judge_mixed(state, place, site)
+                if kind == "read":
+                    self.judge.judge_parts(state, entry, site)
             if kind == "show":
                 return
             if kind == "check":
@@ -376,6 +417,7 @@ class Ledger:
             self.judge.convict(state)
         # Whoever awaits the task knows all that it did.
         self.signals.tell_end(task, state)
+        state.is_over = True
         for place in state.uses:
             place.users -= 1
         state.uses.clear()

@@ -22,6 +22,10 @@ Pattern = Literal[
     "changed-iteration",
     "unrepeatable-read",
     "stale-check",
+    "stale-decision",
+    "mixed-versions",
+    "mixed-contents",
+    "joint-contents",
 ]
 
 Use = tuple[Kind, int, int, int]
@@ -55,6 +59,7 @@ OF_VALUE: Final[Patterns] = {
 OF_STRUCTURE: Final[Patterns] = {
     "read": {"write": "lost-update"},
     "result": {"write": "lost-update"},
+    "update": {"update": "joint-contents", "read": "joint-contents"},
     "size": {"write": "lost-update", "update": "lost-update"},
     "confirmed": {
         "write": "lost-update",
@@ -92,11 +97,14 @@ def _after_await(kinds: Patterns) -> Successors:
         was: frozenset(
             kind
             for kind, pattern in kinds.get(was, NONE).items()
-            if pattern != "unrepeatable-read"
+            if pattern not in _ONLY_SEEN
         )
         for was in get_args(Kind)
     }
 
+
+_ONLY_SEEN: Final = frozenset({"unrepeatable-read", "joint-contents"})
+"""What nobody foretells: it is a matter of what became of the values."""
 
 _RELIED: Final = ASKED | {"write", "confirmed"}
 JUDGED_OF_VALUE: Final = _after_others(OF_VALUE, is_structure=False)

@@ -5,13 +5,17 @@ the service, so that the service cannot tell that they are there.
 """
 
 import asyncio
+import contextlib
+import contextvars
 import gc
 import inspect
 import operator
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
+from test_framework.detect.access.books import Claim
 from test_framework.detect.access.ledger import Ledger
 from test_framework.detect.access.methods import (
     CATEGORIES,
@@ -56,6 +60,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "attribute",
             "awaiting",
             "contains",
+            "embodied",
             "get",
             "held",
             "hold",
@@ -183,7 +188,29 @@ class Probes:
         """Stand at the receiver of ``get`` with a bare key."""
         if type(thing) is dict or CATEGORIES[type(thing)] == "mapping":
             self._note(thing, key if type(key) in _PLAIN else _key(key), kind, site)
+        elif type(thing) is contextvars.ContextVar:
+            self._default(thing)
         return thing
+
+    def embodied(self, thing: Any, name: str) -> Any:
+        """Stand at the receiver of what some class has in its body."""
+        # A name in a frame and ours: nobody else can have put anything into it.
+        if sys.getrefcount(thing) <= _OF_ONE_CALL and not isinstance(thing, type):
+            owner = _in_class(type(thing), name)
+            if owner is not None and name not in getattr(thing, "__dict__", ()):
+                self._claim(vars(owner)[name], "class")
+        return thing
+
+    def _default(self, variable: contextvars.ContextVar[Any]) -> None:
+        """Stand at a ContextVar that is asked for its value."""
+        if variable.get(_INSTANCE) is not _INSTANCE:
+            return
+        with contextlib.suppress(LookupError):
+            self._claim(variable.get(), "default")
+
+    def _claim(self, thing: Any, why: Claim) -> None:
+        if CATEGORIES[type(thing)] is not None:
+            self._ledger.claim(thing, why)
 
     def setdefault(self, thing: Any, key: Any, kind: Kind, site: int) -> Any:
         """Stand at the receiver of ``setdefault`` with a bare key."""
@@ -338,6 +365,7 @@ class Probes:
 
 
 _INSTANCE = object()
+_OF_ONE_CALL = 3
 _FEW = 32
 _READS = frozenset({"read", "show", "check", "size"})
 _ELEMENTWISE = frozenset({"add", "append", "appendleft", "discard", "remove"})

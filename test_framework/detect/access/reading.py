@@ -232,6 +232,13 @@ class _Reader:
                 for part, one in zip(parts, given, strict=True):
                     self._bind(part, one, local)
                 return
+            case ast.Tuple(elts=parts), ast.Attribute() | ast.Subscript():
+                taken = [
+                    number
+                    for number, part in enumerate(parts)
+                    if not (isinstance(part, ast.Name) and part.id == "_")
+                ]
+                self.flows.take(self._site(value), taken)
             case _:
                 pass
         reads = self._uses(value, local)
@@ -296,6 +303,7 @@ class _Reader:
             if isinstance(part, _READS):
                 reads.add(self._site(part))
             self._name(part, local)
+            self._part(part)
             if isinstance(part, ast.Name) and part.id in local:
                 reads |= local[part.id].reads
             elif isinstance(part, ast.NamedExpr):
@@ -304,6 +312,22 @@ class _Reader:
                 reads.add(("result", _name_of(part.func)))
                 self._call(part, local)
         return frozenset(reads)
+
+    def _part(self, node: ast.AST) -> None:
+        """Note what is only a part of what is read, and what only chooses."""
+        match node:
+            case ast.Attribute(value=ast.Attribute() as whole, attr=name):
+                self.flows.take(self._site(whole), [name])
+            case ast.Subscript(
+                value=ast.Attribute() as whole, slice=ast.Constant(value=key)
+            ):
+                self.flows.take(self._site(whole), [key])
+            case ast.IfExp(test=test):
+                for part in _within(test):
+                    if isinstance(part, _READS):
+                        self.flows.choose(self._site(part))
+            case _:
+                pass
 
     def _call(self, node: ast.Call, local: Locals) -> None:
         name = _name_of(node.func)

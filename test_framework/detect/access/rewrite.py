@@ -110,7 +110,12 @@ class _Rewriter(Walker):
         is_watched = name in self._survey.attributes and not self._is_foreign(node)
         if kind != "read" and builds(node, owner, self.functions[-1]):
             is_watched = False
+        is_bare = shapes.is_bare(node.value)
         node.value = self.visit(node.value)
+        if is_bare and kind == "read" and name in self._survey.embodied:
+            node.value = self._probe(
+                node.value, "embodied", node.value, ast.Constant(name)
+            )
         if is_watched:
             node.value = self._probe(
                 node.value,

@@ -20,9 +20,11 @@ class Survey:
 
     Attributes:
         attributes: Names of attributes that somebody assigns.
+        embodied: Names to which the body of a class gives a container.
     """
 
     attributes: set[str] = field(default_factory=set)
+    embodied: set[str] = field(default_factory=set)
 
     def add(self, tree: ast.Module) -> None:
         """Look through one module."""
@@ -37,6 +39,7 @@ class Survey:
     ) -> None:
         for node in nodes:
             if isinstance(node, ast.ClassDef):
+                self.embodied.update(_containers(node))
                 self._look(ast.iter_child_nodes(node), owner=node, function=None)
                 continue
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -51,6 +54,18 @@ class Survey:
             elif isinstance(node, ast.Call):
                 self.attributes.update(_set_by_name(node))
             self._look(ast.iter_child_nodes(node), owner=owner, function=function)
+
+
+def _containers(owner: ast.ClassDef) -> Iterable[str]:
+    """Yield the names that stand for a container in the body of a class."""
+    for part in owner.body:
+        match part:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
+                target=ast.Name(id=name), value=ast.expr() as value
+            ) if isinstance(value, ast.List | ast.Dict | ast.Set | ast.Call):
+                yield mangled(name, owner)
+            case _:
+                pass
 
 
 def builds(

@@ -19,6 +19,10 @@ RULE_OF: Final[Mapping[Pattern, str]] = {
     "changed-iteration": "shared-iteration-changed",
     "unrepeatable-read": "shared-read-unrepeatable",
     "stale-check": "shared-check-stale",
+    "stale-decision": "shared-check-stale",
+    "mixed-versions": "shared-read-torn",
+    "mixed-contents": "shared-contents-mixed",
+    "joint-contents": "shared-contents-mixed",
 }
 _CLAIMS = {
     "lost-update": (
@@ -39,6 +43,22 @@ _CLAIMS = {
     "unrepeatable-read": (
         "{first} read {what} twice with an await between, and {other} changed it in "
         "between"
+    ),
+    "stale-decision": (
+        "{first} looked at {what}, awaited, and went on, although {other} had changed "
+        "it in between and the same question has another answer now"
+    ),
+    "mixed-versions": (
+        "{first} read {what}, awaited, and read it again, and made one value of both, "
+        "although {other} had changed it in between"
+    ),
+    "mixed-contents": (
+        "{first} added to {what}, awaited, and took all of it for its answer, although "
+        "{other} had changed it in between"
+    ),
+    "joint-contents": (
+        "{first} added to {what}, awaited, and took all of it for its answer, together "
+        "with what {other} had added in between"
     ),
     "stale-check": (
         "{first} looked at {what}, awaited, and wrote it, although {other} wrote it in "
@@ -62,6 +82,22 @@ _FIXES = {
     "unrepeatable-read": (
         "If both reads must agree, read once before the await and keep the value."
     ),
+    "stale-decision": (
+        "Ask after the await only, at {second}; if an answer may be given that was right "
+        "when the request came, read once and keep the value."
+    ),
+    "mixed-versions": (
+        "Read it once, before the await, and keep the value: what is read at {first} "
+        "and at {second} must be of one version."
+    ),
+    "mixed-contents": (
+        "Make a new container for each request, where {first} gets it from; to set a "
+        "ContextVar on entry, or an attribute in __init__, makes one."
+    ),
+    "joint-contents": (
+        "If it is meant to be each request's own, make a new one or a copy before "
+        "{first}; if all are meant to read what all have added, nothing is wrong here."
+    ),
     "stale-check": (
         "Ask again after the await, at {second}, in the same step as the write; or hold "
         "one asyncio.Lock from {first} to {second}."
@@ -71,6 +107,9 @@ _FIX_OF_CONTAINER: Final = (
     "Give each request a container of its own, or a copy before anything is put into "
     "it: what all requests share holds the value of whoever wrote last."
 )
+_GUESSES: Final = frozenset({"stale-check", "stale-decision", "joint-contents"})
+"""What only its author can tell from what is meant."""
+
 _USED = {
     "confirmed": "has written and reads",
     "iterate": "goes through",
@@ -114,7 +153,7 @@ def _level(conflict: Conflict) -> Level:
         return "note"
     is_guess = conflict.pattern == "stale-check"
     if conflict.happened:
-        return "warning" if is_guess else "error"
+        return "warning" if conflict.pattern in _GUESSES else "error"
     if conflict.is_of_one:
         return "note"
     if conflict.is_kept_apart or (is_guess and conflict.window.second[0] == "write"):
