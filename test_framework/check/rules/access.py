@@ -56,6 +56,20 @@ ACCESS_RULES = (
         362,
     ),
     Rule(
+        "shared-contents-mixed",
+        1,
+        "a request took for its answer what another had put into the same container",
+        (
+            "alice  pad = scratchpad.get(); pad.append(...), awaits",
+            "bob    pad = scratchpad.get(); pad.append(...)",
+            "alice  returns list(pad): bob's line is in there",
+        ),
+        "Make a container for each request: set the ContextVar on entry, give the object "
+        "its own in __init__, copy what is shared before you add to it. If all are meant "
+        "to read what all have added, as in a room, nothing is wrong.",
+        488,
+    ),
+    Rule(
         "shared-iteration-changed",
         2,
         "a loop awaited while another request changed what it goes through",

@@ -158,6 +158,24 @@ class Place:
         return kind, site, step, self.tick, self.stack
 
 
+@dataclass(slots=True)
+class Half:
+    """What a task has written of several attributes that belong together.
+
+    Attributes:
+        state: The task.
+        key: The attribute.
+        use: The write.
+        readers: Who read attributes of the object meanwhile: by task and attribute,
+            step and site.
+    """
+
+    state: TaskState
+    key: Any
+    use: Use
+    readers: dict[TaskState, dict[Any, tuple[int, int]]] = field(default_factory=dict)
+
+
 class Entry:
     """One object and its places.
 
@@ -172,6 +190,7 @@ class Entry:
         alone: The last use of each key by that one.
         is_asked: Whether anybody ever asked what all is in it, or emptied it.
         claim: Why its users think that it is their own; None when they need not.
+        half: What is written of it so far, of what belongs together.
         grown: Who added to it or took from it before that: task, step, site, instant.
         places: The places, once several tasks used it.
         latest: The task that was the last to join in.
@@ -184,6 +203,7 @@ class Entry:
         "alone",
         "claim",
         "grown",
+        "half",
         "held",
         "is_asked",
         "is_keyed",
@@ -201,6 +221,7 @@ class Entry:
         self.owner: TaskState | None = owner
         self.is_keyed = False
         self.is_asked = False
+        self.half: Half | None = None
         self.claim: Claim | None = None
         self.grown: deque[tuple[TaskState, int, int, int]] | None = None
         self.alone: dict[Any, Use] = {}

@@ -102,6 +102,10 @@ class Evidence:
         first, second = self._sites[before[3]], self._sites[site]
         return first.function == second.function and self._flows.answers(second)
 
+    def is_one_value(self, first: int, second: int) -> bool:
+        """Whether one value is made of what two lines of a function read."""
+        return self._flows.meet(self._sites[first], self._sites[second])
+
     def reread(self, before: Use, site: int, frame: FrameType) -> Pattern:
         """Return what it is to read a place again that another user has changed."""
         second = self._sites[site]

@@ -86,13 +86,13 @@ class Flows:
         parts, others = self._parts.get(first), self._parts.get(second)
         is_split = parts and others and parts.isdisjoint(others)
         is_labelled = first in self._choices and second not in self._choices
-        return bool(is_split or is_labelled) and self._meet(first, second)
+        return bool(is_split or is_labelled) and self.meet(first, second)
 
     def answers(self, site: Site) -> bool:
         """Whether a function returns what a line of it reads."""
         return site in self._sources(("result", site.function.rpartition(".")[2]))
 
-    def _meet(self, first: Site, second: Site) -> bool:
+    def meet(self, first: Site, second: Site) -> bool:
         """Whether two lines of a function flow into one value that it puts or returns."""
         if first.function != second.function:
             return False

@@ -11,11 +11,13 @@ from test_framework.detect.access.books import (
     Birth,
     Conflict,
     Entry,
+    Half,
     Place,
     Stack,
     TaskState,
     User,
     Window,
+    Wrote,
 )
 from test_framework.detect.access.evidence import Case, Evidence, Replacing
 from test_framework.detect.access.flows import Flows
@@ -278,6 +280,33 @@ class Judge:
             self._report(Case(place, window, place.wrote, writer.user))
         state.suspects.clear()
 
+    def judge_half(self, entry: Entry, half: Half, key: Any, site: int) -> None:
+        """Judge that a task completes what others have read half of."""
+        state = half.state
+        for reader, read in half.readers.items():
+            first, second = read.get(half.key), read.get(key)
+            if (
+                first is None
+                or second is None
+                or first[0] != second[0]
+                or reader.user == state.user
+                or not self.evidence.is_one_value(first[1], second[1])
+            ):
+                continue
+            place = (entry.places or {}).get(half.key) or Place(entry, half.key)
+            window = Window(
+                "half-written",
+                half.use,
+                ("write", 0, state.step, site),
+                state.user,
+                self.stack(sys._getframe(1)),
+                _held_since(state, half.use[2]),
+                frozenset(),
+                self._await_after(state, _last_tick(state), half.use[3]),
+            )
+            other: Wrote = ("read", second[1], second[0], 0, ())
+            self._report(Case(place, window, other, reader.user))
+
     def open(
         self,
         entry: Entry,
@@ -443,6 +472,11 @@ def _cause(window: Window) -> tuple[str, int, int]:
 def _held_since(state: TaskState, step: int) -> frozenset[int]:
     """Return the locks that a task took before a step of its own and still holds."""
     return frozenset(lock for lock, (when, _) in state.locks.items() if when <= step)
+
+
+def _last_tick(state: TaskState) -> int:
+    """Return an instant before the end of the last await of a task."""
+    return state.awaits[-1][0] - 1 if state.awaits else 0
 
 
 def _births(state: TaskState, locks: Iterable[int]) -> frozenset[Birth]:

@@ -38,6 +38,7 @@ from test_framework.detect.access.books import (
     Claim,
     Conflict,
     Entry,
+    Half,
     Place,
     Reference,
     TaskState,
@@ -64,6 +65,7 @@ MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
 _GROWN_KEPT: Final = 16
+_MOST_READERS: Final = 64
 
 
 class Ledger:
@@ -131,6 +133,21 @@ class Ledger:
         if state is not None:
             entry = self._entries.get(id(thing)) or self._adopt(thing, state)
             entry.claim = why
+
+    def halve(self, thing: Any, key: Any, site: int) -> None:
+        """Note that the running task has written what another part belongs to."""
+        state, entry = self.state(), self._entries.get(id(thing))
+        if state is not None and entry is not None:
+            entry.half = Half(state, key, ("write", 0, state.step, site))
+
+    def complete(self, thing: Any, key: Any, site: int) -> None:
+        """Judge that the running task is about to write the other part."""
+        state, entry = self.state(), self._entries.get(id(thing))
+        if state is None or entry is None or entry.half is None:
+            return
+        half, entry.half = entry.half, None
+        if half.state is state:
+            self.judge.judge_half(entry, half, key, site)
 
     def version(self, conflict: Conflict) -> int:
         """Return how often the place of a conflict was written since it is shared."""
@@ -332,6 +349,8 @@ class Ledger:
                     self.judge.judge_parts(state, entry, site)
             if kind == "show":
                 return
+            if entry.half is not None and len(entry.half.readers) < _MOST_READERS:
+                entry.half.readers.setdefault(state, {})[key] = (step, site)
             if kind == "check":
                 kind = "read"
             uses[place] = (kind, place.version, step, site)

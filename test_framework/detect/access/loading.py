@@ -13,6 +13,7 @@ from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.detect.access.flows import Flows
+from test_framework.detect.access.halves import Halves
 from test_framework.detect.access.reading import read_flows
 from test_framework.detect.access.rewrite import rewrite
 from test_framework.detect.access.sites import Sites
@@ -44,6 +45,7 @@ class Imports(MetaPathFinder):
         self.unwatched: list[str] = []
         self.files: set[str] = set()
         self.home: Path | None = None
+        self._halves = Halves()
         self._survey = Survey()
         self._probes: Mapping[str, Callable[..., Any]] = {}
 
@@ -105,11 +107,13 @@ class Imports(MetaPathFinder):
         tree = ast.parse(source, filename=path)
         try:
             read_flows(tree, self.flows, path=path, module=name)
+            self._halves.read(tree, path=path)
             rewritten = rewrite(
                 tree,
                 path=path,
                 sites=self.sites,
                 survey=self._survey,
+                halves=self._halves,
                 packages=self.packages,
             )
             code: CodeType = compile(rewritten, path, "exec", dont_inherit=True)

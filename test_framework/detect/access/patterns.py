@@ -24,6 +24,7 @@ Pattern = Literal[
     "stale-check",
     "stale-decision",
     "mixed-versions",
+    "half-written",
     "mixed-contents",
     "joint-contents",
 ]

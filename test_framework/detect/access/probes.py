@@ -61,6 +61,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "awaiting",
             "contains",
             "embodied",
+            "first_half",
             "get",
             "held",
             "hold",
@@ -71,6 +72,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "method",
             "passed",
             "resumed",
+            "second_half",
             "setdefault",
             "stored",
             "variable",
@@ -127,6 +129,17 @@ class Probes:
         self._note(owner, name, kind, site)
         if kind == "load":
             self._load(owner, name, site)
+
+    def first_half(self, thing: Any, name: str, kind: Kind, site: int) -> Any:
+        """Stand at the receiver of an attribute of which another belongs to it."""
+        self.attribute(thing, name, kind, site)
+        self._ledger.halve(thing, name, site)
+        return thing
+
+    def second_half(self, thing: Any, name: str, kind: Kind, site: int) -> Any:
+        """Stand at the receiver of the attribute that makes it whole."""
+        self._ledger.complete(thing, name, site)
+        return self.attribute(thing, name, kind, site)
 
     def variable(self, value: Any, owner: Any, name: str, kind: Kind, site: int) -> Any:
         """Stand at the value that is read from or put into a shared variable."""

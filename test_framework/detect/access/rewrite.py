@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from test_framework.detect.access import names, shapes
+from test_framework.detect.access.halves import Halves
 from test_framework.detect.access.methods import (
     ARGUED,
     BUFFERED,
@@ -50,6 +51,7 @@ def rewrite(
     path: str,
     sites: Sites,
     survey: Survey,
+    halves: Halves,
     packages: Sequence[str],
 ) -> ast.Module:
     """Return the module with probes in it; ``tree`` is used up.
@@ -59,9 +61,10 @@ def rewrite(
         path: Its file.
         sites: Where the places of the probes are noted.
         survey: What all watched modules assign.
+        halves: What is written in two halves.
         packages: The watched packages; what other modules hold is not looked at.
     """
-    rewriter = _Rewriter(path, sites, survey, tree, packages)
+    rewriter = _Rewriter(path, sites, survey, halves, tree, packages)
     tree.body = [rewriter.visit(node) for node in tree.body]
     return tree
 
@@ -72,6 +75,7 @@ class _Rewriter(Walker):
         path: str,
         sites: Sites,
         survey: Survey,
+        halves: Halves,
         tree: ast.Module,
         packages: Sequence[str],
     ) -> None:
@@ -79,6 +83,7 @@ class _Rewriter(Walker):
         self._path = path
         self._sites = sites
         self._survey = survey
+        self._halves = halves
         self._globals = shapes.shared_globals(tree, survey)
         self._foreign = shapes.foreign_modules(tree, packages)
         self._reading: Kind = "read"
@@ -119,13 +124,20 @@ class _Rewriter(Walker):
         if is_watched:
             node.value = self._probe(
                 node.value,
-                "attribute",
+                self._half(node) if kind == "write" else "attribute",
                 node.value,
                 ast.Constant(name),
                 self._seen(kind),
                 self._site(node),
             )
         return node
+
+    def _half(self, node: ast.Attribute) -> str:
+        """Return the probe for an attribute that is assigned."""
+        site = Site(self._path, node.lineno, ".".join(self.qualified))
+        if site in self._halves.first:
+            return "first_half"
+        return "second_half" if site in self._halves.second else "attribute"
 
     def _is_foreign(self, node: ast.Attribute) -> bool:
         value = node.value

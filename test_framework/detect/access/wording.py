@@ -21,6 +21,7 @@ RULE_OF: Final[Mapping[Pattern, str]] = {
     "stale-check": "shared-check-stale",
     "stale-decision": "shared-check-stale",
     "mixed-versions": "shared-read-torn",
+    "half-written": "shared-read-torn",
     "mixed-contents": "shared-contents-mixed",
     "joint-contents": "shared-contents-mixed",
 }
@@ -51,6 +52,10 @@ _CLAIMS = {
     "mixed-versions": (
         "{first} read {what}, awaited, and read it again, and made one value of both, "
         "although {other} had changed it in between"
+    ),
+    "half-written": (
+        "{first} wrote {what}, awaited, and wrote what belongs to it, although {other} "
+        "read both in between and took one of each"
     ),
     "mixed-contents": (
         "{first} added to {what}, awaited, and took all of it for its answer, although "
@@ -90,6 +95,10 @@ _FIXES = {
         "Read it once, before the await, and keep the value: what is read at {first} "
         "and at {second} must be of one version."
     ),
+    "half-written": (
+        "Await first, and write both in one step at {second}; or keep what belongs "
+        "together in one immutable object that is replaced as a whole."
+    ),
     "mixed-contents": (
         "Make a new container for each request, where {first} gets it from; to set a "
         "ContextVar on entry, or an attribute in __init__, makes one."
@@ -113,6 +122,7 @@ _GUESSES: Final = frozenset({"stale-check", "stale-decision", "joint-contents"})
 _USED = {
     "confirmed": "has written and reads",
     "iterate": "goes through",
+    "read": "reads",
     "size": "asks for the size of",
     "update": "changes",
     "write": "writes",
