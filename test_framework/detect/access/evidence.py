@@ -111,7 +111,7 @@ class Evidence:
         second = self._sites[site]
         if any(self._flows.mixes(one, second) for one in self._reads(before)):
             return "mixed-versions"
-        if self.is_outdated(before, site, frame):
+        if not self._flows.asks(second) and self.is_outdated(before, site, frame):
             return "stale-decision"
         return "unrepeatable-read"
 

@@ -58,6 +58,7 @@ class Flows:
         self._holders: dict[Site, set[str]] = {}
         self._parts: dict[Site, set[object]] = {}
         self._choices: set[Site] = set()
+        self._tests: set[Site] = set()
 
     def hold(self, site: Site, name: str) -> None:
         """Note the name of a container that a line uses."""
@@ -76,6 +77,14 @@ class Flows:
     def choose(self, site: Site) -> None:
         """Note a line that chooses between two values by what it reads."""
         self._choices.add(site)
+
+    def test(self, sites: Iterable[Node]) -> None:
+        """Note lines that ask, and do otherwise when the answer is another one."""
+        self._tests.update(site for site in sites if isinstance(site, Site))
+
+    def asks(self, site: Site) -> bool:
+        """Whether a line does otherwise when what it reads is something else."""
+        return site in self._tests or site in self._choices
 
     def mixes(self, first: Site, second: Site) -> bool:
         """Whether one value is made of two reads that must agree.

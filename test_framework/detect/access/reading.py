@@ -336,6 +336,8 @@ class _Reader:
             given.update(self._reads(argument, local))
         self.flows.link(given, ("argument", name))
         self._reach(("call", name))
+        if name == "setdefault":
+            self.flows.test([self._site(node)])
         if node.args and name in _PLACED:
             self.flows.link(self._reads(node.args[0], local), ("key", self._site(node)))
         self._written(node, given)
@@ -394,6 +396,7 @@ class _Reader:
     def _question(self, test: ast.expr, local: Locals) -> tuple[Guard, Guard]:
         """Return what is asked, for the answers yes and no."""
         reads = frozenset(self._reads(test, local))
+        self.flows.test(self._reads(test, {}))
         where = self.path, ".".join(self.qualified), reads
         asked = _resolved(test, local)
         return Guard(asked, *where), Guard(asked, *where, expected=False)
