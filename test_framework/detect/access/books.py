@@ -160,11 +160,11 @@ class Place:
 
 @dataclass(slots=True)
 class Half:
-    """What a task has written of several attributes that belong together.
+    """What a task has written of several attributes that belong together, or of all.
 
     Attributes:
         state: The task.
-        key: The attribute.
+        key: The attribute; None when it let others find the whole object.
         use: The write.
         readers: Who read attributes of the object meanwhile: by task and attribute,
             step and site.

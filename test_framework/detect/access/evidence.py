@@ -106,6 +106,15 @@ class Evidence:
         """Whether one value is made of what two lines of a function read."""
         return self._flows.meet(self._sites[first], self._sites[second])
 
+    def is_handed(self, reader: TaskState, site: int) -> bool:
+        """Whether a task found something by the function that put it there."""
+        function = self._sites[site].function
+        return any(
+            read.entry.is_keyed and self._sites[use[3]].function == function
+            for read, use in self._latest(reader)
+            if use[0] in ASKED
+        )
+
     def reread(self, before: Use, site: int, frame: FrameType) -> Pattern:
         """Return what it is to read a place again that another user has changed."""
         second = self._sites[site]

@@ -1,8 +1,12 @@
-"""Finds attributes of one object that a function writes in two halves, with an await.
+"""Finds what a function writes in two halves, with an await between them.
 
 ``self.name = owner``, await, ``self.address = street_of(owner)``: both halves are made
 from one local, so they belong together, and whoever reads both in between has one of
 each. A state and a result that come one after the other are made from different things.
+
+``room = rooms[key] = Room()``, await, ``room.is_private = ...``: the object can be found
+before it is complete. Who finds it in the same function, as ``rooms.get(key)`` at its
+beginning, is given it for a complete one; who asks how far it is does so elsewhere.
 
 Source: that variables which belong together are to be found in how they are used: Lu
 et al., MUVI (SOSP 2007).
@@ -22,9 +26,11 @@ class Halves:
     Attributes:
         first: Those before the await.
         second: Those after it.
+        published: Those that put an object into a container to complete it later.
     """
 
     first: set[Site] = field(default_factory=set)
+    published: set[Site] = field(default_factory=set)
     second: set[Site] = field(default_factory=set)
 
     def read(self, tree: ast.Module, *, path: str) -> None:
@@ -56,6 +62,15 @@ class Halves:
                 ):
                     self.first.add(Site(path, early.lineno, function))
                     self.second.add(Site(path, late.lineno, function))
+        for name, line in _published(node):
+            for late, _ in writes:
+                if (
+                    isinstance(late.value, ast.Name)
+                    and late.value.id == name
+                    and any(line < other < late.lineno for other in awaits)
+                ):
+                    self.published.add(Site(path, line, function))
+                    self.second.add(Site(path, late.lineno, function))
 
 
 def _writes(
@@ -73,3 +88,14 @@ def _writes(
                 yield at, frozenset(names)
             case _:
                 pass
+
+
+def _published(node: ast.AsyncFunctionDef) -> Iterator[tuple[str, int]]:
+    """Yield the locals whose object is put under a key, and the lines."""
+    for part in within(*node.body):
+        if not isinstance(part, ast.Assign):
+            continue
+        keyed = [one for one in part.targets if isinstance(one, ast.Subscript)]
+        named = [one for one in (*part.targets, part.value) if isinstance(one, ast.Name)]
+        if keyed and named:
+            yield named[0].id, keyed[0].lineno

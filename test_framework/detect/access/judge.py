@@ -43,6 +43,7 @@ _MOST_WINDOWS: Final = 16
 _MOST_FRUITLESS: Final = 8
 _MOST_FRAMES: Final = 16
 _MOST_PARTS: Final = 64
+_MOST_READERS: Final = 64
 
 
 class Judge:
@@ -280,22 +281,29 @@ class Judge:
             self._report(Case(place, window, place.wrote, writer.user))
         state.suspects.clear()
 
+    def see_half(self, half: Half, reader: TaskState, key: Any, site: int) -> None:
+        """Note that another task reads what may not be complete."""
+        if reader.user == half.state.user or len(half.readers) >= _MOST_READERS:
+            return
+        if half.key is None and not self.evidence.is_handed(reader, half.use[3]):
+            return
+        half.readers.setdefault(reader, {})[key] = (reader.step, site)
+
     def judge_half(self, entry: Entry, half: Half, key: Any, site: int) -> None:
         """Judge that a task completes what others have read half of."""
         state = half.state
+        told = key if half.key is None else half.key
+        place = (entry.places or {}).get(told) or Place(entry, told)
         for reader, read in half.readers.items():
-            first, second = read.get(half.key), read.get(key)
-            if (
-                first is None
-                or second is None
-                or first[0] != second[0]
-                or reader.user == state.user
-                or not self.evidence.is_one_value(first[1], second[1])
+            first, second = read.get(told), read.get(key)
+            if first is None or second is None or first[0] != second[0]:
+                continue
+            if half.key is not None and not self.evidence.is_one_value(
+                first[1], second[1]
             ):
                 continue
-            place = (entry.places or {}).get(half.key) or Place(entry, half.key)
             window = Window(
-                "half-written",
+                "half-built" if half.key is None else "half-written",
                 half.use,
                 ("write", 0, state.step, site),
                 state.user,

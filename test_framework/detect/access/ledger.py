@@ -65,7 +65,6 @@ MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
 _GROWN_KEPT: Final = 16
-_MOST_READERS: Final = 64
 
 
 class Ledger:
@@ -140,12 +139,21 @@ class Ledger:
         if state is not None and entry is not None:
             entry.half = Half(state, key, ("write", 0, state.step, site))
 
+    def publish(self, thing: Any, site: int) -> None:
+        """Note that the running task lets others find what it has yet to complete."""
+        state = self.state()
+        if state is not None:
+            entry = self._entries.get(id(thing)) or self._adopt(thing, state)
+            entry.half = Half(state, None, ("write", 0, state.step, site))
+
     def complete(self, thing: Any, key: Any, site: int) -> None:
         """Judge that the running task is about to write the other part."""
         state, entry = self.state(), self._entries.get(id(thing))
         if state is None or entry is None or entry.half is None:
             return
-        half, entry.half = entry.half, None
+        half = entry.half
+        if half.key is not None or half.state is not state:
+            entry.half = None
         if half.state is state:
             self.judge.judge_half(entry, half, key, site)
 
@@ -349,8 +357,8 @@ class Ledger:
                     self.judge.judge_parts(state, entry, site)
             if kind == "show":
                 return
-            if entry.half is not None and len(entry.half.readers) < _MOST_READERS:
-                entry.half.readers.setdefault(state, {})[key] = (step, site)
+            if entry.half is not None:
+                self.judge.see_half(entry.half, state, key, site)
             if kind == "check":
                 kind = "read"
             uses[place] = (kind, place.version, step, site)

@@ -25,6 +25,7 @@ Pattern = Literal[
     "stale-decision",
     "mixed-versions",
     "half-written",
+    "half-built",
     "mixed-contents",
     "joint-contents",
 ]

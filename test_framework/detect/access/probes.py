@@ -71,6 +71,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "key",
             "method",
             "passed",
+            "published",
             "resumed",
             "second_half",
             "setdefault",
@@ -140,6 +141,11 @@ class Probes:
         """Stand at the receiver of the attribute that makes it whole."""
         self._ledger.complete(thing, name, site)
         return self.attribute(thing, name, kind, site)
+
+    def published(self, value: Any, site: int) -> Any:
+        """Stand at what is put under a key and completed later."""
+        self._ledger.publish(value, site)
+        return value
 
     def variable(self, value: Any, owner: Any, name: str, kind: Kind, site: int) -> Any:
         """Stand at the value that is read from or put into a shared variable."""

@@ -139,6 +139,10 @@ class _Rewriter(Walker):
             return "first_half"
         return "second_half" if site in self._halves.second else "attribute"
 
+    def _is_published(self, node: ast.Subscript) -> bool:
+        site = Site(self._path, node.lineno, ".".join(self.qualified))
+        return site in self._halves.published
+
     def _is_foreign(self, node: ast.Attribute) -> bool:
         value = node.value
         while isinstance(value, ast.Attribute):
@@ -192,6 +196,10 @@ class _Rewriter(Walker):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         node.value = self._with_names(node.targets, self.visit(node.value))
+        for target in node.targets:
+            if isinstance(target, ast.Subscript) and self._is_published(target):
+                site = self._site(target)
+                node.value = self._probe(node.value, "published", node.value, site)
         node.targets = [self.visit(target) for target in node.targets]
         return node
 

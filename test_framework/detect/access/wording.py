@@ -22,6 +22,7 @@ RULE_OF: Final[Mapping[Pattern, str]] = {
     "stale-decision": "shared-check-stale",
     "mixed-versions": "shared-read-torn",
     "half-written": "shared-read-torn",
+    "half-built": "shared-read-torn",
     "mixed-contents": "shared-contents-mixed",
     "joint-contents": "shared-contents-mixed",
 }
@@ -56,6 +57,10 @@ _CLAIMS = {
     "half-written": (
         "{first} wrote {what}, awaited, and wrote what belongs to it, although {other} "
         "read both in between and took one of each"
+    ),
+    "half-built": (
+        "{first} put an object where others find it, awaited, and only then wrote "
+        "{what}, which {other} had found there and read before it was complete"
     ),
     "mixed-contents": (
         "{first} added to {what}, awaited, and took all of it for its answer, although "
@@ -98,6 +103,10 @@ _FIXES = {
     "half-written": (
         "Await first, and write both in one step at {second}; or keep what belongs "
         "together in one immutable object that is replaced as a whole."
+    ),
+    "half-built": (
+        "Await first, complete the object, and put it where others find it in the same "
+        "step; or let them wait for an asyncio.Event that is set at {second}."
     ),
     "mixed-contents": (
         "Make a new container for each request, where {first} gets it from; to set a "
