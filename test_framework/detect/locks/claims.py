@@ -348,7 +348,7 @@ class Claims:
         """Enter a claim in the books, where others may be seen to wait for it."""
         task = claim.task
         if task is not None and claim.unit is None:
-            claim.unit = Unit(claim.resource, task, claim.place, claim)
+            claim.unit = Unit.of(claim.resource, task, claim.place, claim)
             claim.unit.until_s = claim.until_s
             self._watch.ledger.give(claim.unit)
 

@@ -12,7 +12,7 @@ import math
 import time
 import weakref
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from test_framework.detect.locks.stacks import Place, name_of
 from test_framework.detect.scope import current_operation
@@ -128,8 +128,19 @@ class Resource:
         return f"{self.lock_class.kind} #{self.serial} ({where})"
 
 
-class Hold:
+class _Fields(NamedTuple):
+    resource: Resource
+    task: asyncio.Task[Any]
+    code: CodeType
+    offset: int
+    since_s: float
+
+
+class Hold(_Fields):
     """One unit of a resource in the hands of a task.
+
+    A tuple, since an acquire makes one: twice as quick as an object with slots. It
+    is still equal to nothing but itself.
 
     Attributes:
         resource: What is held.
@@ -142,26 +153,15 @@ class Hold:
         is_carried: A task that did nothing else acquired it for somebody unknown.
     """
 
-    __slots__ = ("code", "offset", "resource", "since_s", "task")
+    __slots__ = ()
 
-    # Of the class, since an acquire makes one of these.
     token: object = None
     until_s = math.inf
     is_carried = False
 
-    def __init__(
-        self,
-        resource: Resource,
-        task: asyncio.Task[Any],
-        code: CodeType,
-        offset: int,
-        since_s: float,
-    ) -> None:
-        self.resource = resource
-        self.task = task
-        self.code = code
-        self.offset = offset
-        self.since_s = since_s
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
 
     @property
     def place(self) -> Place:
@@ -179,18 +179,21 @@ class Carried(Hold):
 class Unit(Hold):
     """A connection of a pool, or a lease."""
 
-    __slots__ = ("token", "until_s")
+    @classmethod
+    def of(
+        cls, resource: Resource, task: asyncio.Task[Any], place: Place, token: object
+    ) -> Self:
+        """Return a unit that a task has from now on.
 
-    def __init__(
-        self,
-        resource: Resource,
-        task: asyncio.Task[Any],
-        place: Place,
-        token: object,
-    ) -> None:
-        super().__init__(resource, task, place.code, place.offset, time.monotonic())
-        self.token = token
-        self.until_s = math.inf
+        Args:
+            resource: What it is of.
+            task: Who has it.
+            place: Where it was asked for.
+            token: Tells it from others.
+        """
+        made = cls(resource, task, place.code, place.offset, time.monotonic())
+        made.token = token
+        return made
 
 
 class Wait:

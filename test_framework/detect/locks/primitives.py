@@ -3,8 +3,10 @@
 ``Condition`` acquires through a ``Lock`` and ``Barrier`` through a ``Condition``; what a
 task waits for in them, in an ``Event`` or a ``Queue`` is read from its frames when
 somebody asks. Each patch calls the original and then keeps the books, so fairness,
-cancellation and errors are those of asyncio. Subclasses are watched as far as they
-call the methods of their base.
+cancellation and errors are those of asyncio. Only where nobody waits and nothing is to be
+decided, which is nearly always, it does what the original would do: a coroutine and two
+calls less pay for most of the books. Subclasses are watched as far as they call the
+methods of their base.
 
 A patched method that outlives its watch, bound in a ``Condition`` say, only calls the
 original.
@@ -23,6 +25,7 @@ from test_framework.detect.locks.stacks import (
     Place,
     awaiter_of,
     current_task,
+    in_step,
     is_plumbing,
     program_frame,
 )
@@ -32,27 +35,38 @@ from test_framework.detect.locks.watch import Watch
 _LOCKS = (
     asyncio.locks._ContextManagerMixin.__aenter__.__code__.co_filename
 )  # private: nobody patches it
+_ENTERING = (_LOCKS, __file__)
+_PLAIN: dict[type, tuple[type, ...]] = {
+    asyncio.Lock: (asyncio.Lock,),
+    asyncio.Semaphore: (asyncio.Semaphore, asyncio.BoundedSemaphore),
+}
+"""Types that take what is free by one assignment; a subclass may do more."""
+
 _STEPS = 0x80 | 0x100 | 0x200 | 0x20
 """Flags of code that can await: coroutine, its kin, and plain generator."""
 _monotonic = time.monotonic
+_new = tuple.__new__
 _getframe = sys._getframe  # the documented way to a caller's line
 
 
 def patch_primitives(watch: Watch, patches: Patches) -> None:
     """Patch the classes of asyncio."""
 
-    def made(make: Callable[[Watch, Any], Any]) -> Callable[[Any], Any]:
-        return lambda original: make(watch, original)
+    def replace(
+        kind: type, name: str, make: Callable[[Watch, Any, type], Callable[..., Any]]
+    ) -> None:
+        patches.replace(kind, name, lambda original: make(watch, original, kind))
 
     for kind in (asyncio.Lock, asyncio.Semaphore):
-        patches.replace(kind, "__init__", made(_init))
-        patches.replace(kind, "acquire", made(_acquire))
-        patches.replace(kind, "release", made(_release))
-    patches.replace(asyncio.Queue, "put_nowait", made(_put_nowait))
-    patches.replace(asyncio.Queue, "get_nowait", made(_get_nowait))
+        replace(kind, "__init__", _init)
+        replace(kind, "acquire", _acquire)
+        replace(kind, "release", _release)
+        replace(kind, "__aenter__", _enter)
+    patches.replace(asyncio.Queue, "put_nowait", lambda it: _noting(watch, it, PUTTERS))
+    patches.replace(asyncio.Queue, "get_nowait", lambda it: _noting(watch, it, GETTERS))
 
 
-def _init(watch: Watch, original: Any) -> Callable[..., None]:
+def _init(watch: Watch, original: Any, _kind: type) -> Callable[..., None]:
     ledger = watch.ledger
 
     def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -67,10 +81,10 @@ def _init(watch: Watch, original: Any) -> Callable[..., None]:
     return initialise
 
 
-def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
+def _acquire(watch: Watch, original: Any, kind: type) -> Callable[..., Any]:
     ledger = watch.ledger
     held_by = ledger.held_by
-    is_lock = original is asyncio.Lock.acquire
+    is_lock = kind is asyncio.Lock
 
     async def acquire(self: Any) -> Any:
         if not ledger.is_open:
@@ -86,10 +100,10 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
             is_carried = owner is None
             task = owner or task
             frame, code = _lines_of(task, frame)
-        elif code.co_filename is _LOCKS:  # from __aenter__, or Condition.wait
+        elif code.co_filename in _ENTERING:  # from __aenter__, or Condition.wait
             frame = frame.f_back or frame
             code = frame.f_code
-            if code.co_filename is _LOCKS:
+            if code.co_filename in _ENTERING:
                 frame = program_frame(frame) or frame
                 code = frame.f_code
         offset = frame.f_lasti
@@ -115,8 +129,8 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
             held = held_by.get(task)
         else:
             result = await original(self)
-        kind = Carried if is_carried else Hold
-        hold = kind(resource, task, code, offset, _monotonic())
+        made = Carried if is_carried else Hold
+        hold = _new(made, (resource, task, code, offset, _monotonic()))
         resource.holders.append(hold)
         if held is None:
             held_by[task] = [hold]
@@ -125,6 +139,52 @@ def _acquire(watch: Watch, original: Any) -> Callable[..., Any]:
         return result
 
     return acquire
+
+
+def _enter(watch: Watch, original: Any, kind: type) -> Callable[..., Any]:
+    """Return what ``async with`` calls: it takes what is free, or else asks for it."""
+    ledger = watch.ledger
+    held_by = ledger.held_by
+    is_lock, plain = kind is asyncio.Lock, _PLAIN[kind]
+
+    async def __aenter__(self: Any) -> None:  # noqa: N807  # it stands in for one
+        is_free = not self._locked if is_lock else self._value > 0
+        task: asyncio.Task[Any] | None
+        if len(in_step) == 1:  # as current_task does, without the call
+            [task] = in_step.values()
+        else:
+            task = current_task()
+        try:
+            resource = self._watched_resource
+        except AttributeError:  # made before the watch began
+            resource = watch.adopt(self)
+        if (
+            not is_free
+            or self._waiters
+            or task is None
+            or resource.ledger is not ledger
+            or type(self) not in plain
+        ):
+            await original(self)
+            return
+        frame = _getframe(1)
+        code, offset = frame.f_code, frame.f_lasti
+        del frame
+        held = held_by.get(task)
+        if held and (len(held) > 1 or resource.serial not in held[0].resource.settled):
+            watch.nested(held, resource, task, code, offset)
+        if is_lock:
+            self._locked = True
+        else:
+            self._value -= 1
+        hold = _new(Hold, (resource, task, code, offset, _monotonic()))
+        resource.holders.append(hold)
+        if held is None:
+            held_by[task] = [hold]
+        else:
+            held.append(hold)
+
+    return __aenter__
 
 
 def _lines_of(task: asyncio.Task[Any], frame: FrameType) -> tuple[FrameType, CodeType]:
@@ -141,21 +201,31 @@ def _lines_of(task: asyncio.Task[Any], frame: FrameType) -> tuple[FrameType, Cod
     return (frame, code) if own is None else (own, own.f_code)
 
 
-def _release(watch: Watch, original: Any) -> Callable[..., None]:
+def _release(watch: Watch, original: Any, kind: type) -> Callable[..., None]:
     ledger = watch.ledger
     held_by = ledger.held_by
     slow_s = watch.limits.slow_hold_s
+    is_lock, plain = kind is asyncio.Lock, _PLAIN[kind]
 
     def release(self: Any) -> None:
-        original(self)
-        if not ledger.is_open:
-            return
-        task = current_task()
+        if self._waiters or type(self) not in plain:
+            original(self)
+        elif not is_lock:
+            self._value += 1
+        elif self._locked:
+            self._locked = False
+        else:
+            original(self)  # it raises
+        task: asyncio.Task[Any] | None
+        if len(in_step) == 1:  # as current_task does, without the call
+            [task] = in_step.values()
+        else:
+            task = current_task()
         try:
             resource = self._watched_resource
         except AttributeError:  # taken and made before the watch began
             return
-        if resource.ledger is not ledger:
+        if resource.ledger is not ledger or not ledger.is_open:
             return
         held = held_by.get(task)  # type: ignore[arg-type]  # nobody is None
         if held is None:
@@ -178,14 +248,6 @@ def _release(watch: Watch, original: Any) -> Callable[..., None]:
             watch.held_long(hold)
 
     return release
-
-
-def _put_nowait(watch: Watch, original: Any) -> Callable[..., None]:
-    return _noting(watch, original, PUTTERS)
-
-
-def _get_nowait(watch: Watch, original: Any) -> Callable[..., Any]:
-    return _noting(watch, original, GETTERS)
 
 
 def _noting(watch: Watch, original: Any, attribute: str) -> Callable[..., Any]:

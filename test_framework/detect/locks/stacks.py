@@ -167,7 +167,10 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-_in_step: dict[Any, asyncio.Task[Any]] = getattr(asyncio.tasks, "_current_tasks", {})
+in_step: dict[Any, asyncio.Task[Any]] = (
+    getattr(asyncio.tasks, "_current_tasks", {}) if sys.version_info < (3, 12) else {}
+)
+"""The task of each loop that is inside of a step; not asked for from 3.12 on."""
 
 
 def _current_task_of_3_11() -> asyncio.Task[Any] | None:
@@ -178,10 +181,10 @@ def _current_task_of_3_11() -> asyncio.Task[Any] | None:
     in each of several threads, a callback that releases a lock may be taken for a task
     of another thread.
     """
-    if not _in_step:
+    if not in_step:
         return None
-    if len(_in_step) == 1:
-        for task in _in_step.values():
+    if len(in_step) == 1:
+        for task in in_step.values():
             return task
     return _current_task()
 

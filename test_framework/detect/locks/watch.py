@@ -228,7 +228,7 @@ class Watch:
                 self.give_up(wait)
         # SQLAlchemy's checkout calls itself when a connection came free meanwhile.
         if got and all(hold.token is not got[0] for hold in resource.holders):
-            self.ledger.give(Unit(resource, task, place, got[0]))
+            self.ledger.give(Unit.of(resource, task, place, got[0]))
 
     def given_back(self, resource: Resource, unit: object) -> None:
         """A unit was given back, by whomever."""
