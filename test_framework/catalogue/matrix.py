@@ -12,8 +12,20 @@ SEEDS = range(24)
 RUNS = 400
 """Runs of the explorer, for each twin."""
 
+USERS = 24
+"""Users of one audit: rooms of one, two, three and four come out even."""
+
+ROUNDS = 6
+"""Visits of each user; in each round the world outside takes other times."""
+
+AUDITS = 3
+"""Audits of a pattern, with other seeds, for as long as it was not found."""
+
 WATCHED: tuple[Means, ...] = ("access", "locks", "leaks")
 """The means that are detectors of running processes."""
+
+AUDITED: tuple[Means, ...] = ("swarm", "checkers")
+"""The means that look at a service from outside."""
 
 _FILE = Path(__file__).with_name("matrix.json")
 

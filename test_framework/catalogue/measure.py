@@ -2,8 +2,9 @@
 
 The explorer searches for an order that breaks the vulnerable twin. The detectors watch
 some natural runs of both twins, each in a detector of its own that sees no other twin.
-What only a whole service shows is measured by the tests that sabotage the reference
-service: the docstring of each such service names its patterns, and its test the rule.
+Swarm and checkers audit both twins behind real sockets, see ``crowded``. What only a
+whole service shows is measured by the tests that sabotage the reference service, too:
+the docstring of each such service names its patterns, and its test the rule.
 """
 
 import ast
@@ -11,14 +12,22 @@ import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from test_framework.catalogue.crowded import audit_twins
 from test_framework.catalogue.index import load_patterns
-from test_framework.catalogue.matrix import RUNS, SEEDS, WATCHED, Matrix, Outcome
+from test_framework.catalogue.matrix import (
+    AUDITED,
+    RUNS,
+    SEEDS,
+    WATCHED,
+    Matrix,
+    Outcome,
+)
 from test_framework.catalogue.natural import run_naturally
-from test_framework.catalogue.pattern import Means, Pattern, Twin
+from test_framework.catalogue.pattern import TWINS, Means, Pattern, Twin
 from test_framework.catalogue.world import NAMES
 from test_framework.core import AlarmRecord
 from test_framework.detect import Detector
@@ -29,8 +38,6 @@ from test_framework.detect.roots import declare_root
 
 _SEEN = re.compile("canary|cached-for|collision|names-another")
 """Rules by which somebody saw what belongs to another."""
-
-_TWINS: tuple[Twin, ...] = ("vulnerable", "safe")
 
 
 def measure(pattern: Pattern, means: Means) -> Outcome | None:
@@ -44,12 +51,19 @@ def measure(pattern: Pattern, means: Means) -> Outcome | None:
         None where it finds nothing and was not expected to: it does not apply.
     """
     if means == "explorer":
-        found, alarmed = (_explored(pattern, twin) for twin in _TWINS)
+        found, alarmed = (_explored(pattern, twin) for twin in TWINS)
     elif means == "leaks" and means not in pattern.detectors:
         # The state of a twin stands for its database, too: it may hold data of users.
         return None
     else:
-        found, alarmed = (_told(watch(pattern, twin, means)) for twin in _TWINS)
+        found, alarmed = (_told(watch(pattern, twin, means)) for twin in TWINS)
+    return _outcome(pattern, means, found, alarmed)
+
+
+def _outcome(
+    pattern: Pattern, means: Means, found: set[str], alarmed: set[str]
+) -> Outcome | None:
+    """Return what it means that these levels were told about the two twins."""
     if "error" in alarmed:
         return Outcome.FALSE_ALARM
     if "error" in found:
@@ -57,6 +71,43 @@ def measure(pattern: Pattern, means: Means) -> Outcome | None:
     if means not in pattern.detectors:
         return None
     return Outcome.HINTED if found and not alarmed else Outcome.MISSED
+
+
+def measure_hosted(
+    patterns: Sequence[Pattern],
+) -> dict[str, dict[Means, Outcome | None]]:
+    """Return what swarm and checkers make of patterns behind real sockets.
+
+    Args:
+        patterns: Which patterns; those that are not hosted are left out.
+
+    Raises:
+        TargetError: The worker process that hosts them does not start, or ended.
+    """
+    audited = audit_twins(patterns, _is_all)
+    return {
+        pattern.id: {
+            means: _outcome(
+                pattern,
+                means,
+                _levels(means, audited[pattern.id]["vulnerable"]),
+                _levels(means, audited[pattern.id]["safe"]),
+            )
+            for means in AUDITED
+        }
+        for pattern in patterns
+        if pattern.id in audited
+    }
+
+
+def _is_all(pattern: Pattern, broken: set[str]) -> bool:
+    hoped = [means for means in AUDITED if means in pattern.detectors] or AUDITED
+    return all(_levels(means, broken) for means in hoped)
+
+
+def _levels(means: Means, broken: set[str]) -> set[str]:
+    seen = {rule for rule in broken if _SEEN.search(rule)}
+    return {"error"} if (seen if means == "swarm" else broken - seen) else set()
 
 
 def _told(alarms: list[AlarmRecord]) -> set[str]:
@@ -96,10 +147,14 @@ def measure_all(tests: Path) -> Matrix:
         tests: The folder of the end-to-end tests.
     """
     services = sabotaged(tests)
+    hosted = measure_hosted(load_patterns())
     measured: Matrix = {}
     for pattern in load_patterns():
         outcomes = {one: measure(pattern, one) for one in ("explorer", *WATCHED)}
-        outcomes |= dict.fromkeys(services.get(pattern.id, ()), Outcome.FOUND)
+        outcomes |= hosted.get(pattern.id, {})
+        for one in services.get(pattern.id, ()):
+            if outcomes.get(one) != Outcome.FALSE_ALARM:
+                outcomes[one] = Outcome.FOUND
         measured[pattern.id] = {
             means: str(outcome)
             for means, outcome in outcomes.items()

@@ -11,7 +11,7 @@ import contextvars
 import fnmatch
 import random
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from test_framework.catalogue.pattern import Pattern, Twin
@@ -21,6 +21,9 @@ from test_framework.detect import operation_scope
 
 ANSWER_S = 5 * GAP_S
 """Virtual seconds that the world outside takes at most: so long that users overlap."""
+
+PROMPT_S = 1e-4
+"""Virtual seconds of an answer where nobody else is there; each takes so much longer."""
 
 LIFETIME_S = 40 * ANSWER_S
 """Virtual seconds after which those who have not ended never will."""
@@ -61,6 +64,58 @@ def run_naturally(
         loop.close()
 
 
+def run_in_turn(
+    pattern: Pattern, twin: Twin, users: Sequence[int]
+) -> tuple[object, list[object]] | None:
+    """Let users visit a twin one after the other, as ``Hosted`` says what that is.
+
+    Args:
+        pattern: Whose twin; it is hosted.
+        twin: Which one.
+        users: Their numbers, in order.
+
+    Returns:
+        The answer to the last visit, and what each user of the scenario reads then;
+        None where a visit fails or never ends.
+    """
+    loop = _NaturalLoop(pattern, random.Random(0), is_prompt=True)
+    try:
+        return loop.run_until_complete(_in_turn(pattern, twin, users))
+    finally:
+        loop.close()
+
+
+async def _in_turn(
+    pattern: Pattern, twin: Twin, users: Sequence[int]
+) -> tuple[object, list[object]] | None:
+    scenario = pattern.safe if twin == "safe" else pattern.vulnerable
+    visit = pattern.visit(twin)
+    shown = pattern.hosted.shown if pattern.hosted else None
+    state: Any = scenario.setup()
+    answer: object = None
+    try:
+        for number in users:
+            async with asyncio.timeout(LIFETIME_S):
+                # A task, as each request has a context of its own.
+                answer = await asyncio.create_task(visit(state, number))
+            # What goes on in the background has ended when the next one comes.
+            await asyncio.sleep(GAP_S)
+        everybody = range(pattern.crowd)
+        read = [shown(state, number) if shown else None for number in everybody]
+    except Exception:  # noqa: BLE001  # what a program raises is its answer
+        return None
+    finally:
+        await _cancel_the_rest()
+    return answer, read
+
+
+async def _cancel_the_rest() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 async def _visit(
     pattern: Pattern, twin: Twin, loop: "_NaturalLoop", at_end: AtEnd | None
 ) -> BaseException | None:
@@ -81,10 +136,7 @@ async def _visit(
             scenario.check(state)
         except AssertionError as exc:
             problem = exc
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await _cancel_the_rest()
     return problem
 
 
@@ -103,8 +155,12 @@ class _NaturalLoop(asyncio.SelectorEventLoop):
     ``external()`` of the explorer asks its loop for an answer; here that is a wait.
     """
 
-    def __init__(self, pattern: Pattern, rng: random.Random) -> None:
+    def __init__(
+        self, pattern: Pattern, rng: random.Random, *, is_prompt: bool = False
+    ) -> None:
         self._now = 0.0
+        self._is_prompt = is_prompt
+        self._asked = 0
         super().__init__(_Jumping(self))
         self._rng = rng
         self._errors = pattern.needs.errors
@@ -119,7 +175,12 @@ class _NaturalLoop(asyncio.SelectorEventLoop):
         self._now += seconds
 
     async def external_event(self, label: str) -> None:
-        await asyncio.sleep(self._rng.uniform(0, ANSWER_S))
+        self._asked += 1
+        if self._is_prompt:
+            # So answers come in the order in which they were asked for.
+            await asyncio.sleep(self._asked * PROMPT_S)
+        else:
+            await asyncio.sleep(self._rng.uniform(0, ANSWER_S))
         if self._errors and self._rng.random() < ERROR_ODDS:
             raise _exception(self._rng.choice(self._errors))(label)
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from test_framework.catalogue.code import mend, vulnerable_code
 from test_framework.catalogue.index import load_patterns, load_themes
 from test_framework.catalogue.matrix import (
+    AUDITS,
+    ROUNDS,
     RUNS,
     SEEDS,
+    USERS,
     WATCHED,
     Matrix,
     Outcome,
@@ -60,8 +63,9 @@ Races between processes and what only a real database does have no twins here.
 ## Adding one
 
 1. Put a file into the package of its theme, named after its id, such as `atomicity/p25_new_bug.py`: the program, the mend, and a `PATTERN` that says where it was seen.
-2. `make docs` draws its interleaving and writes its page; `make matrix` measures who finds it.
-3. The tests explore both twins, compare drawing, page and matrix, and need nothing else.
+2. Say how users meet it over the wire, if they do: `hosted=Hosted(shown=...)`, what a user reads when all have visited, beside what the `user` of the scenario returns; `beyond={{"swarm": "why"}}` where a means cannot find it.
+3. `make docs` draws its interleaving and writes its page; `make matrix` measures who finds it.
+4. The tests explore both twins, compare drawing, page and matrix, and need nothing else.
 
 ## What they strike
 
@@ -73,14 +77,17 @@ Races between processes and what only a real database does have no twins here.
 
 The explorer searches each twin, within {runs} runs.
 Access tracker, deadlock watcher and leak watchers watch {seeds} natural runs of each twin, all users at once on plain asyncio.
-Swarm and checkers are measured with whole services: the reference service with one such mistake, in `tests/e2e/sabotage/`; most patterns have no such service yet.
+Canary swarm and checkers audit both twins as services: a worker process of uvicorn with real sockets, {users} canary users who visit at once, a few to a room, for {rounds} rounds, with disconnects where a pattern needs a cancellation, at most {audits} times.
+The swarm finds what shows one user a canary of another.
+The checkers judge what was recorded by everything else: requests that failed, and answers that no order of visits explains, where what is right is what the safe twin answers to users who come one after the other (`check/linear`).
+What a database or Redis would do is modelled there as in all twins; some patterns are beside that found in the reference service with one such mistake, on real Postgres and Redis (`tests/e2e/sabotage/`), and that counts as found, too.
 
 * {found} found, and the safe twin left alone
 * {hinted} no error, but a warning or note that the safe twin does not get
 * {missed} missed, though it ought to be found
 * {alarm} an error told about the safe twin
 * {untried} ought to be found, not measured
-* {nothing} not its office
+* {nothing} not its office; where one might expect it, the page of the pattern says why
 
 {matrix}
 """
@@ -101,6 +108,7 @@ _PAGE = """\
 | Hinted at by | {hinted} |
 | Missed by | {missed} |
 | Errors on the safe twin | {alarms} |
+| Not applicable | {beyond} |
 | Source | {source} |
 | File | `{file}` |
 
@@ -187,6 +195,9 @@ def _index(matrix: Matrix) -> str:
         matrix="\n".join(lines).rstrip(),
         runs=RUNS,
         seeds=len(SEEDS),
+        users=USERS,
+        rounds=ROUNDS,
+        audits=AUDITS,
         found=_FOUND,
         hinted=_HINTED,
         missed=_MISSED,
@@ -252,6 +263,8 @@ def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
         hinted=told(Outcome.HINTED),
         missed=told(Outcome.MISSED),
         alarms=told(Outcome.FALSE_ALARM),
+        beyond="; ".join(f"{names[one]}: {why}" for one, why in pattern.beyond.items())
+        or "none",
         source=_link(pattern.source),
         file=f"test_framework/catalogue/{pattern.theme}/{pattern.file.name}",
         interleaving=pattern.interleaving,

@@ -6,14 +6,18 @@ that a verdict about one says something about the other.
 """
 
 import enum
+import inspect
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from test_framework.explore import Fidelity, Report, Scenario, explore
 
 Twin = Literal["vulnerable", "safe"]
+
+TWINS: tuple[Twin, ...] = get_args(Twin)
 
 Means = Literal[
     "explorer", "access", "locks", "leaks", "swarm", "checkers", "timing", "static"
@@ -62,6 +66,28 @@ ANY_ORDER = Needs(order=False)
 """Two users, one after the other, are enough."""
 
 
+Visit = Callable[[Any, int], Coroutine[Any, Any, object]]
+"""What a user does, given the state and the number of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A pattern as a service that is asked over the wire; see ``hosting``.
+
+    The answer to a visit is what the user of the scenario returns.
+
+    Attributes:
+        shown: What a user reads when all visits are over, given the state and the
+            number of the user; None where the answers say all.
+        visit: What a request does; None for what the user of the scenario does.
+        users: How many share a state; 0 for as many as the scenario has.
+    """
+
+    shown: Callable[[Any, int], object] | None = None
+    visit: Visit | None = None
+    users: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """One way in which users of an asyncio service get into each other's way.
@@ -85,6 +111,8 @@ class Pattern:
         needs: What must happen besides an order.
         fidelity: The orders that are explored; ``fifo`` where stock asyncio can fail.
         kind: What kind of failure it is; see ``Failure``.
+        hosted: How users meet it over the wire; None where only the process knows.
+        beyond: Means of which one might expect that they find it, and why they cannot.
     """
 
     id: str
@@ -100,6 +128,8 @@ class Pattern:
     needs: Needs = Needs()
     fidelity: Fidelity = Fidelity.FIFO
     kind: str = "assertion"
+    hosted: Hosted | None = None
+    beyond: Mapping[Means, str] = field(default_factory=dict, hash=False)
 
     @property
     def theme(self) -> str:
@@ -116,6 +146,20 @@ class Pattern:
         """What each user does when, a column for each, as the docstring draws it."""
         _, _, drawing = (sys.modules[self.module].__doc__ or "").partition("\n\n")
         return drawing.rstrip()
+
+    @property
+    def crowd(self) -> int:
+        """How many users share a state where it is hosted."""
+        return (self.hosted and self.hosted.users) or self.vulnerable.users
+
+    def visit(self, twin: Twin) -> Visit:
+        """Return what a user does where it is hosted, whenever it comes."""
+        if self.hosted is not None and self.hosted.visit is not None:
+            return self.hosted.visit
+        scenario = self.safe if twin == "safe" else self.vulnerable
+        # Without the pause by which plain asyncio serves one after the other.
+        user: Visit = inspect.unwrap(scenario.user)
+        return user
 
     def explore(
         self,

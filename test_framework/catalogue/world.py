@@ -93,8 +93,8 @@ def visits(
     """
 
     @functools.wraps(user)
-    async def visit(state: State, number: int) -> None:
+    async def visit(state: State, number: int) -> object:
         await asyncio.sleep(number * gap_s)
-        await user(state, number)
+        return await user(state, number)
 
     return Scenario(setup, visit, check, users)

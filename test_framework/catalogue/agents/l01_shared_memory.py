@@ -17,8 +17,9 @@ answer(f"answer to {user}")
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -42,6 +43,10 @@ class _Memory:
 class _PairingMemory(_Memory):
     def ask(self, user: str) -> Callable[[str], None]:
         return lambda text: self.history.extend((f"question of {user}", text))
+
+
+def _what_follows(memory: _Memory, user: int) -> str | None:
+    return dict(pairwise(memory.history)).get(f"question of {NAMES[user]}")
 
 
 async def _talk(memory: _Memory, user: int) -> None:
@@ -69,4 +74,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Memory, _talk, _pairs_fit),
     safe=visits(_PairingMemory, _talk, _pairs_fit),
     module=__name__,
+    hosted=Hosted(shown=_what_follows),
 )

@@ -31,7 +31,7 @@ return await waiter
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -70,9 +70,10 @@ class _IdBatcher(_Batcher):
         return list(await asyncio.gather(*(self.infer(prompt) for prompt in prompts)))
 
 
-async def _ask(batcher: _Batcher, user: int) -> None:
+async def _ask(batcher: _Batcher, user: int) -> str:
     got = await batcher.ask(NAMES[user])
     assert got == f"answer to {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -88,4 +89,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Batcher, _ask),
     safe=visits(_IdBatcher, _ask),
     module=__name__,
+    hosted=Hosted(),
 )

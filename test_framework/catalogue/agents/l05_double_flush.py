@@ -23,6 +23,7 @@ waiter.set_result(f"vector of {text}")
 for text, waiter in batch:
 self.batch.clear()
 return await waiter
+return got
                                 for text, waiter in batch:
                                 waiter.set_result(f"vector of {text}")
                                 <- InvalidStateError
@@ -31,7 +32,7 @@ return await waiter
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -67,9 +68,10 @@ class _SwappingEmbedder(_Embedder):
             waiter.set_result(f"vector of {text}")
 
 
-async def _embed(embedder: _Embedder, user: int) -> None:
+async def _embed(embedder: _Embedder, user: int) -> str:
     got = await embedder.embed(NAMES[user])
     assert got == f"vector of {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -81,10 +83,16 @@ PATTERN = Pattern(
     ),
     fix="Swap the list before the await.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "access", "swarm"),
+    detectors=(
+        "explorer",
+        "access",
+        "checkers",
+    ),
     source="https://cwe.mitre.org/data/definitions/362.html",
     vulnerable=visits(_Embedder, _embed),
     safe=visits(_SwappingEmbedder, _embed),
     kind="exception",
     module=__name__,
+    hosted=Hosted(),
+    beyond={"swarm": "who is wronged gets an error, and nothing of anybody else"},
 )

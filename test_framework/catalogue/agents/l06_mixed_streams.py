@@ -40,7 +40,7 @@ return tokens
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -75,10 +75,11 @@ class _QueuePerStream(_Streaming):
         return self.queues.setdefault(user, asyncio.Queue())
 
 
-async def _chat(streaming: _Streaming, user: int) -> None:
+async def _chat(streaming: _Streaming, user: int) -> list[str]:
     name = NAMES[user]
     got = await streaming.respond(name)
     assert got == [f"{name} 0", f"{name} 1"], f"{name} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -94,4 +95,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Streaming, _chat),
     safe=visits(_QueuePerStream, _chat),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -9,6 +9,7 @@ found = await index.search(name)
 await external("embed the question")
 return [text for tenant, text in self.documents if self.is_wanted(tenant, user)]
 return True
+return found
                                 name = NAMES[user]
                                 await index.add(name)
                                 await external("embed the document")
@@ -21,7 +22,7 @@ return True
 -> the model of bob reads ['contract of alice', 'contract of bob']
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -49,11 +50,12 @@ class _FilteringIndex(_Index):
         return tenant == user
 
 
-async def _add_and_search(index: _Index, user: int) -> None:
+async def _add_and_search(index: _Index, user: int) -> list[str]:
     name = NAMES[user]
     await index.add(name)
     found = await index.search(name)
     assert found == [f"contract of {name}"], f"the model of {name} reads {found}"
+    return found
 
 
 PATTERN = Pattern(
@@ -71,4 +73,5 @@ PATTERN = Pattern(
     safe=visits(_FilteringIndex, _add_and_search),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -7,6 +7,7 @@ return self.prompt
 messages.append(f"you talk to {user}")
 await external("call the model")
 return list(messages)
+return read
                                 read = await assistant.answer(NAMES[user])
                                 messages = self.base()
                                 return self.prompt
@@ -16,7 +17,7 @@ return list(messages)
 -> the model reads ['be kind', 'you talk to alice', 'you talk to bob']
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -42,9 +43,10 @@ class _CopyingAssistant(_Assistant):
         return list(self.prompt)
 
 
-async def _talk(assistant: _Assistant, user: int) -> None:
+async def _talk(assistant: _Assistant, user: int) -> list[str]:
     read = await assistant.answer(NAMES[user])
     assert read == ["be kind", f"you talk to {NAMES[user]}"], f"the model reads {read}"
+    return read
 
 
 PATTERN = Pattern(
@@ -62,4 +64,5 @@ PATTERN = Pattern(
     safe=visits(_CopyingAssistant, _talk),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

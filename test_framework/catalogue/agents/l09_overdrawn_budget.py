@@ -12,7 +12,7 @@ self.left -= 60
 -> -20 tokens are left
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -58,4 +58,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Budget, _complete, _not_overdrawn),
     safe=visits(_ReservingBudget, _complete, _not_overdrawn),
     module=__name__,
+    hosted=Hosted(shown=lambda budget, _: budget.left),
 )

@@ -13,7 +13,7 @@ return [(await done)[1] for done in asyncio.as_completed(calls)]
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -37,9 +37,10 @@ class _NumberedTools(_Tools):
         return [result for _, result in sorted(results)]
 
 
-async def _run_tools(tools: _Tools, user: int) -> None:  # noqa: ARG001  # one user
+async def _run_tools(tools: _Tools, user: int) -> list[str]:  # noqa: ARG001  # one user
     balances = await tools.run(["alice", "bob"])
     assert balances == ["balance of alice", "balance of bob"], "swapped"
+    return balances
 
 
 PATTERN = Pattern(
@@ -50,9 +51,14 @@ PATTERN = Pattern(
     ),
     fix="Match results by the id of the call.",
     areas=(Area.AGENT_STATE,),
-    detectors=("explorer", "swarm"),
+    detectors=(
+        "explorer",
+        "checkers",
+    ),
     source="https://platform.openai.com/docs/guides/function-calling",
     vulnerable=visits(_Tools, _run_tools, users=1),
     safe=visits(_NumberedTools, _run_tools, users=1),
     module=__name__,
+    hosted=Hosted(),
+    beyond={"swarm": "both accounts are of one user"},
 )

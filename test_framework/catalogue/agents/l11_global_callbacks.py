@@ -34,7 +34,7 @@ return got
 
 from collections.abc import Callable
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -69,10 +69,11 @@ class _PassingLibrary(_Library):
         own(f"token for {user}")
 
 
-async def _run(library: _Library, user: int) -> None:
+async def _run(library: _Library, user: int) -> list[str]:
     name = NAMES[user]
     got = await library.run(name)
     assert got == [f"token for {name}"], f"{name} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -89,4 +90,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Library, _run),
     safe=visits(_PassingLibrary, _run),
     module=__name__,
+    hosted=Hosted(),
 )

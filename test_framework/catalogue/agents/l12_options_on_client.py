@@ -12,7 +12,7 @@ self.billed.append((user, self.api_key))
 -> the call of bob is paid with the key of alice
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -41,6 +41,10 @@ async def _complete(model: _Model, user: int) -> None:
     await model.complete(NAMES[user])
 
 
+def _keys_of(model: _Model, user: int) -> list[str]:
+    return [key for caller, key in model.billed if caller == NAMES[user]]
+
+
 def _callers_pay(model: _Model) -> None:
     for user, key in model.billed:
         assert key == f"key of {user}", f"the call of {user} is paid with the {key}"
@@ -60,4 +64,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Model, _complete, _callers_pay),
     safe=visits(_ArgumentModel, _complete, _callers_pay),
     module=__name__,
+    hosted=Hosted(shown=_keys_of),
 )

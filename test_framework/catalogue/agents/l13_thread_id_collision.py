@@ -22,7 +22,7 @@ return history
 
 import itertools
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -54,9 +54,10 @@ class _CountingThreads(_Threads):
         return next(self.ids)
 
 
-async def _open(threads: _Threads, user: int) -> None:
+async def _open(threads: _Threads, user: int) -> list[str]:
     history = await threads.open(NAMES[user])
     assert history == [f"question of {NAMES[user]}"], f"{NAMES[user]} reads {history}"
+    return history
 
 
 PATTERN = Pattern(
@@ -73,4 +74,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Threads, _open),
     safe=visits(_CountingThreads, _open),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -20,7 +20,7 @@ self.answer = f"answer to {question}"
 -> question 1 shows answer to question 0
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -72,4 +72,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Conversation, _ask_next, _answer_fits),
     safe=visits(_NewestConversation, _ask_next, _answer_fits),
     module=__name__,
+    hosted=Hosted(shown=lambda one, _: (one.question, one.answer)),
 )

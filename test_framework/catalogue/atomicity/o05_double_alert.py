@@ -14,7 +14,7 @@ self.sent.add(alert)
 -> 2 mails were sent
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -65,4 +65,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Alerts, _evaluate, _sent_once),
     safe=visits(_ClaimingAlerts, _evaluate, _sent_once),
     module=__name__,
+    hosted=Hosted(shown=lambda alerts, _: alerts.mails),
 )

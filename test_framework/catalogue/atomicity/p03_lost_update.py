@@ -14,7 +14,7 @@ self.left = left - amount
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -66,4 +66,5 @@ PATTERN = Pattern(
     vulnerable=visits(Credits, spend_three, all_spent),
     safe=visits(LockedCredits, spend_three, all_spent),
     module=__name__,
+    hosted=Hosted(shown=lambda credit, _: credit.left),
 )

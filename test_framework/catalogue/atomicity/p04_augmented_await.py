@@ -12,7 +12,7 @@ return 100 + user
 -> 100 billed, of 100 and 101
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -59,4 +59,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Invoice, _use, _all_billed),
     safe=visits(_LateInvoice, _use, _all_billed),
     module=__name__,
+    hosted=Hosted(shown=lambda invoice, _: invoice.total),
 )

@@ -1,11 +1,11 @@
 """P05: check-then-act on a limit.
 
 alice                           bob
-                                await flight.book(NAMES[user])
+                                return await flight.book(NAMES[user])
                                 if not self.free:
                                 seat = self.free[0]
                                 await external("charge the card")
-await flight.book(NAMES[user])
+return await flight.book(NAMES[user])
 if not self.free:
 seat = self.free[0]
 await external("charge the card")
@@ -18,7 +18,7 @@ return True
 -> two passengers have one seat
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -50,8 +50,8 @@ class _ReservingFlight(_Flight):
         return True
 
 
-async def _book(flight: _Flight, user: int) -> None:
-    await flight.book(NAMES[user])
+async def _book(flight: _Flight, user: int) -> bool:
+    return await flight.book(NAMES[user])
 
 
 def _one_passenger_per_seat(flight: _Flight) -> None:
@@ -72,4 +72,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Flight, _book, _one_passenger_per_seat),
     safe=visits(_ReservingFlight, _book, _one_passenger_per_seat),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -10,12 +10,13 @@ await external("pack the parcel")
 name, address = profile.label()
 return self.name, self.address
                                 self.address = f"{owner} street"
+                                return None
 -> bob's parcel goes to alice street
 """
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -42,13 +43,15 @@ class _SwappingProfile(_Profile):
         self.name, self.address = owner, f"{owner} street"
 
 
-async def _replace_or_ship(profile: _Profile, user: int) -> None:
+async def _replace_or_ship(profile: _Profile, user: int) -> tuple[str, str] | None:
     if user:
         await profile.replace("bob")
     else:
         await external("pack the parcel")
         name, address = profile.label()
         assert address == f"{name} street", f"{name}'s parcel goes to {address}"
+        return name, address
+    return None
 
 
 PATTERN = Pattern(
@@ -65,4 +68,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Profile, _replace_or_ship),
     safe=visits(_SwappingProfile, _replace_or_ship),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -22,7 +22,7 @@ from test_framework.catalogue.atomicity.p03_lost_update import (
     all_spent,
     spend_three,
 )
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -51,4 +51,5 @@ PATTERN = Pattern(
     vulnerable=visits(_TwoLocksCredits, spend_three, all_spent),
     safe=visits(LockedCredits, spend_three, all_spent),
     module=__name__,
+    hosted=Hosted(shown=lambda credit, _: credit.left),
 )

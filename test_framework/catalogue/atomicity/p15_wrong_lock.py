@@ -26,7 +26,7 @@ from test_framework.catalogue.atomicity.p03_lost_update import (
     all_spent,
     spend_three,
 )
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 
 
@@ -53,4 +53,5 @@ PATTERN = Pattern(
     vulnerable=visits(_PerCallLockCredits, spend_three, all_spent),
     safe=visits(LockedCredits, spend_three, all_spent),
     module=__name__,
+    hosted=Hosted(shown=lambda credit, _: credit.left),
 )

@@ -12,13 +12,14 @@ if workspace is None:
 return workspace
                                 workspace.is_private = True
                                 return workspace
+                                return bool(workspace.is_private)
 -> shown to everybody, for its access rule is not loaded
 """
 
 import asyncio
 from types import SimpleNamespace
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -49,9 +50,10 @@ class _CompleteWorkspaces(_Workspaces):
             return workspace
 
 
-async def _open_workspace(workspaces: _Workspaces, user: int) -> None:  # noqa: ARG001  # any user
+async def _open_workspace(workspaces: _Workspaces, user: int) -> bool:  # noqa: ARG001  # any user
     workspace = await workspaces.get("payroll")
     assert workspace.is_private, "shown to everybody, for its access rule is not loaded"
+    return bool(workspace.is_private)
 
 
 PATTERN = Pattern(
@@ -63,9 +65,15 @@ PATTERN = Pattern(
     ),
     fix="Build it fully, then publish it.",
     areas=(Area.ENGINE_REGISTRY,),
-    detectors=("explorer", "access", "swarm"),
+    detectors=(
+        "explorer",
+        "access",
+        "checkers",
+    ),
     source="https://cwe.mitre.org/data/definitions/908.html",
     vulnerable=visits(_Workspaces, _open_workspace),
     safe=visits(_CompleteWorkspaces, _open_workspace),
     module=__name__,
+    hosted=Hosted(),
+    beyond={"swarm": "whether a workspace is private is no value of a user"},
 )

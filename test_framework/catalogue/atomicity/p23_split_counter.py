@@ -16,7 +16,7 @@ return number
 -> only the run of {'alice'} is known
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -49,6 +49,10 @@ async def _start(numbers: _Numbers, user: int) -> None:
     await numbers.start(NAMES[user])
 
 
+def _is_known(numbers: _Numbers, user: int) -> bool:
+    return NAMES[user] in numbers.runs.values()
+
+
 def _all_numbered(numbers: _Numbers) -> None:
     runs = set(numbers.runs.values())
     assert runs == {"alice", "bob"}, f"only the run of {runs} is known"
@@ -68,4 +72,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Numbers, _start, _all_numbered),
     safe=visits(_AtomicNumbers, _start, _all_numbered),
     module=__name__,
+    hosted=Hosted(shown=_is_known),
 )

@@ -20,7 +20,7 @@ return self.known[key]
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -70,4 +70,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Summaries, _read_summary, _made_once),
     safe=visits(_SingleFlightSummaries, _read_summary, _made_once),
     module=__name__,
+    hosted=Hosted(shown=lambda summaries, _: summaries.calls),
 )

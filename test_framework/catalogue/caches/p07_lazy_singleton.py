@@ -23,12 +23,15 @@ await external("the next request of the same user")
 assert NAMES[user] in (await pools.get()).data, "the draft went to another pool"
 if self.pool is None:
 return self.pool
+return NAMES[user] in (await pools.get()).data
+if self.pool is None:
+return self.pool
 -> the draft went to another pool
 """
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits
 from test_framework.explore import external
 
@@ -58,10 +61,11 @@ class _LockedPools(_Pools):
             return await super().get()
 
 
-async def _write_and_read(pools: _Pools, user: int) -> None:
+async def _write_and_read(pools: _Pools, user: int) -> bool:
     (await pools.get()).data[NAMES[user]] = "draft"
     await external("the next request of the same user")
     assert NAMES[user] in (await pools.get()).data, "the draft went to another pool"
+    return NAMES[user] in (await pools.get()).data
 
 
 PATTERN = Pattern(
@@ -78,4 +82,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Pools, _write_and_read),
     safe=visits(_LockedPools, _write_and_read),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -9,6 +9,7 @@ if key not in self.known:
 await external("SELECT")
 self.known[key] = f"{page} of {_user.get()}"
 return self.known[key]
+return got
                                 _user.set(NAMES[user])
                                 got = await dashboards.render("invoices")
                                 key = self.key(page)
@@ -20,7 +21,7 @@ return self.known[key]
 
 from contextvars import ContextVar
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -49,10 +50,11 @@ class _KeyedDashboards(_Dashboards):
         return page, _user.get()
 
 
-async def _look(dashboards: _Dashboards, user: int) -> None:
+async def _look(dashboards: _Dashboards, user: int) -> str:
     _user.set(NAMES[user])
     got = await dashboards.render("invoices")
     assert got == f"invoices of {NAMES[user]}", f"{NAMES[user]} sees the {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -70,4 +72,5 @@ PATTERN = Pattern(
     safe=visits(_KeyedDashboards, _look),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

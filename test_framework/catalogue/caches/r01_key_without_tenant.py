@@ -10,6 +10,7 @@ await external("call the model")
 answer = f"your salary, {user}"
 await self.redis.set(key, answer)
 return answer
+return got
                                 got = await answers.ask(NAMES[user], "what do I earn?")
                                 key = self.key(user, question)
                                 return f"answer:{question}"
@@ -19,7 +20,7 @@ return answer
 -> bob is told: your salary, alice
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits
 from test_framework.explore import external
 
@@ -49,9 +50,10 @@ class _PartitionedAnswers(_Answers):
         return f"{user}:answer:{question}"
 
 
-async def _ask(answers: _Answers, user: int) -> None:
+async def _ask(answers: _Answers, user: int) -> str:
     got = await answers.ask(NAMES[user], "what do I earn?")
     assert got == f"your salary, {NAMES[user]}", f"{NAMES[user]} is told: {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -69,4 +71,5 @@ PATTERN = Pattern(
     safe=visits(_PartitionedAnswers, _ask),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -9,13 +9,14 @@ return {}
 if headers.get("Cache-Control") != "private":
 self.kept[url] = answer
 return answer
+return got
                                 got = await proxy.get("/me", NAMES[user])
                                 if url in self.kept:
                                 return self.kept[url]
 -> bob sees the page of alice
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -44,9 +45,10 @@ class _PrivateProxy(_Proxy):
         return {"Cache-Control": "private"}
 
 
-async def _open_page(proxy: _Proxy, user: int) -> None:
+async def _open_page(proxy: _Proxy, user: int) -> str:
     got = await proxy.get("/me", NAMES[user])
     assert got == f"page of {NAMES[user]}", f"{NAMES[user]} sees the {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -64,4 +66,5 @@ PATTERN = Pattern(
     safe=visits(_PrivateProxy, _open_page),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -16,7 +16,7 @@ return self.cache["address"]
 -> stale for ever
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 from test_framework.explore import external
 
@@ -61,6 +61,10 @@ async def _read_or_move(addresses: _Addresses, user: int) -> None:
         await addresses.read()
 
 
+def _address(addresses: _Addresses, user: int) -> object:  # noqa: ARG001  # of all
+    return addresses.cache.get("address", addresses.table.data["address"])
+
+
 def _cache_is_fresh(addresses: _Addresses) -> None:
     cached = addresses.cache.get("address")
     assert cached in (None, addresses.table.data["address"]), "stale for ever"
@@ -80,4 +84,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Addresses, _read_or_move, _cache_is_fresh),
     safe=visits(_VersionedAddresses, _read_or_move, _cache_is_fresh),
     module=__name__,
+    hosted=Hosted(shown=_address),
 )

@@ -12,7 +12,7 @@ await self.redis.set("session", session)
 -> a field is lost
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 
 
@@ -56,9 +56,14 @@ PATTERN = Pattern(
     ),
     fix="Compare and swap, or write single fields.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm", "checkers"),
+    detectors=(
+        "explorer",
+        "checkers",
+    ),
     source="https://cwe.mitre.org/data/definitions/362.html",
     vulnerable=visits(_Sessions, _put_field, _both_fields_kept),
     safe=visits(_ComparingSessions, _put_field, _both_fields_kept),
     module=__name__,
+    hosted=Hosted(shown=lambda sessions, _: sessions.fields()),
+    beyond={"swarm": "both requests are of one user"},
 )

@@ -19,7 +19,7 @@ return self.cache[key]
 -> allowed after revocation
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 from test_framework.explore import external
 
@@ -61,6 +61,11 @@ async def _ask_or_revoke(permissions: _Permissions, user: int) -> None:
         await permissions.may_read("alice")
 
 
+def _is_allowed(permissions: _Permissions, user: int) -> bool:  # noqa: ARG001  # alice
+    allowed: bool = permissions.policy.data["alice"]
+    return permissions.cache.get(permissions.key("alice"), allowed)
+
+
 def _revoked_is_denied(permissions: _Permissions) -> None:
     cached = permissions.cache.get(permissions.key("alice"), False)
     assert not cached or permissions.policy.data["alice"], "allowed after revocation"
@@ -75,9 +80,14 @@ PATTERN = Pattern(
     ),
     fix="Put an epoch into the key.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm", "checkers"),
+    detectors=(
+        "explorer",
+        "checkers",
+    ),
     source="https://cwe.mitre.org/data/definitions/613.html",
     vulnerable=visits(_Permissions, _ask_or_revoke, _revoked_is_denied),
     safe=visits(_EpochPermissions, _ask_or_revoke, _revoked_is_denied),
     module=__name__,
+    hosted=Hosted(shown=_is_allowed),
+    beyond={"swarm": "alice keeps a right of her own"},
 )

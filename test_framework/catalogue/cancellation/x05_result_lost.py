@@ -11,7 +11,7 @@ await asyncio.wait({take}, timeout=60)
 
 import asyncio
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -72,4 +72,5 @@ PATTERN = Pattern(
     safe=visits(_ReturningRooms, _meet, _room_is_free),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=lambda rooms, _: rooms.free.qsize()),
 )

@@ -26,7 +26,7 @@ await external("the answer")
 import asyncio
 import contextlib
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -81,4 +81,9 @@ PATTERN = Pattern(
     vulnerable=visits(_Payments, _pay, _paid_once),
     safe=visits(_IdempotentPayments, _pay, _paid_once),
     module=__name__,
+    hosted=Hosted(
+        shown=lambda payments, user: (
+            payments.booked.count(f"payment of {NAMES[user]}") <= 1
+        )
+    ),
 )

@@ -20,7 +20,7 @@ await asyncio.gather(*audits.writing)
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Needs, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Needs, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -72,6 +72,10 @@ async def _serve(audits: _Audits, user: int) -> None:
     await asyncio.gather(*audits.writing)
 
 
+def _signatures(audits: _Audits, user: int) -> list[str]:
+    return [signed for author, signed in audits.entries if author == NAMES[user]]
+
+
 def _entries_are_signed(audits: _Audits) -> None:
     for user, signed in audits.entries:
         assert signed == user, f"the entry of {user} is signed by {signed or 'nobody'}"
@@ -92,4 +96,5 @@ PATTERN = Pattern(
     safe=visits(_OwningAudits, _serve, _entries_are_signed, users=1),
     module=__name__,
     needs=Needs(cancel="user*/serve*"),
+    hosted=Hosted(_signatures, lambda audits, user: audits.serve(NAMES[user]), users=2),
 )

@@ -7,6 +7,7 @@ return self.pad.get()
 pad.append(f"thought of {user}")
 await external("call the model")
 return list(pad)
+return got
                                 got = await pads.think(NAMES[user])
                                 pad = self.open()
                                 return self.pad.get()
@@ -18,7 +19,7 @@ return list(pad)
 
 from contextvars import ContextVar
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -47,9 +48,10 @@ class _FreshScratchpads(_Scratchpads):
         return pad
 
 
-async def _think(pads: _Scratchpads, user: int) -> None:
+async def _think(pads: _Scratchpads, user: int) -> list[str]:
     got = await pads.think(NAMES[user])
     assert got == [f"thought of {NAMES[user]}"], f"{NAMES[user]} reads {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -67,4 +69,5 @@ PATTERN = Pattern(
     safe=visits(_FreshScratchpads, _think),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -16,6 +16,7 @@ got = await answer
                                           answer.set_result(greeting)
                                           while True:
                                           token, answer = await self.requests.get()
+return got
                      answer: asyncio.Future[str] = asyncio.get_running_loop().create_...
                      token = "" if user else NAMES[user]
                      connections.requests.put_nowait((token, answer))
@@ -33,7 +34,7 @@ got = await answer
 import asyncio
 
 from test_framework.catalogue.context import current_user
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -68,12 +69,13 @@ class _ResettingConnections(_Connections):
             current_user.reset(before)
 
 
-async def _greet(connections: _Connections, user: int) -> None:
+async def _greet(connections: _Connections, user: int) -> str:
     answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     token = "" if user else NAMES[user]
     connections.requests.put_nowait((token, answer))
     got = await answer
     assert got == f"hello, {token or 'stranger'}", f"a stranger is greeted: {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -91,4 +93,5 @@ PATTERN = Pattern(
     safe=visits(_ResettingConnections, _greet),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -19,7 +19,7 @@ self.log.append((user, _tenant.get()))
 import asyncio
 from contextvars import ContextVar
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -54,6 +54,10 @@ async def _serve(service: _Service, user: int) -> None:
     await service.serve(NAMES[user])
 
 
+def _tenants_of(service: _Service, user: int) -> list[str]:
+    return [tenant for author, tenant in service.log if author == NAMES[user]]
+
+
 def _log_names_tenants(service: _Service) -> None:
     for user, tenant in service.log:
         assert tenant == f"tenant of {user}", f"the log of {user} is kept for {tenant}"
@@ -68,10 +72,16 @@ PATTERN = Pattern(
     ),
     fix="Await the application directly, as pure ASGI middleware does.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm", "static"),
+    detectors=(
+        "explorer",
+        "checkers",
+        "static",
+    ),
     source="https://github.com/encode/starlette/pull/1525",
     vulnerable=visits(_Service, _serve, _log_names_tenants),
     safe=visits(_PlainService, _serve, _log_names_tenants),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(shown=_tenants_of),
+    beyond={"swarm": "the log names everybody and not another"},
 )

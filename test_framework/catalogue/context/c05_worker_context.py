@@ -31,7 +31,7 @@ import asyncio
 from collections import deque
 
 from test_framework.catalogue.context import current_user
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -72,6 +72,11 @@ async def _write(writer: _Writer, user: int) -> None:
     await writer.submit(f"diary of {NAMES[user]}")
 
 
+def _authors_of(writer: _Writer, user: int) -> list[str]:
+    diary = f"diary of {NAMES[user]}"
+    return [author for author, text in writer.written if text == diary]
+
+
 def _authors_are_right(writer: _Writer) -> None:
     assert len(writer.written) == 2, "a text is lost"
     for author, text in writer.written:
@@ -92,4 +97,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Writer, _write, _authors_are_right),
     safe=visits(_NamingWriter, _write, _authors_are_right),
     module=__name__,
+    hosted=Hosted(shown=_authors_of),
 )

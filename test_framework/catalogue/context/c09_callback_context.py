@@ -23,7 +23,7 @@ await asyncio.sleep(2)
 import asyncio
 
 from test_framework.catalogue.context import current_user
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 
 
@@ -61,6 +61,11 @@ async def _act_and_wait(auditor: _Auditor, user: int) -> None:
     await asyncio.sleep(2)
 
 
+def _actors_of(auditor: _Auditor, user: int) -> list[str]:
+    line = f"{NAMES[user]} logged in"
+    return [actor for actor, written in auditor.written if written == line]
+
+
 def _actors_are_right(auditor: _Auditor) -> None:
     assert len(auditor.written) == 2, "a line is lost"
     for actor, line in auditor.written:
@@ -81,4 +86,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Auditor, _act_and_wait, _actors_are_right),
     safe=visits(_BindingAuditor, _act_and_wait, _actors_are_right),
     module=__name__,
+    hosted=Hosted(shown=_actors_of),
 )

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from test_framework.catalogue.context import current_user
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -56,11 +56,12 @@ class _TaskTracker(_Tracker):
         return f"{message} of {current_user.get()}"
 
 
-async def _fail_in_scope(tracker: _Tracker, user: int) -> None:
+async def _fail_in_scope(tracker: _Tracker, user: int) -> str:
     with tracker.scope(NAMES[user]):
         await external("charge the card")
         got = tracker.capture("decline")
         assert got == f"decline of {NAMES[user]}", f"{NAMES[user]} is told as {got}"
+        return got
 
 
 PATTERN = Pattern(
@@ -77,4 +78,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Tracker, _fail_in_scope),
     safe=visits(_TaskTracker, _fail_in_scope),
     module=__name__,
+    hosted=Hosted(),
 )

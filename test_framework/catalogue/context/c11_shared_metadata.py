@@ -13,12 +13,13 @@ context.metadata["thread"] = f"thread of {user}"
 await external("plan the run")
                                 return context.metadata["thread"]
 return context.metadata["thread"]
+return got
 -> bob got thread of alice
 """
 
 from dataclasses import dataclass
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -52,9 +53,10 @@ class _CopyingAgents(_Agents):
         return _ExecutionContext(user, dict(self.defaults))
 
 
-async def _run_agent(agents: _Agents, user: int) -> None:
+async def _run_agent(agents: _Agents, user: int) -> str:
     got = await agents.run(NAMES[user])
     assert got == f"thread of {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -68,4 +70,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Agents, _run_agent),
     safe=visits(_CopyingAgents, _run_agent),
     module=__name__,
+    hosted=Hosted(),
 )

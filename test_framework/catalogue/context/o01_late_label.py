@@ -14,7 +14,7 @@ self.tokens[self.tenant] += tokens
 
 from collections import Counter
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -55,9 +55,15 @@ PATTERN = Pattern(
     ),
     fix=("Bind the label on entry."),
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "access", "swarm"),
+    detectors=(
+        "explorer",
+        "access",
+        "checkers",
+    ),
     source="https://prometheus.io/docs/practices/instrumentation/#use-labels",
     vulnerable=visits(_Meter, _use, _all_metered),
     safe=visits(_BindingMeter, _use, _all_metered),
     module=__name__,
+    hosted=Hosted(shown=lambda meter, user: meter.tokens[NAMES[user]]),
+    beyond={"swarm": "a number of tokens names nobody"},
 )

@@ -12,7 +12,7 @@ self.parents.append((f"tool of {user}", self.open))
 -> the tool of bob is shown under the run of alice
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -41,6 +41,10 @@ async def _run(tracer: _Tracer, user: int) -> None:
     await tracer.run(NAMES[user])
 
 
+def _parents_of(tracer: _Tracer, user: int) -> list[str]:
+    return [span for child, span in tracer.parents if child == f"tool of {NAMES[user]}"]
+
+
 def _spans_fit(tracer: _Tracer) -> None:
     for child, parent in tracer.parents:
         owner = child.removeprefix("tool of ")
@@ -61,4 +65,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Tracer, _run, _spans_fit),
     safe=visits(_PassingTracer, _run, _spans_fit),
     module=__name__,
+    hosted=Hosted(shown=_parents_of),
 )

@@ -8,15 +8,17 @@ for rule in (("bob", "salaries"), ("carol", "salaries")):
 await external("next rule")
                                 if user:
                                 await external("GET /salaries")
+                                is_barred = ("bob", "salaries") in policy.barred
 self.barred.add(rule)
 for rule in (("bob", "salaries"), ("carol", "salaries")):
 await external("next rule")
 self.barred.add(rule)
 for rule in (("bob", "salaries"), ("carol", "salaries")):
+return True
 -> bob reads salaries
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -43,12 +45,14 @@ class _SwappingPolicy(_Policy):
         self.barred = barred
 
 
-async def _reload_or_ask(policy: _Policy, user: int) -> None:
+async def _reload_or_ask(policy: _Policy, user: int) -> bool:
     if user:
         await external("GET /salaries")
-        assert ("bob", "salaries") in policy.barred, "bob reads salaries"
-    else:
-        await policy.reload()
+        is_barred = ("bob", "salaries") in policy.barred
+        assert is_barred, "bob reads salaries"
+        return is_barred
+    await policy.reload()
+    return True
 
 
 PATTERN = Pattern(
@@ -65,4 +69,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Policy, _reload_or_ask),
     safe=visits(_SwappingPolicy, _reload_or_ask),
     module=__name__,
+    hosted=Hosted(),
 )

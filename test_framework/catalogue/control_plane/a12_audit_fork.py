@@ -14,7 +14,7 @@ self.entries.append((previous, line))
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -59,4 +59,5 @@ PATTERN = Pattern(
     vulnerable=visits(_AuditTrail, _audit, _is_one_chain),
     safe=visits(_SerialAuditTrail, _audit, _is_one_chain),
     module=__name__,
+    hosted=Hosted(shown=lambda trail, _: [previous for previous, _ in trail.entries]),
 )

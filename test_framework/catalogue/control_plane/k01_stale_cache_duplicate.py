@@ -18,7 +18,7 @@ self.engines[name] = tenant
 
 import itertools
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -71,4 +71,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Reconciler, _reconcile, _one_engine),
     safe=visits(_NamingReconciler, _reconcile, _one_engine),
     module=__name__,
+    hosted=Hosted(shown=lambda reconciler, _: len(reconciler.engines)),
 )

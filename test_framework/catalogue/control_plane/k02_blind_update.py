@@ -10,7 +10,7 @@ await self.api.set("workspace", found | {key: value})
 -> a change is lost
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 
 
@@ -55,4 +55,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Objects, _patch, _both_patched),
     safe=visits(_VersionedObjects, _patch, _both_patched),
     module=__name__,
+    hosted=Hosted(shown=lambda objects, _: objects.api.data["workspace"]),
 )

@@ -15,7 +15,7 @@ self.running += missing
 import asyncio
 from collections import defaultdict
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -62,4 +62,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Controller, _handle, _as_wanted),
     safe=visits(_KeyedController, _handle, _as_wanted),
     module=__name__,
+    hosted=Hosted(shown=lambda controller, _: controller.running),
 )

@@ -18,7 +18,7 @@ self.keys[key.name] = key
 
 from dataclasses import dataclass
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -78,4 +78,5 @@ PATTERN = Pattern(
     vulnerable=visits(_KeyCache, _change_or_delete, _deleted_is_gone),
     safe=visits(_UidKeyCache, _change_or_delete, _deleted_is_gone),
     module=__name__,
+    hosted=Hosted(shown=lambda cache, _: [*cache.keys]),
 )

@@ -8,12 +8,13 @@ await external("resolve the address")
                                 if user:
                                 await external("read the file")
                                 settings.current = ("b.example", "key of b.example")
+                                return None
 _, key = self.current
 return address, key
 -> a.example is shown the key of b.example
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -38,13 +39,15 @@ class _SnapshotSettings(_Settings):
         return address, key
 
 
-async def _call_or_reload(settings: _Settings, user: int) -> None:
+async def _call_or_reload(settings: _Settings, user: int) -> tuple[str, str] | None:
     if user:
         await external("read the file")
         settings.current = ("b.example", "key of b.example")
     else:
         address, key = await settings.call()
         assert key == f"key of {address}", f"{address} is shown the {key}"
+        return address, key
+    return None
 
 
 PATTERN = Pattern(
@@ -61,4 +64,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Settings, _call_or_reload),
     safe=visits(_SnapshotSettings, _call_or_reload),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -12,7 +12,7 @@ self.runs.append(tenant)
 -> runs with the data of a gone tenant
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -63,4 +63,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Tenants, _start_or_delete, _no_orphans),
     safe=visits(_RecheckingTenants, _start_or_delete, _no_orphans),
     module=__name__,
+    hosted=Hosted(shown=lambda tenants, _: (tenants.runs, tenants.tenants)),
 )

@@ -2,7 +2,7 @@
 
 alice
 if not user:
-await support.look("alice")
+await support.look(NAMES[user])
 with self.impersonate(user):
 self.acting_as = user
 await external("SELECT account")
@@ -13,8 +13,8 @@ await external("SELECT account")
 import contextlib
 from collections.abc import Iterator
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
-from test_framework.catalogue.world import visits
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
+from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
 
@@ -47,7 +47,7 @@ class _RestoringSupport(_Support):
 
 async def _look(support: _Support, user: int) -> None:
     if not user:
-        await support.look("alice")
+        await support.look(NAMES[user])
 
 
 def _is_worker_again(support: _Support) -> None:
@@ -68,4 +68,5 @@ PATTERN = Pattern(
     safe=visits(_RestoringSupport, _look, _is_worker_again),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=lambda support, _: support.acting_as),
 )

@@ -9,7 +9,7 @@ await external("call the model")
 -> the tenant is never admitted again
 """
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -64,4 +64,5 @@ PATTERN = Pattern(
     safe=visits(_ExactAdmission, _handle, _nothing_in_flight),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=lambda admission, _: admission.in_flight),
 )

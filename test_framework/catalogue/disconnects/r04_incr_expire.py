@@ -8,7 +8,7 @@ await external("EXPIRE")
 -> locked out for ever
 """
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits
 from test_framework.explore import external
 
@@ -37,6 +37,10 @@ async def _hit(limit: _RateLimit, user: int) -> None:
     await limit.hit(NAMES[user])
 
 
+def _expires(limit: _RateLimit, user: int) -> bool:
+    return NAMES[user] in limit.expires or NAMES[user] not in limit.redis.data
+
+
 def _all_counters_expire(limit: _RateLimit) -> None:
     assert set(limit.redis.data) <= limit.expires, "locked out for ever"
 
@@ -56,4 +60,5 @@ PATTERN = Pattern(
     safe=visits(_AtomicRateLimit, _hit, _all_counters_expire),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=_expires),
 )

@@ -13,7 +13,7 @@ await external("next token")
 import contextlib
 from collections.abc import AsyncGenerator
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -75,4 +75,5 @@ PATTERN = Pattern(
     safe=visits(_ClosingStreams, _stream, _nothing_runs),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=lambda streams, user: NAMES[user] in streams.running),
 )

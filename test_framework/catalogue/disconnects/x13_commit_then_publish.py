@@ -9,7 +9,7 @@ await external("PUBLISH")
 -> granted, and nobody knows
 """
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -44,6 +44,11 @@ async def _grant(grants: _Grants, user: int) -> None:
     await grants.grant(NAMES[user])
 
 
+def _is_told(grants: _Grants, user: int) -> tuple[bool, bool]:
+    grants.relay()
+    return NAMES[user] in grants.table, NAMES[user] in grants.published
+
+
 def _all_told(grants: _Grants) -> None:
     grants.relay()
     assert set(grants.table) == set(grants.published), "granted, and nobody knows"
@@ -63,4 +68,5 @@ PATTERN = Pattern(
     safe=visits(_OutboxGrants, _grant, _all_told),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=_is_told),
 )

@@ -16,7 +16,7 @@ for socket in self.receivers().values():
 """
 
 from test_framework.catalogue.events import Socket
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -63,4 +63,5 @@ PATTERN = Pattern(
     safe=visits(_CopyingBroadcast, _announce_or_leave),
     kind="exception",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -15,12 +15,13 @@ await external("XRANGE")
                                 for queue in self.listeners:
                                 queue.append(number)
                                 for queue in self.listeners:
+                                return None
 return self.joined(list(self.log), live)
 return missed + live
 -> one payment is shown twice
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -54,13 +55,15 @@ class _NumberedFeed(_Feed):
         return missed + [number for number in live if number > len(missed)]
 
 
-async def _publish_or_follow(feed: _Feed, user: int) -> None:
+async def _publish_or_follow(feed: _Feed, user: int) -> list[int] | None:
     if user:
         await external("a payment is booked")
         feed.publish()
     else:
         seen = await feed.follow()
         assert len(set(seen)) == len(seen), "one payment is shown twice"
+        return seen
+    return None
 
 
 PATTERN = Pattern(
@@ -77,4 +80,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Feed, _publish_or_follow),
     safe=visits(_NumberedFeed, _publish_or_follow),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -21,7 +21,7 @@ self.frames.append(frame)
 import asyncio
 
 from test_framework.catalogue.events import Socket
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 
 
@@ -51,6 +51,11 @@ async def _greet(framed: _Framed, user: int) -> None:
     await framed.send(NAMES[user])
 
 
+def _said_by(framed: _Framed, user: int) -> list[str]:
+    sender = f"from {NAMES[user]}: "
+    return [said for said in framed.messages() if said.startswith(sender)]
+
+
 def _frames_fit(framed: _Framed) -> None:
     for message in framed.messages():
         sender, _, greeter = message.removeprefix("from ").partition(": hello, I am ")
@@ -68,4 +73,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Framed, _greet, _frames_fit),
     safe=visits(_LockedFramed, _greet, _frames_fit),
     module=__name__,
+    hosted=Hosted(shown=_said_by),
 )

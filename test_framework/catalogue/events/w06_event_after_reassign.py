@@ -4,26 +4,30 @@ alice                           bob
                                 slot = slots.open(NAMES[user])
                                 self.slots[0] = Socket(user)
                                 return 0
+                                socket = slots.slots[slot]
                                 await slots.emit(slot, f"event of {NAMES[user]}")
                                 self.buffers[slot].append(event)
                                 await external("the socket is writable")
 slot = slots.open(NAMES[user])
 self.slots[0] = Socket(user)
 return 0
+socket = slots.slots[slot]
 await slots.emit(slot, f"event of {NAMES[user]}")
 self.buffers[slot].append(event)
 await external("the socket is writable")
                                 self.slots[slot].frames += self.buffers[slot]
                                 self.buffers[slot].clear()
+                                return socket.frames
 self.slots[slot].frames += self.buffers[slot]
 self.buffers[slot].clear()
+return socket.frames
 -> alice got event of bob
 """
 
 from collections import deque
 
 from test_framework.catalogue.events import Socket
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -55,9 +59,11 @@ class _FreshSlots(_Slots):
         return len(self.slots) - 1
 
 
-async def _emit(slots: _Slots, user: int) -> None:
+async def _emit(slots: _Slots, user: int) -> list[str]:
     slot = slots.open(NAMES[user])
+    socket = slots.slots[slot]
     await slots.emit(slot, f"event of {NAMES[user]}")
+    return socket.frames
 
 
 def _events_reached_owners(slots: _Slots) -> None:
@@ -80,4 +86,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Slots, _emit, _events_reached_owners),
     safe=visits(_FreshSlots, _emit, _events_reached_owners),
     module=__name__,
+    hosted=Hosted(),
 )

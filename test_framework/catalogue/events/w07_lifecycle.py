@@ -19,7 +19,7 @@ await asyncio.gather(*self.sending)
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -49,9 +49,10 @@ class _OrderedRuns(_Runs):
         await self.send(event)
 
 
-async def _run(runs: _Runs, user: int) -> None:  # noqa: ARG001  # one user
+async def _run(runs: _Runs, user: int) -> list[str]:  # noqa: ARG001  # one user
     await runs.run()
     assert runs.events == ["started", "completed"], "completed, then started"
+    return runs.events
 
 
 PATTERN = Pattern(
@@ -68,4 +69,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Runs, _run, users=1),
     safe=visits(_OrderedRuns, _run, users=1),
     module=__name__,
+    hosted=Hosted(),
 )

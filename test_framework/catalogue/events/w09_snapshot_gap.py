@@ -17,7 +17,7 @@ await external("the user looks at it later")
 -> a message that this user never sees
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -74,4 +74,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Board, _post_or_watch),
     safe=visits(_SubscribingBoard, _post_or_watch),
     module=__name__,
+    hosted=Hosted(shown=lambda board, _: (board.subscribers, board.messages)),
 )

@@ -14,10 +14,12 @@ await external("work")
 await self.release(user)
 await self.redis.pop("lock")
                                 await external("work")
+return True
+                                is_held: bool = lease.redis.data.get("lock") == name
 -> somebody else took it away
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits
 from test_framework.explore import external
 
@@ -49,16 +51,19 @@ class _OwnedLease(_Lease):
             del self.redis.data["lock"]
 
 
-async def _work_under_lease(lease: _Lease, user: int) -> None:
+async def _work_under_lease(lease: _Lease, user: int) -> bool:
     name = NAMES[user]
     if user:
         lease.expire()
         if await lease.redis.set_if_absent("lock", name):
             await external("work")
-            assert lease.redis.data.get("lock") == name, "somebody else took it away"
+            is_held: bool = lease.redis.data.get("lock") == name
+            assert is_held, "somebody else took it away"
             await lease.release(name)
+            return is_held
     else:
         await lease.work(name)
+    return True
 
 
 PATTERN = Pattern(
@@ -72,4 +77,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Lease, _work_under_lease),
     safe=visits(_OwnedLease, _work_under_lease),
     module=__name__,
+    hosted=Hosted(),
 )

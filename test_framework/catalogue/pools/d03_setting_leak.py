@@ -2,7 +2,7 @@
 
 alice                           bob
 if user:
-got = await pool.invoices("alice")
+got = await pool.invoices(NAMES[user])
 async with self.borrow() as connection:
 async with self.lock:
 connection.tenant = user
@@ -17,9 +17,9 @@ await external("SELECT invoices")
 -> a visitor acts as a tenant
 """
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.pools.x01_unread_reply import Pool
-from test_framework.catalogue.world import visits
+from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
 
@@ -52,12 +52,16 @@ class _LocalTenantPool(_TenantPool):
                 connection.tenant = ""
 
 
+def _tenant(pool: _TenantPool, user: int) -> str:  # noqa: ARG001  # of whoever asks
+    return pool.connection.tenant
+
+
 async def _read_invoices(pool: _TenantPool, user: int) -> None:
     if user:
         assert await pool.is_anonymous(), "a visitor acts as a tenant"
     else:
-        got = await pool.invoices("alice")
-        assert got == "invoices of alice", f"alice got {got}"
+        got = await pool.invoices(NAMES[user])
+        assert got == f"invoices of {NAMES[user]}", f"{NAMES[user]} got {got}"
 
 
 PATTERN = Pattern(
@@ -75,4 +79,5 @@ PATTERN = Pattern(
     safe=visits(_LocalTenantPool, _read_invoices),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=_tenant),
 )

@@ -18,7 +18,7 @@ return self.replies.popleft()
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.pools import Connection
 from test_framework.catalogue.world import NAMES, visits
 
@@ -40,9 +40,10 @@ class _LockedRedis(_RawRedis):
             return await super().get(key)
 
 
-async def _get_own_key(redis: _RawRedis, user: int) -> None:
+async def _get_own_key(redis: _RawRedis, user: int) -> str:
     got = await redis.get(NAMES[user])
     assert got == f"reply to GET {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -58,4 +59,5 @@ PATTERN = Pattern(
     vulnerable=visits(_RawRedis, _get_own_key),
     safe=visits(_LockedRedis, _get_own_key),
     module=__name__,
+    hosted=Hosted(),
 )

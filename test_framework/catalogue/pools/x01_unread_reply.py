@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.pools import Connection
 from test_framework.catalogue.world import NAMES, visits
 
@@ -62,9 +62,10 @@ class DroppingPool(Pool):
                 raise
 
 
-async def _get_own(pool: Pool, user: int) -> None:
+async def _get_own(pool: Pool, user: int) -> str:
     got = await pool.get(NAMES[user])
     assert got == f"reply to GET {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -82,4 +83,5 @@ PATTERN = Pattern(
     safe=visits(DroppingPool, _get_own),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(),
 )

@@ -1,7 +1,7 @@
 """X02: stale result set on a reused connection.
 
 alice                           bob
-for row in await pool.rows(NAMES[user]):
+rows = await pool.rows(NAMES[user])
 async with self.borrow() as connection:
 async with self.lock:
 await external("SELECT")
@@ -10,7 +10,7 @@ rows = []
 for _ in range(2):
 await external("fetch")
 <- cancelled
-                                for row in await pool.rows(NAMES[user]):
+                                rows = await pool.rows(NAMES[user])
                                 async with self.borrow() as connection:
                                 async with self.lock:
                                 await external("SELECT")
@@ -24,10 +24,11 @@ await external("fetch")
                                 rows.append(connection.replies.popleft())
                                 for _ in range(2):
                                 return rows
+                                for row in rows:
 -> bob got alice row 1
 """
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.pools.x01_unread_reply import DroppingPool, Pool
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
@@ -51,9 +52,11 @@ class _ClosingCursors(_Cursors, DroppingPool):
     """Closes the connection when a statement does not end."""
 
 
-async def _select_own(pool: _Cursors, user: int) -> None:
-    for row in await pool.rows(NAMES[user]):
+async def _select_own(pool: _Cursors, user: int) -> list[str]:
+    rows = await pool.rows(NAMES[user])
+    for row in rows:
         assert row.startswith(NAMES[user]), f"{NAMES[user]} got {row}"
+    return rows
 
 
 PATTERN = Pattern(
@@ -71,4 +74,5 @@ PATTERN = Pattern(
     safe=visits(_ClosingCursors, _select_own),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(),
 )

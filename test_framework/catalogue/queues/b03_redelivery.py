@@ -23,7 +23,7 @@ await external("ACK")
 
 import asyncio
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -78,4 +78,5 @@ PATTERN = Pattern(
     safe=visits(_IdempotentPayments, _consume, _paid_once),
     module=__name__,
     needs=CANCELLED_USERS,
+    hosted=Hosted(shown=lambda payments, _: payments.paid),
 )

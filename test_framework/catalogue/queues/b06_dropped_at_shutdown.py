@@ -19,7 +19,7 @@ self.accepted.append(mail)
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -81,4 +81,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Mailer, _send_or_stop, _accepted_is_sent),
     safe=visits(_DrainingMailer, _send_or_stop, _accepted_is_sent),
     module=__name__,
+    hosted=Hosted(shown=lambda mailer, _: (mailer.accepted, mailer.sent)),
 )

@@ -16,7 +16,7 @@ if self.is_running:
 -> others still see it
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -73,4 +73,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Reconciler, _want, _is_as_wanted),
     safe=visits(_RepeatingReconciler, _want, _is_as_wanted),
     module=__name__,
+    hosted=Hosted(shown=lambda reconciler, _: (reconciler.wanted, reconciler.actual)),
 )

@@ -13,10 +13,11 @@ response["Set-Cookie"] = f"session of {user}"
 await external("the socket is writable")
                                 return dict(response)
 return dict(response)
+return cookie
 -> bob gets the session of alice
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -42,9 +43,10 @@ class _FreshServer(_Server):
         return {}
 
 
-async def _log_in(server: _Server, user: int) -> None:
+async def _log_in(server: _Server, user: int) -> str:
     cookie = (await server.log_in(NAMES[user]))["Set-Cookie"]
     assert cookie == f"session of {NAMES[user]}", f"{NAMES[user]} gets the {cookie}"
+    return cookie
 
 
 PATTERN = Pattern(
@@ -61,4 +63,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Server, _log_in),
     safe=visits(_FreshServer, _log_in),
     module=__name__,
+    hosted=Hosted(),
 )

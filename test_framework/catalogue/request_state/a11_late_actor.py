@@ -14,7 +14,7 @@ self.entries.append(f"{user}'s money moved by {self.actor}")
 
 from dataclasses import dataclass, field
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -45,6 +45,10 @@ async def _transfer(ledger: _Ledger, user: int) -> None:
     await ledger.transfer(NAMES[user])
 
 
+def _moves_of(ledger: _Ledger, user: int) -> list[str]:
+    return [move for move in ledger.entries if move.startswith(f"{NAMES[user]}'s")]
+
+
 def _moved_by_owner(ledger: _Ledger) -> None:
     for user in NAMES[: len(ledger.entries)]:
         assert f"{user}'s money moved by {user}" in ledger.entries, (
@@ -66,4 +70,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Ledger, _transfer, _moved_by_owner),
     safe=visits(_CapturingLedger, _transfer, _moved_by_owner),
     module=__name__,
+    hosted=Hosted(shown=_moves_of),
 )

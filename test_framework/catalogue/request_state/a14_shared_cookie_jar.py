@@ -7,6 +7,7 @@ return self.cookies
 await external("GET /mails")
 session = jar.setdefault("session", user)
 return f"mails of {session}"
+return got
                                 got = await client.fetch(NAMES[user])
                                 jar = self.jar()
                                 return self.cookies
@@ -16,7 +17,7 @@ return f"mails of {session}"
 -> bob reads the mails of alice
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -42,9 +43,10 @@ class _ForgetfulClient(_Client):
         return {}
 
 
-async def _fetch(client: _Client, user: int) -> None:
+async def _fetch(client: _Client, user: int) -> str:
     got = await client.fetch(NAMES[user])
     assert got == f"mails of {NAMES[user]}", f"{NAMES[user]} reads the {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -63,4 +65,5 @@ PATTERN = Pattern(
     safe=visits(_ForgetfulClient, _fetch),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

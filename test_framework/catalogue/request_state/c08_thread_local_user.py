@@ -15,12 +15,13 @@ await external("SELECT theme")
 return f"theme of {self.current()}"
 user: str = self._local.user
 return user
+return got
 -> bob got theme of alice
 """
 
 import threading
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.request_state.p02_global_user import (
     ContextSettings,
     Settings,
@@ -58,4 +59,5 @@ PATTERN = Pattern(
     vulnerable=visits(_ThreadSettings, read_theme),
     safe=visits(ContextSettings, read_theme),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -20,7 +20,7 @@ for event in socket:
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -43,13 +43,14 @@ class _PerRunBridge(_Bridge):
         socket.append(f"answer for {user}")
 
 
-async def _ask(bridge: _Bridge, user: int) -> None:
+async def _ask(bridge: _Bridge, user: int) -> list[str]:
     socket: list[str] = []
     await bridge.start(NAMES[user], socket)
     await asyncio.sleep(0)
     for event in socket:
         assert event == f"answer for {NAMES[user]}", f"{NAMES[user]} got {event}"
     assert socket, "the answer went elsewhere"
+    return socket
 
 
 PATTERN = Pattern(
@@ -66,4 +67,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Bridge, _ask),
     safe=visits(_PerRunBridge, _ask),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -9,10 +9,11 @@ self.user = user
 await external("verify the session")
                                 return f"letters of {self.user}"
 return f"letters of {self.user}"
+return got
 -> bob got letters of alice
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -35,9 +36,10 @@ class _StatelessMailbox(_Mailbox):
         return f"letters of {user}"
 
 
-async def _read_letters(mailbox: _Mailbox, user: int) -> None:
+async def _read_letters(mailbox: _Mailbox, user: int) -> str:
     got = await mailbox.letters(NAMES[user])
     assert got == f"letters of {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -54,4 +56,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Mailbox, _read_letters),
     safe=visits(_StatelessMailbox, _read_letters),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -13,12 +13,13 @@ await external("SELECT theme")
                                 return request["user"]
 return f"theme of {self.current()}"
 return request["user"]
+return got
 -> bob got theme of alice
 """
 
 from contextvars import ContextVar
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -61,10 +62,11 @@ class ContextSettings(Settings):
         return current_user.get()
 
 
-async def read_theme(settings: Settings, user: int) -> None:
+async def read_theme(settings: Settings, user: int) -> str:
     """Ask for the own theme; fail when it is not."""
     got = await settings.theme(NAMES[user])
     assert got == f"theme of {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -80,4 +82,5 @@ PATTERN = Pattern(
     vulnerable=visits(Settings, read_theme),
     safe=visits(ContextSettings, read_theme),
     module=__name__,
+    hosted=Hosted(),
 )

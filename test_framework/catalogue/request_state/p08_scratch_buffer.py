@@ -26,7 +26,7 @@ return list(self.buffer)
 -> alice got ['bob/0', 'alice/0', 'bob/1', 'alice/1']
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -54,10 +54,11 @@ class _LocalExporter(_Exporter):
         return buffer
 
 
-async def _export(exporter: _Exporter, user: int) -> None:
+async def _export(exporter: _Exporter, user: int) -> list[str]:
     name = NAMES[user]
     got = await exporter.export(name)
     assert got == [f"{name}/0", f"{name}/1"], f"{name} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -74,4 +75,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Exporter, _export),
     safe=visits(_LocalExporter, _export),
     module=__name__,
+    hosted=Hosted(),
 )

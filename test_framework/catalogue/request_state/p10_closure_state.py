@@ -9,12 +9,13 @@ locale = f"language of {user}"
 await external("load the template")
                                 return locale
 return locale
+return got
 -> bob got language of alice
 """
 
 from collections.abc import Awaitable, Callable
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -43,9 +44,10 @@ def _stateless_renderer() -> Render:
     return render
 
 
-async def _render_page(render: Render, user: int) -> None:
+async def _render_page(render: Render, user: int) -> str:
     got = await render(NAMES[user])
     assert got == f"language of {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -62,4 +64,5 @@ PATTERN = Pattern(
     vulnerable=visits(_renderer, _render_page),
     safe=visits(_stateless_renderer, _render_page),
     module=__name__,
+    hosted=Hosted(),
 )

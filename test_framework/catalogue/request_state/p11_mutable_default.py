@@ -6,6 +6,7 @@ found = await searches.search(name)
 filters.append(f"owner={user}")
 await external("SELECT")
 return filters
+return found
                                 name = NAMES[user]
                                 found = await searches.search(name)
                                 filters.append(f"owner={user}")
@@ -14,7 +15,7 @@ return filters
 -> bob searched with ['owner=alice', 'owner=bob']
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -42,10 +43,11 @@ class _FreshSearches(_Searches):
         self.search = search
 
 
-async def _search(searches: _Searches, user: int) -> None:
+async def _search(searches: _Searches, user: int) -> list[str]:
     name = NAMES[user]
     found = await searches.search(name)
     assert found == [f"owner={name}"], f"{name} searched with {found}"
+    return found
 
 
 PATTERN = Pattern(
@@ -63,4 +65,5 @@ PATTERN = Pattern(
     safe=visits(_FreshSearches, _search),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -6,6 +6,7 @@ agent = self.agent()
 agent.tools.append(f"mailbox of {user}")
 await external("call the model")
 return list(agent.tools)
+return got
                                 got = await factory.tools_of(NAMES[user])
                                 agent = self.agent()
                                 agent.tools.append(f"mailbox of {user}")
@@ -14,7 +15,7 @@ return list(agent.tools)
 -> bob may use ['mailbox of alice', 'mailbox of bob']
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -44,9 +45,10 @@ class _InstanceFactory(_Factory):
         self.agent = Agent
 
 
-async def _run_agent(factory: _Factory, user: int) -> None:
+async def _run_agent(factory: _Factory, user: int) -> list[str]:
     got = await factory.tools_of(NAMES[user])
     assert got == [f"mailbox of {NAMES[user]}"], f"{NAMES[user]} may use {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -64,4 +66,5 @@ PATTERN = Pattern(
     safe=visits(_InstanceFactory, _run_agent),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -15,13 +15,14 @@ with ThreadPoolExecutor(1) as threads:
 return await loop.run_in_executor(threads, self.render, self.request)
                                           return f"export of {request['user']}"
                                           return f"export of {request['user']}"
+return got
 -> bob got the export of alice
 """
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -52,9 +53,10 @@ class _CopyingExports(_Exports):
             return await loop.run_in_executor(threads, self.render, request)
 
 
-async def _export(exports: _Exports, user: int) -> None:
+async def _export(exports: _Exports, user: int) -> str:
     got = await exports.export(NAMES[user])
     assert got == f"export of {NAMES[user]}", f"{NAMES[user]} got the {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -71,4 +73,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Exports, _export),
     safe=visits(_CopyingExports, _export),
     module=__name__,
+    hosted=Hosted(),
 )

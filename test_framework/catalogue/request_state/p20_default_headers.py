@@ -13,10 +13,11 @@ await external("resolve the host")
 return await self.get()
 sent = self.headers | (headers or {})
 return f"files of {sent['Authorization']}"
+return got
 -> bob got files of alice
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -43,9 +44,10 @@ class _PerCallClient(_Client):
         return await self.get({"Authorization": user})
 
 
-async def _list_files(client: _Client, user: int) -> None:
+async def _list_files(client: _Client, user: int) -> str:
     got = await client.files(NAMES[user])
     assert got == f"files of {NAMES[user]}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -62,4 +64,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Client, _list_files),
     safe=visits(_PerCallClient, _list_files),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -7,6 +7,7 @@ return self.cached
 profile.setdefault("name", user)
 await external("render")
 return profile
+return profile
                                 profile = await templates.profile(NAMES[user])
                                 profile = self.hand_out()
                                 return self.cached
@@ -16,7 +17,7 @@ return profile
 -> bob is called alice
 """
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -42,9 +43,10 @@ class _CopyingTemplates(_Templates):
         return dict(self.cached)
 
 
-async def _open_profile(templates: _Templates, user: int) -> None:
+async def _open_profile(templates: _Templates, user: int) -> dict[str, str]:
     profile = await templates.profile(NAMES[user])
     assert profile["name"] == NAMES[user], f"{NAMES[user]} is called {profile['name']}"
+    return profile
 
 
 PATTERN = Pattern(
@@ -62,4 +64,5 @@ PATTERN = Pattern(
     safe=visits(_CopyingTemplates, _open_profile),
     module=__name__,
     needs=ANY_ORDER,
+    hosted=Hosted(),
 )

@@ -23,7 +23,7 @@ return [profile, await orders]
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.sessions import Database, Wire
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
@@ -66,4 +66,5 @@ PATTERN = Pattern(
     safe=visits(_SessionPerTaskDashboard, _load_dashboard, users=1),
     kind="exception",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -24,7 +24,7 @@ return True
 -> confirmed, and not stored
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -76,6 +76,10 @@ async def _order(orders: _Orders, user: int) -> None:
         assert f"order of {NAMES[user]}" in orders.table, "confirmed, and not stored"
 
 
+def _is_stored(orders: _Orders, user: int) -> bool:
+    return f"order of {NAMES[user]}" in orders.table
+
+
 def _only_valid_orders(orders: _Orders) -> None:
     assert "order of bob" not in orders.table, "the rejected order was stored"
 
@@ -94,4 +98,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Orders, _order, _only_valid_orders),
     safe=visits(_PerRequestOrders, _order, _only_valid_orders),
     module=__name__,
+    hosted=Hosted(shown=_is_stored),
 )

@@ -23,7 +23,7 @@ self.mails.append((user, self.session.tenant))
 import asyncio
 from types import SimpleNamespace
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -60,6 +60,10 @@ async def _request_mail(endpoint: _Endpoint, user: int) -> None:
     await asyncio.gather(*endpoint.background)
 
 
+def _tenants_of(endpoint: _Endpoint, user: int) -> list[str]:
+    return [tenant for author, tenant in endpoint.mails if author == NAMES[user]]
+
+
 def _mails_are_of_users(endpoint: _Endpoint) -> None:
     for user, tenant in endpoint.mails:
         assert user == tenant, "the mail was written with the session of another user"
@@ -79,4 +83,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Endpoint, _request_mail, _mails_are_of_users),
     safe=visits(_OwnSessionEndpoint, _request_mail, _mails_are_of_users),
     module=__name__,
+    hosted=Hosted(shown=_tenants_of),
 )

@@ -15,10 +15,11 @@ raise RuntimeError("another operation is in progress")
 <- RuntimeError
                                 return f"reply to {request}"
                                 self.is_reading = False
+                                return got
 -> RuntimeError: another operation is in progress
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.sessions import Database
 from test_framework.catalogue.world import NAMES, visits
 
@@ -29,10 +30,11 @@ class _QueueingDatabase(Database):
             return await self.wire.call(statement)
 
 
-async def _query_own(database: Database, user: int) -> None:
+async def _query_own(database: Database, user: int) -> str:
     statement = f"SELECT {NAMES[user]}"
     got = await database.query(statement)
     assert got == f"reply to {statement}", f"{NAMES[user]} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -50,4 +52,5 @@ PATTERN = Pattern(
     safe=visits(_QueueingDatabase, _query_own),
     kind="exception",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -21,7 +21,7 @@ transaction.rows = []
 -> [] is kept
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -80,4 +80,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Imports, _load, _good_file_is_kept),
     safe=visits(_OwnImports, _load, _good_file_is_kept),
     module=__name__,
+    hosted=Hosted(shown=lambda imports, user: f"file of {NAMES[user]}" in imports.kept),
 )

@@ -24,7 +24,7 @@ return sent
 -> alice got ['mail of alice']
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -54,11 +54,12 @@ class _PipelinePerCall(_Pipelines):
         return []
 
 
-async def _load_own(pipelines: _Pipelines, user: int) -> None:
+async def _load_own(pipelines: _Pipelines, user: int) -> list[str]:
     loaded = await pipelines.load(NAMES[user])
     assert loaded == [f"name of {NAMES[user]}", f"mail of {NAMES[user]}"], (
         f"{NAMES[user]} got {loaded}"
     )
+    return loaded
 
 
 PATTERN = Pattern(
@@ -75,4 +76,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Pipelines, _load_own),
     safe=visits(_PipelinePerCall, _load_own),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -34,7 +34,7 @@ await external("the page is closed")
 -> alice got ['event of bob', 'event of alice']
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -64,12 +64,13 @@ class _OwnEvents(_Events):
         return f"events:{user}"
 
 
-async def _listen(events: _Events, user: int) -> None:
+async def _listen(events: _Events, user: int) -> list[str]:
     name = NAMES[user]
     got = events.listen(name)
     await events.publish(name)
     await external("the page is closed")
     assert got == [f"event of {name}"], f"{name} got {got}"
+    return got
 
 
 PATTERN = Pattern(
@@ -86,4 +87,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Events, _listen),
     safe=visits(_OwnEvents, _listen),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -9,14 +9,15 @@ socket = registry.connect("alice")
 self.newest = self.sockets[user] = Socket(user)
 return self.newest
 await external("the connection ends")
-                                if registry.newest is socket:
+                                is_reached = (registry.newest is not socket or regist...
                                 registry.disconnect(socket)
                                 self.sockets.pop(socket.user, None)
-if registry.newest is socket:
+                                return is_reached
+is_reached = (registry.newest is not socket or registry.sockets.get("alice") is socket)
 -> connected, and gets nothing
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.sockets import Socket
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
@@ -43,12 +44,15 @@ class _ComparingRegistry(_Registry):
             del self.sockets[socket.user]
 
 
-async def _come_and_go(registry: _Registry, user: int) -> None:  # noqa: ARG001  # one user, again
+async def _come_and_go(registry: _Registry, user: int) -> bool:  # noqa: ARG001  # one user, again
     socket = registry.connect("alice")
     await external("the connection ends")
-    if registry.newest is socket:
-        assert registry.sockets.get("alice") is socket, "connected, and gets nothing"
+    is_reached = (
+        registry.newest is not socket or registry.sockets.get("alice") is socket
+    )
+    assert is_reached, "connected, and gets nothing"
     registry.disconnect(socket)
+    return is_reached
 
 
 PATTERN = Pattern(
@@ -65,4 +69,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Registry, _come_and_go),
     safe=visits(_ComparingRegistry, _come_and_go),
     module=__name__,
+    hosted=Hosted(),
 )

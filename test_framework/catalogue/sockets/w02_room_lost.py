@@ -14,7 +14,7 @@ self.members[room].add(user)
 -> in the room, and hears nothing
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -61,4 +61,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Rooms, _enter, _all_are_in),
     safe=visits(_KeepingRooms, _enter, _all_are_in),
     module=__name__,
+    hosted=Hosted(shown=lambda rooms, user: NAMES[user] in rooms.members["lobby"]),
 )

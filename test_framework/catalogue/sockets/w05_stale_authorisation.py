@@ -72,9 +72,13 @@ PATTERN = Pattern(
     ),
     fix="Look at the membership where the message is sent.",
     areas=(Area.WEBSOCKET,),
-    detectors=("explorer", "swarm", "checkers"),
+    detectors=("explorer",),
     source="https://github.com/daytonaio/daytona/pull/5104",
     vulnerable=visits(_Channel, _publish_or_expel, _nothing_leaked),
     safe=visits(_AskingChannel, _publish_or_expel, _nothing_leaked),
     module=__name__,
+    beyond={
+        "swarm": "who is expelled while an event is under way may get it by right",
+        "checkers": "who is expelled while an event is under way may get it by right",
+    },
 )

@@ -18,7 +18,7 @@ self.frames.append(frame)
 -> alice got ['result for bob', 'result for alice']
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.sockets import Socket
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
@@ -42,12 +42,13 @@ class _PerSessionServer(_Server):
         await socket.send(f"result for {socket.user}")
 
 
-async def _call_tool(server: _Server, user: int) -> None:
+async def _call_tool(server: _Server, user: int) -> list[str]:
     socket = Socket(NAMES[user])
     await server.serve(socket)
     assert socket.frames == [f"result for {NAMES[user]}"], (
         f"{NAMES[user]} got {socket.frames}"
     )
+    return socket.frames
 
 
 PATTERN = Pattern(
@@ -61,4 +62,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Server, _call_tool),
     safe=visits(_PerSessionServer, _call_tool),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -1,26 +1,29 @@
 """W10: one close ends the stream of another.
 
 alice                           bob
-                                await streams.watch()
+                                return await streams.watch()
                                 upstream = self.open()
                                 if self.shared is None or not self.shared.is_open:
                                 self.shared = _Upstream()
                                 return self.shared
                                 self.watchers += 1
                                 await external("next value")
-await streams.watch()
+return await streams.watch()
 upstream = self.open()
 if self.shared is None or not self.shared.is_open:
 return self.shared
 self.watchers += 1
 await external("next value")
+                                is_open = upstream.is_open
                                 self.watchers -= 1
                                 self.close(upstream)
                                 upstream.is_open = False
+                                return is_open
+is_open = upstream.is_open
 -> cut off by the leaving of somebody else
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -47,13 +50,15 @@ class _Streams:
     def close(self, upstream: _Upstream) -> None:
         upstream.is_open = False
 
-    async def watch(self) -> None:
+    async def watch(self) -> bool:
         upstream = self.open()
         self.watchers += 1
         await external("next value")
-        assert upstream.is_open, "cut off by the leaving of somebody else"
+        is_open = upstream.is_open
+        assert is_open, "cut off by the leaving of somebody else"
         self.watchers -= 1
         self.close(upstream)
+        return is_open
 
 
 class _CountingStreams(_Streams):
@@ -62,8 +67,8 @@ class _CountingStreams(_Streams):
             upstream.is_open = False
 
 
-async def _watch_values(streams: _Streams, user: int) -> None:  # noqa: ARG001  # any user
-    await streams.watch()
+async def _watch_values(streams: _Streams, user: int) -> bool:  # noqa: ARG001  # any user
+    return await streams.watch()
 
 
 PATTERN = Pattern(
@@ -74,9 +79,14 @@ PATTERN = Pattern(
     ),
     fix="Close it when the last one leaves.",
     areas=(Area.WEBSOCKET,),
-    detectors=("explorer", "swarm"),
+    detectors=(
+        "explorer",
+        "checkers",
+    ),
     source="https://cwe.mitre.org/data/definitions/826.html",
     vulnerable=visits(_Streams, _watch_values),
     safe=visits(_CountingStreams, _watch_values),
     module=__name__,
+    hosted=Hosted(),
+    beyond={"swarm": "nothing of anybody moves"},
 )

@@ -13,10 +13,11 @@ await external("no pong")
                                 if user == 0:
                                 await external("first message")
 self.sockets[socket.user].is_open = False
+return socket.is_open
 -> closed for the silence of the connection before it
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.sockets import Socket
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
@@ -43,13 +44,14 @@ class _ExactHeartbeats(_Heartbeats):
         socket.is_open = False
 
 
-async def _ping_or_return(heartbeats: _Heartbeats, user: int) -> None:
+async def _ping_or_return(heartbeats: _Heartbeats, user: int) -> bool:
     socket = heartbeats.connect("alice")
     if user == 0:
         await heartbeats.ping(socket)
     else:
         await external("first message")
         assert socket.is_open, "closed for the silence of the connection before it"
+    return socket.is_open
 
 
 PATTERN = Pattern(
@@ -63,4 +65,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Heartbeats, _ping_or_return),
     safe=visits(_ExactHeartbeats, _ping_or_return),
     module=__name__,
+    hosted=Hosted(),
 )

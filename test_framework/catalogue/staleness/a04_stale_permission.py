@@ -67,9 +67,15 @@ PATTERN = Pattern(
     ),
     fix="Check where the body is handed out.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "access", "checkers"),
+    detectors=(
+        "explorer",
+        "access",
+    ),
     source="https://cwe.mitre.org/data/definitions/367.html",
     vulnerable=visits(_Documents, _read_or_revoke, _only_readers_read),
     safe=visits(_CheckingDocuments, _read_or_revoke, _only_readers_read),
     module=__name__,
+    beyond={
+        "checkers": "an answer that is under way while the right ends may be of before"
+    },
 )

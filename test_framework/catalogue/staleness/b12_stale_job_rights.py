@@ -61,9 +61,13 @@ PATTERN = Pattern(
     ),
     fix=("Queue the id of the user, and ask for the roles where the job runs."),
     areas=(Area.USER_CONTEXT, Area.AGENT_STATE),
-    detectors=("explorer", "checkers", "swarm"),
+    detectors=("explorer",),
     source="https://cwe.mitre.org/data/definitions/613.html",
     vulnerable=visits(_Jobs, _export_or_demote, _only_administrators),
     safe=visits(_AskingJobs, _export_or_demote, _only_administrators),
     module=__name__,
+    beyond={
+        "swarm": "an export that is under way while the right ends may be of before",
+        "checkers": "an export that is under way while the right ends may be of before",
+    },
 )

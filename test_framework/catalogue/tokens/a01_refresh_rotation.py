@@ -13,12 +13,13 @@ await self.current.set("token", token + 1)
                                 current = await self.current.get("token")
 return token + 1
 browser.token = max(browser.token, rotated)
+return rotated is not None
                                 if token != current:
                                 return None
 -> an honest tab is taken for a thief
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 from test_framework.explore import external
 
@@ -62,12 +63,13 @@ def _graceful_browser() -> _Browser:
     return _Browser(_GracefulFamily())
 
 
-async def _refresh_tab(browser: _Browser, user: int) -> None:  # noqa: ARG001  # any tab
+async def _refresh_tab(browser: _Browser, user: int) -> bool:  # noqa: ARG001  # any tab
     token = browser.token
     await external("decide that the access token is too old")
     rotated = await browser.family.rotate(token)
     assert rotated is not None, "an honest tab is taken for a thief"
     browser.token = max(browser.token, rotated)  # never back to an older one
+    return rotated is not None
 
 
 PATTERN = Pattern(
@@ -79,9 +81,14 @@ PATTERN = Pattern(
     ),
     fix="Rotate atomically, with a time of grace.",
     areas=(Area.USER_CONTEXT,),
-    detectors=("explorer", "swarm", "checkers"),
+    detectors=(
+        "explorer",
+        "checkers",
+    ),
     source="https://github.com/nightscout/nocturne/pull/326",
     vulnerable=visits(_browser, _refresh_tab),
     safe=visits(_graceful_browser, _refresh_tab),
     module=__name__,
+    hosted=Hosted(),
+    beyond={"swarm": "both tabs are of one user"},
 )

@@ -29,7 +29,7 @@ return self.token
 import asyncio
 from dataclasses import dataclass
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -92,4 +92,7 @@ PATTERN = Pattern(
     vulnerable=visits(_Tokens, _call_api, _stored_token_is_valid),
     safe=visits(_SingleFlightTokens, _call_api, _stored_token_is_valid),
     module=__name__,
+    hosted=Hosted(
+        shown=lambda tokens, _: tokens.token is not None and not tokens.token.is_revoked
+    ),
 )

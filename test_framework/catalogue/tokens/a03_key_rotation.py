@@ -1,23 +1,24 @@
 """A03: key rotation turns valid users away.
 
 alice                           bob
-                                assert await keys.verify("new"), "a valid user was se...
+                                is_valid = await keys.verify("new")
                                 if kid not in self.keys and not self.is_fetching:
                                 self.is_fetching = True
                                 await self.fetch()
                                 await external("GET /jwks")
-assert await keys.verify("new"), "a valid user was sent away"
+is_valid = await keys.verify("new")
 if kid not in self.keys and not self.is_fetching:
 return kid in self.keys
                                 self.keys = {"new": "key"}
                                 self.is_fetching = False
                                 return kid in self.keys
+                                return is_valid
 -> a valid user was sent away
 """
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -50,8 +51,10 @@ class _WaitingKeys(_Keys):
         return kid in self.keys
 
 
-async def _present_new_key(keys: _Keys, user: int) -> None:  # noqa: ARG001  # any user
-    assert await keys.verify("new"), "a valid user was sent away"
+async def _present_new_key(keys: _Keys, user: int) -> bool:  # noqa: ARG001  # any user
+    is_valid = await keys.verify("new")
+    assert is_valid, "a valid user was sent away"
+    return is_valid
 
 
 PATTERN = Pattern(
@@ -68,4 +71,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Keys, _present_new_key),
     safe=visits(_WaitingKeys, _present_new_key),
     module=__name__,
+    hosted=Hosted(),
 )

@@ -9,10 +9,11 @@ await external("a client connects")
                                 await external("write the key file")
 pair = store.pair
                                 self.pair["key"] = 2
+                                return None
 -> the handshake of every client fails
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -36,13 +37,15 @@ class _SwappingStore(_Store):
         self.pair = pair
 
 
-async def _rotate_or_load(store: _Store, user: int) -> None:
+async def _rotate_or_load(store: _Store, user: int) -> dict[str, int] | None:
     if user:
         await store.rotate()
     else:
         await external("a client connects")
         pair = store.pair
         assert pair["certificate"] == pair["key"], "the handshake of every client fails"
+        return pair
+    return None
 
 
 PATTERN = Pattern(
@@ -59,4 +62,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Store, _rotate_or_load),
     safe=visits(_SwappingStore, _rotate_or_load),
     module=__name__,
+    hosted=Hosted(),
 )

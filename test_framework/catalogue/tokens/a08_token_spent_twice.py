@@ -16,7 +16,7 @@ self.members.append(user)
 -> a stranger joined the team
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, Store, visits
 
 
@@ -61,4 +61,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Invitations, _join, _one_joined),
     safe=visits(_AtomicInvitations, _join, _one_joined),
     module=__name__,
+    hosted=Hosted(shown=lambda invitations, _: len(invitations.members)),
 )

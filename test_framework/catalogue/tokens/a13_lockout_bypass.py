@@ -14,7 +14,7 @@ await self.redis.add("failures", 1)
 -> the lock of the account was passed
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 from test_framework.explore import external
 
@@ -59,4 +59,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Logins, _guess, _one_guess_left),
     safe=visits(_CountingLogins, _guess, _one_guess_left),
     module=__name__,
+    hosted=Hosted(shown=lambda logins, _: logins.guesses),
 )

@@ -22,7 +22,7 @@ jobs.done.append(job)
 -> the mail went out twice
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -73,4 +73,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Jobs, _work, _done_once),
     safe=visits(_LockingJobs, _work, _done_once),
     module=__name__,
+    hosted=Hosted(shown=lambda jobs, _: jobs.done),
 )

@@ -12,7 +12,7 @@ await self.table.set("alice", replace(row, balance=row.balance + amount))
 
 from dataclasses import dataclass, replace
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 
 
@@ -68,4 +68,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Accounts, _pay_in, _both_paid_in),
     safe=visits(_VersionedAccounts, _pay_in, _both_paid_in),
     module=__name__,
+    hosted=Hosted(shown=lambda accounts, _: accounts.balance()),
 )

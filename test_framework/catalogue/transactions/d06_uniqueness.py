@@ -1,10 +1,10 @@
 """D06: uniqueness kept by the application.
 
 alice                           bob
-                                await handles.sign_up("@admin", NAMES[user])
+                                return await handles.sign_up("@admin", NAMES[user])
                                 return not await self.is_taken(handle) and await self...
                                 await external("SELECT")
-await handles.sign_up("@admin", NAMES[user])
+return await handles.sign_up("@admin", NAMES[user])
 return not await self.is_taken(handle) and await self.insert(handle, user)
 await external("SELECT")
                                 return any(row[0] == handle for row in self.rows)
@@ -18,7 +18,7 @@ return True
 -> mail to one owner of the handle reaches the other
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -51,8 +51,8 @@ class _UniqueHandles(_Handles):
         return True
 
 
-async def _sign_up(handles: _Handles, user: int) -> None:
-    await handles.sign_up("@admin", NAMES[user])
+async def _sign_up(handles: _Handles, user: int) -> bool:
+    return await handles.sign_up("@admin", NAMES[user])
 
 
 def _one_owner(handles: _Handles) -> None:
@@ -70,4 +70,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Handles, _sign_up, _one_owner),
     safe=visits(_UniqueHandles, _sign_up, _one_owner),
     module=__name__,
+    hosted=Hosted(),
 )

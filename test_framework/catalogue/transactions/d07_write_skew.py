@@ -18,7 +18,7 @@ self.owners.discard(user)
 -> nobody owns the project
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -27,7 +27,7 @@ class _Owners:
     """A project must keep an owner; each may resign while there is another."""
 
     def __init__(self) -> None:
-        self.owners = {"alice", "bob"}
+        self.owners = set(NAMES[:2])
 
     async def commit(self, user: str, read: frozenset[str]) -> None:  # noqa: ARG002  # the twin compares it
         await external("COMMIT")
@@ -69,4 +69,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Owners, _resign, _somebody_owns),
     safe=visits(_SerializableOwners, _resign, _somebody_owns),
     module=__name__,
+    hosted=Hosted(shown=lambda owners, _: len(owners.owners)),
 )

@@ -16,7 +16,7 @@ self.uses.append(amount)
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -63,4 +63,5 @@ PATTERN = Pattern(
     vulnerable=visits(_GiftCard, _spend, _not_overspent),
     safe=visits(_LockedGiftCard, _spend, _not_overspent),
     module=__name__,
+    hosted=Hosted(shown=lambda card, _: sum(card.uses) <= 50),
 )

@@ -18,7 +18,7 @@ async with self.rows[second]:
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -61,4 +61,5 @@ PATTERN = Pattern(
     safe=visits(_SortedTransfers, _swap_money),
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -20,7 +20,7 @@ self.seen = max([self.seen, *self.read])
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -75,4 +75,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Outbox, _publish, _all_delivered),
     safe=visits(_SerialOutbox, _publish, _all_delivered),
     module=__name__,
+    hosted=Hosted(shown=lambda outbox, _: outbox.read),
 )

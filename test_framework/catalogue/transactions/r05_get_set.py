@@ -10,7 +10,7 @@ await self.redis.set("hits", hits + 1)
 -> a request was not counted
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import Store, visits
 
 
@@ -52,4 +52,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Quota, _hit, _all_counted),
     safe=visits(_AtomicQuota, _hit, _all_counted),
     module=__name__,
+    hosted=Hosted(shown=lambda quota, _: quota.redis.data["hits"]),
 )

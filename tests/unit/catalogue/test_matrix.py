@@ -14,7 +14,13 @@ from test_framework.catalogue import (
     load_patterns,
 )
 from test_framework.catalogue.matrix import WATCHED, Outcome
-from test_framework.catalogue.measure import measure, measure_all, sabotaged, watch
+from test_framework.catalogue.measure import (
+    measure,
+    measure_all,
+    measure_hosted,
+    sabotaged,
+    watch,
+)
 from test_framework.catalogue.pattern import Means
 from test_framework.core import AlarmRecord, Level
 
@@ -134,6 +140,51 @@ def test_services_that_audits_judge_name_patterns() -> None:
 
     assert len(found) > 10
     assert found["P01"] == {"swarm", "checkers"}
+    for id_, means in found.items():
+        assert {MATRIX[id_].get(one) for one in means} == {Outcome.FOUND}, id_
+
+
+def test_what_an_audit_ought_to_find_is_hosted() -> None:
+    """No pattern waits to be measured: it is hosted, or says why it cannot be."""
+    left = [
+        pattern.id
+        for pattern in load_patterns()
+        if pattern.hosted is None and {"swarm", "checkers"} & {*pattern.detectors}
+    ]
+
+    assert left == []
+
+
+def test_what_is_beyond_a_means_is_not_expected_of_it() -> None:
+    """A reason why it cannot be found is none where it ought to be, or was, found."""
     for pattern in load_patterns():
-        told = {one for one in ("swarm", "checkers") if one in MATRIX[pattern.id]}
-        assert told == found.get(pattern.id, set()), pattern.id
+        for means in pattern.beyond:
+            assert means not in pattern.detectors, pattern.id
+            assert means not in MATRIX[pattern.id], pattern.id
+
+
+@pytest.mark.parametrize(
+    ("vulnerable", "safe", "swarm", "checkers"),
+    [
+        ({"foreign-canary-in-response"}, set(), Outcome.FOUND, Outcome.MISSED),
+        ({"not-linearizable"}, set(), None, Outcome.FOUND),
+        ({"bystander-failed"}, {"not-linearizable"}, None, Outcome.FALSE_ALARM),
+        (set(), {"canary-shown-to-visitor"}, Outcome.FALSE_ALARM, Outcome.MISSED),
+        (set(), set(), None, Outcome.MISSED),
+    ],
+)
+def test_rules_of_an_audit_make_the_outcome(
+    vulnerable: set[str],
+    safe: set[str],
+    swarm: Outcome | None,
+    checkers: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Canaries of others are the swarm's; every other rule is the checkers'."""
+    pattern = find_pattern("P03")
+    monkeypatch.setattr(
+        "test_framework.catalogue.measure.audit_twins",
+        lambda _patterns, _is_found: {"P03": {"vulnerable": vulnerable, "safe": safe}},
+    )
+
+    assert measure_hosted([pattern]) == {"P03": {"swarm": swarm, "checkers": checkers}}
