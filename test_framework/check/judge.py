@@ -24,6 +24,7 @@ from test_framework.check.contamination import check_contamination
 from test_framework.check.delivery import check_delivery
 from test_framework.check.evidence import Evidence, weigh
 from test_framework.check.floors import check_floors
+from test_framework.check.handlers import name_handlers
 from test_framework.check.names import user_name
 from test_framework.check.objects import check_objects, see_anomalies
 from test_framework.check.policy import gates_of
@@ -91,7 +92,7 @@ def judge(history: History) -> Judgement:
     sightings += check_gates(latencies, gates_of(history))
     objects = check_objects(history)
     sightings += see_anomalies(objects)
-    findings = _findings(sightings, repeat=history.run.repeat)
+    findings = name_handlers(_findings(sightings, repeat=history.run.repeat), history)
     evidence = weigh(history)
     verdict = merge(
         [

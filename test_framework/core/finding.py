@@ -30,6 +30,8 @@ class Finding:
         consequences: What went wrong because of it.
         inside: What detectors saw inside of the service that goes with it: for each
             a claim, its source line and its evidence.
+        handlers: Source lines of the service that answered where it was seen, when it
+            runs in processes of ours: endpoint, function, dependencies, middleware.
     """
 
     rule: str
@@ -47,3 +49,4 @@ class Finding:
     surfaces: tuple[str, ...] = ()
     consequences: tuple[str, ...] = field(default=())
     inside: tuple[str, ...] = field(default=())
+    handlers: tuple[str, ...] = field(default=())

@@ -176,7 +176,16 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class HandlerRecord:
-    """A request as the service's own process saw it: when its handler ran."""
+    """A request as the service's own process saw it: when its handler ran.
+
+    Attributes:
+        op: Number of the operation.
+        kind: ``http`` or ``websocket``.
+        started_ns: When it came.
+        ended_ns: When its handler ended.
+        worker: Number of the process.
+        handler: Number, in that process, of what answered; 0 where that is not known.
+    """
 
     type: ClassVar[str] = "handler"
     op: int
@@ -184,6 +193,25 @@ class HandlerRecord:
     started_ns: int
     ended_ns: int
     worker: int
+    handler: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """Which lines of the service answer an endpoint, each as ``path:line name``.
+
+    Attributes:
+        endpoint: Method and path template, as operations have it.
+        handler: The function that answers.
+        before: Dependencies that are resolved for it.
+        around: Middleware, the outermost first.
+    """
+
+    type: ClassVar[str] = "route"
+    endpoint: str
+    handler: str
+    before: tuple[str, ...] = ()
+    around: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +391,7 @@ Record = (
     | Operation
     | CallRecord
     | HandlerRecord
+    | RouteRecord
     | BurstRecord
     | Observation
     | ResidueRecord
@@ -384,6 +413,7 @@ RECORD_TYPES: dict[str, Any] = {
         Operation,
         CallRecord,
         HandlerRecord,
+        RouteRecord,
         BurstRecord,
         Observation,
         ResidueRecord,

@@ -91,6 +91,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "surfaces": list(finding.surfaces),
         "consequences": list(finding.consequences),
         "inside": list(finding.inside),
+        "handlers": list(finding.handlers),
     }
 
 

@@ -164,6 +164,10 @@ def render_finding(finding: Finding, number: int) -> Group:
         _labelled("Inside" if number == 0 else "", told)
         for number, told in enumerate(finding.inside)
     ]
+    lines += [
+        _labelled("Handler" if number == 0 else "", told)
+        for number, told in enumerate(finding.handlers)
+    ]
     lines.append(_labelled("Fix", finding.fix))
     lines.append(_labelled("Repeat", finding.repeat, style="cyan"))
     lines.append(

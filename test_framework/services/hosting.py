@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from test_framework.core import HandlerRecord, TargetError, UsageError
+from test_framework.services.handlers import Handler, read_handlers
 from test_framework.services.plan import HostPlan
 from test_framework.services.probe import read_records
 from test_framework.services.process import (
@@ -64,6 +65,14 @@ class Host:
             for worker in self._workers
             for record in read_records(worker.record, worker=worker.index)
         ]
+
+    def routes(self) -> dict[tuple[int, int], Handler]:
+        """Return what answers requests, by worker and by the number of a handler."""
+        return {
+            (worker.index, number): handler
+            for worker in self._workers
+            for number, handler in enumerate(read_handlers(worker.routes), 1)
+        }
 
     def census(self, *, limit_s: float = CENSUS_LIMIT_S) -> list[Census]:
         """Return what each worker holds now.

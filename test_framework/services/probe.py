@@ -6,7 +6,7 @@ audit sends and takes them away before the service could see them:
 ``x-isolation-op: N``
     The request is operation N. When its handler ended, one record goes to the file
     of the worker: operation, kind, first and last instant on ``CLOCK_MONOTONIC``,
-    which is one clock for all processes of a machine.
+    which is one clock for all processes of a machine, and which function answered.
 ``x-isolation-user: N``
     The request is one of user N; for detectors alone.
 ``x-isolation-burst: NAME``
@@ -32,6 +32,7 @@ from typing import Any, Final
 
 from test_framework.core import HandlerRecord
 from test_framework.detect import operation_scope
+from test_framework.services.handlers import Handlers
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -46,7 +47,7 @@ QUIET_S: Final = 0.002
 LONGEST_WAIT_S: Final = 0.025
 
 _PREFIX: Final = b"x-isolation-"
-_RECORD: Final = struct.Struct("<qqqB")
+_RECORD: Final = struct.Struct("<qqqBI")
 _KINDS: Final = ("http", "websocket")
 
 
@@ -59,6 +60,7 @@ class Probe:
         quiet_s: A burst is complete when nobody else came for this long.
         longest_wait_s: Nobody is held longer than this.
         is_scoped: Whether detectors ask for which operation a line runs.
+        handlers: Tells which function answered.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Probe:
         app: App,
         *,
         record: int,
+        handlers: Handlers | None = None,
         quiet_s: float = QUIET_S,
         longest_wait_s: float = LONGEST_WAIT_S,
         is_scoped: bool = False,
@@ -75,6 +78,7 @@ class Probe:
         self._quiet_s = quiet_s
         self._longest_wait_s = longest_wait_s
         self._is_scoped = is_scoped
+        self._handlers = handlers
         self._meetings: dict[bytes, _Meeting] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -111,14 +115,15 @@ class Probe:
                 await self._app(inner, receive, send)
         finally:
             if operation is not None and operation.isdigit():
-                self._note(int(operation), scope["type"], started_ns)
+                self._note(int(operation), inner, started_ns)
 
-    def _note(self, operation: int, kind: str, started_ns: int) -> None:
+    def _note(self, operation: int, scope: Scope, started_ns: int) -> None:
         # Straight to the file: a worker that is killed loses nothing that ended.
         ended_ns = time.monotonic_ns()
+        kind = _KINDS.index(scope["type"])
+        handler = self._handlers.number(scope) if self._handlers is not None else 0
         os.write(
-            self._record,
-            _RECORD.pack(operation, started_ns, ended_ns, _KINDS.index(kind)),
+            self._record, _RECORD.pack(operation, started_ns, ended_ns, kind, handler)
         )
 
     def _gathered(self, burst: bytes) -> Awaitable[None]:
@@ -202,8 +207,8 @@ def read_records(path: Path, *, worker: int) -> list[HandlerRecord]:
     # The last record may be half written.
     whole = len(content) - len(content) % _RECORD.size
     return [
-        HandlerRecord(operation, _KINDS[kind], started_ns, ended_ns, worker)
-        for operation, started_ns, ended_ns, kind in _RECORD.iter_unpack(
+        HandlerRecord(operation, _KINDS[kind], started_ns, ended_ns, worker, handler)
+        for operation, started_ns, ended_ns, kind, handler in _RECORD.iter_unpack(
             content[:whole]
         )
     ]

@@ -107,6 +107,7 @@ class WorkerProcess:
         self.index = index
         self.log = work_dir / f"worker-{index}.log"
         self.record = work_dir / f"worker-{index}.handlers"
+        self.routes = work_dir / f"worker-{index}.routes"
         self._target = plan.target
         self._start_limit_s = plan.start_limit_s
         self._unread = b""
@@ -135,6 +136,7 @@ class WorkerProcess:
                 "listener": listener.fileno(),
                 "reply": reply,
                 "record": str(self.record.absolute()),
+                "routes": str(self.routes.absolute()),
                 "uvicorn": dict(plan.uvicorn),
                 "detectors": {
                     name: dict(options) for name, options in plan.detectors.items()

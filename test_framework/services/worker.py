@@ -27,6 +27,7 @@ from test_framework.core import UsageError
 from test_framework.core.lines import encode
 from test_framework.detect import Detector, Identifying, start_detectors
 from test_framework.detect.roots import declare_root
+from test_framework.services.handlers import Handlers
 from test_framework.services.probe import App, Probe
 from test_framework.services.process import IDENTIFY, REFUSED, STOP_LIMIT_S
 
@@ -47,7 +48,9 @@ def main() -> None:
     plan: dict[str, Any] = json.loads(control.readline())
     sys.path.insert(0, plan["app_dir"])
     listener = socket.socket(fileno=plan["listener"])
-    record = os.open(plan["record"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    record = os.open(plan["record"], flags, 0o600)
+    routes = os.open(plan["routes"], flags, 0o600)
     try:
         detectors = start_detectors(plan["detectors"])
     except UsageError as exc:
@@ -57,7 +60,12 @@ def main() -> None:
     app = load_target(plan["target"])
     declare_root("app", app)
     config = uvicorn.Config(
-        Probe(app, record=record, is_scoped=bool(detectors)),
+        Probe(
+            app,
+            record=record,
+            handlers=Handlers(routes, Path.cwd()),
+            is_scoped=bool(detectors),
+        ),
         interface="asgi3",
         **_DEFAULTS | plan["uvicorn"],
     )

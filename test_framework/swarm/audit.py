@@ -38,6 +38,7 @@ from test_framework.swarm.lasting import (
     spare_connections,
 )
 from test_framework.swarm.residue import count_tasks, find_residue
+from test_framework.swarm.routes import record_routes
 from test_framework.swarm.scene import Scene
 from test_framework.swarm.shapes import (
     HOOK_LIMIT_S,
@@ -163,6 +164,7 @@ def _recorded_end(
                 # its requests from the start.
                 if handler.started_ns >= started_ns:
                     history.add(handler)
+            record_routes(target.host, history)
             alarms.record(history)
         history.add(
             EndRecord(
