@@ -214,10 +214,11 @@ def _goes_with(damage: _Cause, alarm: _Cause) -> bool:
     It does when it happened to the same users, or when one of the two names nobody.
     Slow answers are no damage that explains a line of the program.
     """
-    if {s.rule for s in damage.sightings} <= _ABSORBED_BY_ANY - {"left-behind"}:
+    rules = {s.rule for s in damage.sightings}
+    if rules <= _ABSORBED_BY_ANY - {"left-behind"}:
         return False
-    if damage.tier == 0 and alarm.witness.rule in _KEPT:
-        # What is kept names its last user only; those before saw it all the same.
+    if alarm.witness.rule in _KEPT and (damage.tier == 0 or rules == {"left-behind"}):
+        # What is kept names its last user only, and what was left behind its first.
         return True
     users, wronged = alarm.users(), damage.users()
     return not users or not wronged or bool(users & wronged)

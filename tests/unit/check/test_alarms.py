@@ -3,8 +3,15 @@
 import pytest
 
 from test_framework.check import RULES, judge
-from test_framework.core import AlarmRecord, Finding, Level, Verdict, WatchRecord
-from tests.unit.check.builder import Builder, seen
+from test_framework.core import (
+    AlarmRecord,
+    Finding,
+    Level,
+    ResidueRecord,
+    Verdict,
+    WatchRecord,
+)
+from tests.unit.check.builder import Builder, seen, whole_run
 
 
 def alarm(
@@ -104,6 +111,18 @@ def test_what_is_kept_goes_with_the_leak_whoever_was_last(rule: str) -> None:
     (finding,) = leaking(alarm(rule=rule, users=(3,)))
 
     assert finding.inside[0].startswith(rule)
+
+
+def test_what_is_kept_goes_with_what_was_left_behind() -> None:
+    """Both are of users who are gone, of whom each names some only."""
+    builder = whole_run(4)
+    builder.history.add(ResidueRecord("pubsub", "subscription", "u:1:wake", 2, (1, 2)))
+    builder.history.add(alarm(rule="residue-of-departed", users=(3,)))
+
+    (finding,) = judge(builder.end()).findings
+
+    assert finding.rule == "left-behind"
+    assert finding.inside[0].startswith("residue-of-departed")
 
 
 def test_line_that_wronged_others_is_a_finding_of_its_own() -> None:
