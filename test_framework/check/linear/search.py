@@ -7,12 +7,12 @@ done need not be looked at again.
 
 Four reductions make most searches short; all are sound. A read that is right in the
 current state is done at once and for good: it changes nothing, so doing it later gains
-nothing. Of calls of unknown outcome that are alike, the earliest goes first: whatever
-a later one explains, it explains as well. A choice is given up when the call that must
-be done by the next return can no longer find what it found, neither in this state nor
-in one that a call yet to be done may leave (``Foreseeing``). And calls that are done
-are remembered from the first one that is not, by the order of their returns, so what
-is remembered does not grow with the history.
+nothing. Calls of unknown outcome go last, only if the next call notices that they came,
+and of those that are alike the earliest goes first: whatever a later one explains, it
+explains as well. A choice is given up when a call can no longer find what it found,
+neither in the state that is reached nor in one that a call yet to be done may leave
+(``Foreseeing``). And calls that are done are remembered from the first one that is not,
+by the order of their returns, so what is remembered does not grow with the history.
 
 The search is a generator, so that those of several objects take turns and one that is
 wrong ends them all early; each turn it says how much it remembers.
@@ -23,7 +23,7 @@ P-compositionality", 2015; the list is that of anishathalye/porcupine.
 """
 
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -43,9 +43,9 @@ UNASKED = object()
 TURN = 512
 """Steps between two turns."""
 
-_CONFIGURATION_BYTES = 300
-"""Of one in the set: its slot, a tuple of four, two integers; CPython 3.11 has 210 to
-290, as the set has just grown or is about to."""
+_CONFIGURATION_BYTES = 240
+"""Of one in the set: its slot, a tuple of four, two integers; on CPython 3.11 the
+resident size grows by 130 to 220, as the set is about to grow or has just grown."""
 
 _ANSWER_BYTES = 120
 """Of one answer of the model, without the state itself."""
@@ -101,6 +101,11 @@ def search(
     if seer is not None:
         foresight = _Foresight(seer, calls, ranks, is_done)
         readers = foresight.readers
+        nowhere = foresight.first_phantom()
+        if nowhere is not None:
+            return Outcome(
+                is_linearizable=False, order=(), stuck=nowhere, end=nowhere.completed
+            )
     step = model.step
     # Most configurations share their states; a look is cheaper than a step.
     answers: list[dict[State, object]] = [{} for _ in calls]
@@ -193,10 +198,10 @@ def search(
             due = reader
             while is_done[readers[due]]:
                 due += 1
-            is_hopeless = foresight and foresight.is_hopeless(reached, due, now[0])
-            if is_hopeless or now in seen:
-                if is_hopeless:
-                    culprit = readers[due]
+            lacking = foresight.lost(state, reached, due, now[0]) if foresight else -1
+            if lacking >= 0 or now in seen:
+                if lacking >= 0:
+                    culprit = lacking
                     furthest = max(furthest, ranks[culprit])
                 is_done[call] = 0
                 at = after
@@ -316,35 +321,64 @@ class _Foresight:
             if left is not ANY:
                 self._leaving.setdefault(left, []).append(place)
         self._suppliers: dict[object, tuple[list[int], list[int], list[int]]] = {}
+        self._finders: dict[object, list[int]] = {}
+        for place, wanted in zip(readers, self._wanted, strict=True):
+            self._finders.setdefault(wanted, []).append(place)
 
-    def is_hopeless(self, state: State, due: int, base: int) -> bool:
-        """Whether the reader that is due can no longer find what it found.
+    def first_phantom(self) -> Call | None:
+        """Return the first call that found what no call can have left, if any."""
+        initial = self._model.initial
+        for reader, wanted in zip(self.readers, self._wanted, strict=False):
+            if not self._model.leads(initial, wanted) and not self._is_supplied(
+                wanted, reader, 0
+            ):
+                return self._calls[reader]
+        return None
+
+    def lost(self, before: State, reached: State, due: int, base: int) -> int:
+        """Return a call that can no longer find what it found; -1 if there is none.
+
+        Two are looked at: the one that must be done first, and the first of those that
+        found the state which is left now.
 
         Args:
-            state: Reached so far.
+            before: The state that is left.
+            reached: The state after it.
             due: Number of the first reader that is not done.
             base: All calls of lower rank are done.
         """
-        if due == len(self._wanted):
-            return False
-        wanted = self._wanted[due]
-        if self._model.leads(state, wanted):
-            return False
+        if due < len(self._wanted):
+            wanted = self._wanted[due]
+            if not self._model.leads(reached, wanted):
+                reader = self.readers[due]
+                if not self._is_supplied(wanted, reader, base):
+                    return reader
+        finders = self._finders.get(before)
+        if finders and not self._model.leads(reached, before):
+            is_done = self._is_done
+            first = bisect_left(finders, base, key=self._ranks.__getitem__)
+            for at in range(first, len(finders)):
+                if not is_done[finders[at]]:
+                    reader = finders[at]
+                    return -1 if self._is_supplied(before, reader, base) else reader
+        return -1
+
+    def _is_supplied(self, wanted: State, reader: int, base: int) -> bool:
+        """Whether a call that is not done may still lead to a state in time."""
         known, latest, unknown = self._supply(wanted)
-        reader = self.readers[due]
         end = self._calls[reader].completed
         calls, is_done = self._calls, self._is_done
         for place in unknown:
             if end is not None and calls[place].invoked > end:
                 break
             if not is_done[place]:
-                return False
+                return True
         for at in range(self._count(known, end) - 1, -1, -1):
             if latest[at] < base:
                 break
             if not is_done[known[at]] and known[at] != reader:
-                return False
-        return True
+                return True
+        return False
 
     def _count(self, known: list[int], end: int | None) -> int:
         """Return how many of these calls were invoked by an instant."""

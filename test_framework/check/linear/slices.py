@@ -61,17 +61,21 @@ def minimal_slice(
     size = len(kept)
     while size and left > 0:
         parts = _parts(model, kept)
+        if size > 1 and outcome.stuck in kept:
+            # What could not be is nearly always part of it; at last it is tried too.
+            stuck = kept.index(outcome.stuck)
+            parts = [part for part in parts if stuck not in part]
         at, has_shrunk = 0, False
         while at < len(parts) and left > 0:
             gone = {place for part in parts[at : at + size] for place in part}
             fewer = [call for place, call in enumerate(kept) if place not in gone]
             again = attempt(fewer) if fewer else None
-            if again is None:
-                at += size
-                continue
-            kept, outcome, has_shrunk = fewer, again, True
-            parts = _parts(model, kept)
-        size = size if has_shrunk and size == 1 else size // 2
+            at += size
+            if again is not None:
+                kept, outcome, has_shrunk = fewer, again, True
+                break
+        if not has_shrunk:
+            size //= 2
     # The longest order says most when nothing was given up early.
     return kept, attempt(kept, foresees=False) or outcome
 

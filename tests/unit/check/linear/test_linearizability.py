@@ -180,7 +180,11 @@ class JumpingClock:
 def test_time_limit_ends_in_unknown() -> None:
     """What would take too long is not decided."""
     judged = check_linearizability(
-        hard(40), Queue(), limits=Limits(seconds=30), clock=JumpingClock()
+        hard(40),
+        Queue(),
+        limits=Limits(seconds=30),
+        clock=JumpingClock(),
+        only_search=True,
     )
 
     assert judged.verdict is Verdict.UNKNOWN
