@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from test_framework.cli import audits, exploring, histories, patterns, watch
+from test_framework.cli import audits, exploring, histories, matrix, patterns, watch
 from test_framework.cli.output import (
     EXIT_INTERNAL,
     EXIT_TARGET,
@@ -38,6 +38,7 @@ for command in (
     exploring.replay_command,
     watch.watch,
     patterns.patterns,
+    matrix.matrix,
 ):
     cli.add_command(command)
 
