@@ -10,18 +10,21 @@ from test_framework.battery.atomic import AtomicRaceTest
 from test_framework.battery.channel import ChannelRaceTest
 from test_framework.battery.config import RaceTestConfig, WorkerKind
 from test_framework.battery.journal import Journal, Pending, RefusedError
+from test_framework.battery.mutex import MutexRaceTest
 from test_framework.battery.overlap import Overlap, measure_overlap
 from test_framework.battery.patience import Hang
 from test_framework.battery.report import RaceFailure, RaceReport, common_checks
 from test_framework.battery.runner import RaceRun, RaceTestRunner
-from test_framework.battery.worker import SETUP, Work, Worker, WorkerError
+from test_framework.battery.worker import CANCELLED, SETUP, Work, Worker, WorkerError
 
 __all__ = [
+    "CANCELLED",
     "SETUP",
     "AtomicRaceTest",
     "ChannelRaceTest",
     "Hang",
     "Journal",
+    "MutexRaceTest",
     "Overlap",
     "Pending",
     "RaceFailure",

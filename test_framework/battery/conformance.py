@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from test_framework.battery.config import RaceTestConfig
 from test_framework.battery.report import RaceFailure, RaceReport, common_checks
 from test_framework.battery.runner import RaceRun, RaceTestRunner
-from test_framework.battery.subject import Make, ask, made, methods_of, name_of
+from test_framework.battery.subject import Make, Offer, ask, made, name_of, offer_of
 from test_framework.battery.worker import Work
 from test_framework.check.witness import Checked
 from test_framework.core import UsageError, Verdict
@@ -27,11 +27,13 @@ class Evidence:
 
     Attributes:
         run: What the workers did.
+        subject: The implementation.
         before: What the implementation held before; None where it holds nothing.
         after: What it held after; None of a run that was cut off.
     """
 
     run: RaceRun
+    subject: Any = None
     before: Any = None
     after: Any = None
 
@@ -48,6 +50,8 @@ class Scenario:
         most: How many turns all workers take together at most; None for no limit.
         is_cancelling: Whether operations are cancelled underway, which functions that
             are not coroutines cannot be.
+        needs_overlap: Whether it proves nothing unless operations overlap; not so where
+            workers meet between two operations.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Scenario:
     judge: Callable[[Evidence], Iterable[Checked]]
     most: int | None = None
     is_cancelling: bool = False
+    needs_overlap: bool = True
 
 
 class Conformance(Generic[Subject]):
@@ -129,7 +134,9 @@ class Conformance(Generic[Subject]):
         skipped: list[str] = []
         for scenario in chosen:
             async with made(self._make) as subject:
-                reason = await self._obstacle(scenario, subject, config)
+                async with asyncio.timeout(config.timeout_s):
+                    offer = await offer_of(subject, self.protocol)
+                reason = self.obstacle(scenario, offer, config)
                 if reason:
                     skipped.append(f"{scenario.name}: {reason}")
                     continue
@@ -159,18 +166,25 @@ class Conformance(Generic[Subject]):
             if names is None or scenario.name in names
         ]
 
-    async def _obstacle(
-        self, scenario: Scenario, subject: object, config: RaceTestConfig
-    ) -> str:
-        """Return why a scenario cannot be played; empty if it can."""
-        async with asyncio.timeout(config.timeout_s):
-            methods, is_async = await methods_of(subject, self.protocol)
-        missing = [name for name in scenario.needs if name not in methods]
+    def obstacle(self, scenario: Scenario, offer: Offer, config: RaceTestConfig) -> str:
+        """Return why a scenario cannot be played; empty if it can.
+
+        Args:
+            scenario: Which.
+            offer: What the implementation has.
+            config: How it would be played.
+        """
+        del config
+        missing = [name for name in scenario.needs if name not in offer.methods]
         if missing:
             return f"it has no {', '.join(missing)}"
-        if scenario.is_cancelling and not is_async:
+        if scenario.is_cancelling and not offer.is_async:
             return "what does not await cannot be cancelled"
         return ""
+
+    def judge(self, scenario: Scenario, evidence: Evidence) -> Iterable[Checked]:
+        """Say what the history of a scenario shows."""
+        return scenario.judge(evidence)
 
     async def _play(
         self, scenario: Scenario, subject: Subject, config: RaceTestConfig
@@ -184,10 +198,10 @@ class Conformance(Generic[Subject]):
         run = await RaceTestRunner(config).run(scenario.work, subject)
         # Of what hangs, asking it may hang as well.
         after = None if run.hang else await self._read(subject, config)
-        checks = [*common_checks(run)]
+        checks = [*common_checks(run, needs_overlap=scenario.needs_overlap)]
         # What a lost worker did would be missing everywhere: that is no anomaly.
         if run.is_complete:
-            checks += scenario.judge(Evidence(run, before, after))
+            checks += self.judge(scenario, Evidence(run, subject, before, after))
         return run, checks
 
     async def _read(self, subject: Subject, config: RaceTestConfig) -> object:

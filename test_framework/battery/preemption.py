@@ -25,6 +25,12 @@ MAX_LOG_STEPS = 7.0
 MAX_SLEEP_S = 100e-6
 
 
+def block_briefly(rng: random.Random) -> None:
+    """Keep a thread off its CPU for up to ``MAX_SLEEP_S``, so that others go on."""
+    # Nothing can be awaited between two instructions, and a loop sleeps for 1 ms at least.
+    time.sleep(rng.random() * MAX_SLEEP_S)  # noqa: TID251  # as said
+
+
 class Preemption:
     """Preempts operations of one worker.
 
@@ -64,6 +70,5 @@ class Preemption:
         if event == "opcode":
             self._steps_left -= 1
             if self._steps_left == 0:
-                # Nothing can be awaited here, and others are to run: it must block.
-                time.sleep(self._rng.random() * MAX_SLEEP_S)  # noqa: TID251  # as said
+                block_briefly(self._rng)
         return self._step

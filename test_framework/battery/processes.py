@@ -224,7 +224,7 @@ def _process_main(
 ) -> None:
     if config.cpus:
         os.sched_setaffinity(0, {config.cpus[index % len(config.cpus)]})
-    worker = Worker(index, config, shared)
+    worker = Worker(index, config, shared, barrier=barrier.wait)
     sending = threading.Lock()
     is_done = threading.Event()
 
@@ -257,7 +257,7 @@ def _process_main(
     attendant = threading.Thread(target=attend, daemon=True)
     attendant.start()
     try:
-        asyncio.run(live(worker, work, barrier.wait, barrier.abort))
+        asyncio.run(live(worker, work, barrier.abort))
     finally:
         progress[index] = worker.progress
         send()

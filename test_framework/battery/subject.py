@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from test_framework.battery.worker import connected
@@ -53,8 +54,21 @@ async def settled(answer: Any) -> Any:  # noqa: ANN401  # whatever it answers
     return await answer if inspect.isawaitable(answer) else answer
 
 
-async def methods_of(subject: object, names: Iterable[str]) -> tuple[set[str], bool]:
-    """Return which methods a worker's connection has, and whether they are awaited."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What an implementation has of its protocol.
+
+    Attributes:
+        methods: Their names.
+        is_async: Whether they are awaited, so that they can be cancelled.
+    """
+
+    methods: frozenset[str]
+    is_async: bool
+
+
+async def offer_of(subject: object, names: Iterable[str]) -> Offer:
+    """Return which of some methods a worker's connection has."""
     async with connected(subject) as own:
         methods = {
             name: method
@@ -62,7 +76,7 @@ async def methods_of(subject: object, names: Iterable[str]) -> tuple[set[str], b
             if callable(method := getattr(own, name, None))
         }
     is_async = any(inspect.iscoroutinefunction(one) for one in methods.values())
-    return set(methods), is_async
+    return Offer(frozenset(methods), is_async)
 
 
 def name_of(make: object) -> str:

@@ -41,10 +41,12 @@ async def run_tasks(
     """
     barrier = asyncio.Barrier(config.workers)
     workers = [Worker(index, config, shared) for index in range(config.workers)]
+    for worker in workers:
+        worker.barrier = barrier.wait
     with _bound_to(config.cpus):
         tasks = [
             asyncio.create_task(
-                live(worker, work, barrier.wait, barrier.abort),
+                live(worker, work, barrier.abort),
                 name=f"worker-{worker.index}",
             )
             for worker in workers

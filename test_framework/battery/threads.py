@@ -81,6 +81,7 @@ async def run_threads(
 
 def _thread_main(seat: _Seat, work: Work[Any], barrier: threading.Barrier) -> None:
     worker = seat.worker
+    worker.barrier = barrier.wait
     cpus = worker.config.cpus
     if cpus:
         # On Linux 0 is the calling thread, not the process.
@@ -88,7 +89,7 @@ def _thread_main(seat: _Seat, work: Work[Any], barrier: threading.Barrier) -> No
 
     async def main() -> None:
         seat.loop, seat.task = asyncio.get_running_loop(), asyncio.current_task()
-        await live(worker, work, barrier.wait, barrier.abort)
+        await live(worker, work, barrier.abort)
 
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(main())

@@ -7,7 +7,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 from test_framework.battery.config import RaceTestConfig
 from test_framework.battery.journal import Journal, RefusedError, StoppedError
@@ -19,6 +19,12 @@ Arguments = TypeVarTuple("Arguments")
 
 SETUP = -1
 """The iteration of what goes wrong before the first one."""
+
+CANCELLED: Final = object()
+"""What a cancelled operation returns."""
+
+_BROKEN = (asyncio.BrokenBarrierError, threading.BrokenBarrierError)
+"""Raised to those who wait for a worker that has given up, or for a run that is over."""
 
 MAX_STEPS_BEFORE_CANCEL = 6
 MAX_DELAY_BEFORE_CANCEL_S = 0.002
@@ -61,6 +67,7 @@ class Worker(Generic[Shared]):
         journal: What it did.
         errors: What it met.
         iteration: Its current turn, from 0.
+        barrier: Where it waits for the others; set by who runs it.
     """
 
     index: int
@@ -70,6 +77,7 @@ class Worker(Generic[Shared]):
     journal: Journal = field(init=False)
     errors: list[WorkerError] = field(default_factory=list)
     iteration: int = SETUP
+    barrier: Callable[[], Awaitable[object] | object] | None = None
 
     def __post_init__(self) -> None:
         self.rng = stream(self.config.seed, "worker", self.index)
@@ -84,6 +92,16 @@ class Worker(Generic[Shared]):
         if self.rng.random() < self.config.pauses:
             await asyncio.sleep(0)
 
+    async def meet(self) -> None:
+        """Wait until all workers are here; each must come as often as the others.
+
+        A worker that waits for what nobody will do is not helped by later turns of the
+        others then, so it shows as a hang.
+        """
+        ready = self.barrier() if self.barrier is not None else None
+        if isinstance(ready, Awaitable):
+            await ready
+
     async def call_cancelled(
         self,
         kind: str,
@@ -93,18 +111,29 @@ class Worker(Generic[Shared]):
     ) -> Any:  # noqa: ANN401  # as ``journal.call``
         """Do an operation as ``journal.call`` does, and cancel it underway.
 
-        It is cancelled after some turns of the loop, or after up to 2 ms, so it may
-        have answered before.
-
         Returns:
-            What it answered; None if the cancellation came first.
+            What it answered; ``CANCELLED`` if the cancellation came first.
 
         Raises:
             Exception: What it raised.
         """
-        doing = asyncio.ensure_future(
+        return await self.cancelled(
             self.journal.call(kind, operation, *arguments, key=key)
         )
+
+    async def cancelled(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  # whatever it returns
+        """Run a coroutine in a task, and cancel that underway.
+
+        It is cancelled after some turns of the loop, or after up to 2 ms, so it may be
+        done before.
+
+        Returns:
+            What it returned; ``CANCELLED`` if the cancellation came first.
+
+        Raises:
+            Exception: What it raised.
+        """
+        doing = asyncio.ensure_future(coroutine)
         try:
             if self.rng.random() < 0.5:
                 for _ in range(self.rng.randint(1, MAX_STEPS_BEFORE_CANCEL)):
@@ -115,7 +144,7 @@ class Worker(Generic[Shared]):
         finally:
             doing.cancel()
             await asyncio.wait({doing})
-        return None if doing.cancelled() else doing.result()
+        return CANCELLED if doing.cancelled() else doing.result()
 
     @property
     def progress(self) -> int:
@@ -148,26 +177,19 @@ Work = Callable[[Worker[Shared]], Awaitable[None] | None]
 """One turn of a worker."""
 
 
-async def take_turns(
-    worker: Worker[Any],
-    work: Work[Any],
-    start: Callable[[], Awaitable[object] | object],
-) -> None:
-    """Connect, wait for the start, then take every turn, whatever each one raises.
+async def take_turns(worker: Worker[Any], work: Work[Any]) -> None:
+    """Connect, wait for all others, then take every turn, whatever each one raises.
 
     Args:
         worker: Who takes them.
         work: A turn.
-        start: Blocks, or is awaited, until all workers are ready.
 
     Raises:
         asyncio.CancelledError: The run was cut off.
     """
     async with connected(worker.shared) as own:
         worker.shared = own
-        ready = start()
-        if isinstance(ready, Awaitable):
-            await ready
+        await worker.meet()
         for iteration in range(worker.config.iterations):
             worker.iteration = iteration
             try:
@@ -176,7 +198,7 @@ async def take_turns(
                     await outcome
             except RefusedError:
                 continue
-            except StoppedError:
+            except (StoppedError, *_BROKEN):
                 return
             except (KeyboardInterrupt, GeneratorExit):
                 raise
@@ -208,7 +230,6 @@ async def connected(shared: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # anyth
 async def live(
     worker: Worker[Any],
     work: Work[Any],
-    start: Callable[[], Awaitable[object] | object],
     give_up: Callable[[], Coroutine[Any, Any, None] | None],
 ) -> None:
     """Take all turns; what goes wrong around them is kept, and frees the others.
@@ -216,14 +237,13 @@ async def live(
     Args:
         worker: Who takes them.
         work: A turn.
-        start: As for ``take_turns``.
         give_up: Breaks the barrier, so that nobody waits for this worker.
 
     Raises:
         asyncio.CancelledError: The run was cut off.
     """
     try:
-        await take_turns(worker, work, start)
+        await take_turns(worker, work)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except asyncio.CancelledError as error:
@@ -231,9 +251,7 @@ async def live(
             raise
         worker.note(error)
     except BaseException as error:  # noqa: BLE001  # none is lost
-        if not isinstance(
-            error, (asyncio.BrokenBarrierError, threading.BrokenBarrierError)
-        ):
+        if not isinstance(error, _BROKEN):
             worker.note(error)
             freed = give_up()
             if freed is not None:
