@@ -70,7 +70,9 @@ async def _wait_cancelled(worker: Worker[Any]) -> None:
     if worker.rng.random() >= worker.config.cancellations:
         await _take_turn(worker)
         return
-    granted = await worker.call_cancelled("acquire", worker.shared.acquire)
+    granted = await worker.cancelled(
+        worker.journal.call("acquire", worker.shared.acquire)
+    )
     if granted is not CANCELLED and granted is not False:
         await worker.journal.call("release", worker.shared.release)
 

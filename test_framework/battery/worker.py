@@ -21,7 +21,7 @@ SETUP = -1
 """The iteration of what goes wrong before the first one."""
 
 CANCELLED: Final = object()
-"""What a cancelled operation returns."""
+"""What ``Worker.cancelled`` returns for a coroutine that was cancelled."""
 
 _BROKEN = (asyncio.BrokenBarrierError, threading.BrokenBarrierError)
 """Raised to those who wait for a worker that has given up, or for a run that is over."""
@@ -112,14 +112,16 @@ class Worker(Generic[Shared]):
         """Do an operation as ``journal.call`` does, and cancel it underway.
 
         Returns:
-            What it answered; ``CANCELLED`` if the cancellation came first.
+            What it answered; None if the cancellation came first. Where None is an
+            answer as well, ``cancelled`` tells the two apart.
 
         Raises:
             Exception: What it raised.
         """
-        return await self.cancelled(
+        answer = await self.cancelled(
             self.journal.call(kind, operation, *arguments, key=key)
         )
+        return None if answer is CANCELLED else answer
 
     async def cancelled(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  # whatever it returns
         """Run a coroutine in a task, and cancel that underway.

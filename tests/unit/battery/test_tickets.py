@@ -34,8 +34,8 @@ def journal(worker: int, *rows: tuple[int, int, int | None]) -> Journal:
         ([journal(0, (0, 9, 1)), journal(1, (1, 8, 2))], 1, ["lost update"]),
         ([journal(0, (0, 9, 1)), journal(1, (1, 8, 2))], 3, ["over-count"]),
         ([journal(0, (0, 9, 1)), journal(1, (1, 8, 3))], 2, ["over-count"]),
-        ([journal(0, (0, 9, 0)), journal(1, (1, 8, 1))], 2, ["stale ticket"]),
-        ([journal(0, (0, 3, 2)), journal(1, (4, 8, 1))], 2, ["stale ticket"]),
+        ([journal(0, (0, 9, 0)), journal(1, (1, 8, 1))], 2, ["phantom read"]),
+        ([journal(0, (0, 3, 2)), journal(1, (4, 8, 1))], 2, ["non-linearizable"]),
         # Touching is overlapping.
         ([journal(0, (0, 4, 2)), journal(1, (4, 8, 1))], 2, []),
         # One of unknown outcome counts once or not at all.
@@ -58,10 +58,10 @@ def test_increments_are_judged(
 
 
 def test_verdicts_are_those_of_the_search() -> None:
-    """On 2,000 small histories the numbers say what a search over all orders says."""
+    """On 600 small histories the numbers say what a search over all orders says."""
     rng = random.Random(5)
     verdicts = set()
-    for _ in range(2000):
+    for _ in range(600):
         journals = []
         tickets = list(range(1, rng.randint(3, 6)))
         rng.shuffle(tickets)
