@@ -30,7 +30,8 @@ from test_framework.check.witness import Checked
 from test_framework.core import NS_PER_S, UsageError, Verdict, stream
 
 _RARE = 0.001
-_ROUND: dict[str, Any] = {"workers": 5, "iterations": 10, "cancellations": 0.5}
+# One sends, one waits for all messages, two visit.
+_ROUND: dict[str, Any] = {"workers": 4, "iterations": 20, "cancellations": 0.5}
 
 
 Turn = Callable[[Worker[Room]], Awaitable[None]]
@@ -98,11 +99,11 @@ class ChannelRaceTest:
                 f"workers={config.workers}: a channel has a producer and a consumer at "
                 "least. Pass 2 or more."
             )
-        streamed = await self._play(config, stream_turn, "stream")
+        streamed = await self._play(config, stream_turn, config.workers // 2)
         played = [streamed]
         for seed in self._round_seeds(config, streamed):
             short = dataclasses.replace(config, seed=seed, **_ROUND)
-            played.append(await self._play(short, round_turn, f"round of seed {seed}"))
+            played.append(await self._play(short, round_turn, 1))
             if played[-1].judged.verdict is Verdict.INVALID:
                 break
         common = [
@@ -125,7 +126,7 @@ class ChannelRaceTest:
         return [rng.getrandbits(32) for _ in range(self._rounds)]
 
     async def _play(
-        self, config: RaceTestConfig, turn: Turn, scenario: str
+        self, config: RaceTestConfig, turn: Turn, producers: int
     ) -> "_Played":
         async with made(self._make) as channel:
             promise: Promise = (
@@ -134,11 +135,14 @@ class ChannelRaceTest:
             is_blocking = not inspect.iscoroutinefunction(channel.receive)
             if is_blocking and config.kind == "task":
                 config = dataclasses.replace(config, kind="thread")
-            room = Room(channel, is_blocking, config, promise, self._payload_bytes)
+            room = Room(
+                channel, is_blocking, config, promise, self._payload_bytes, producers
+            )
             await room.subscribe()
             run = await RaceTestRunner(config).run(turn, room)
             rest = [] if run.hang and run.hang.abandoned else await drain(room)
         judged = check_channel(_history(run, rest, room), promise)
+        scenario = "stream" if turn is stream_turn else f"round {config.seed}"
         judged = dataclasses.replace(
             judged, checker=f"{scenario}: channel", facts=_with_odds(judged)
         )

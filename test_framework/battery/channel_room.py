@@ -34,7 +34,6 @@ class Board:
         sent: Names of messages whose send has returned.
         received: Names of those that came.
         waiting: The receives of visitors that are tasks, by consumer.
-        done: Producers that have sent everything.
         is_closing: Whether visitors are to leave.
         left: Those that have.
     """
@@ -42,7 +41,6 @@ class Board:
     sent: set[str] = field(default_factory=set)
     received: set[str] = field(default_factory=set)
     waiting: dict[int, "asyncio.Task[Any]"] = field(default_factory=dict)
-    done: set[int] = field(default_factory=set)
     is_closing: bool = False
     left: set[int] = field(default_factory=set)
 
@@ -57,6 +55,7 @@ class Room:
         config: How many workers, how long.
         promise: What it is held to.
         payload_bytes: How long messages are.
+        producers: How many workers send: the first ones.
         board: For scenarios whose workers share a process; of no use else.
     """
 
@@ -65,12 +64,8 @@ class Room:
     config: RaceTestConfig
     promise: Promise
     payload_bytes: int
+    producers: int
     board: Board = field(default_factory=Board)
-
-    @property
-    def producers(self) -> int:
-        """How many workers send: the first ones."""
-        return self.config.workers // 2
 
     @property
     def consumers(self) -> int:

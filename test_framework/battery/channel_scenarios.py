@@ -17,10 +17,10 @@ from collections.abc import Callable
 from test_framework.battery.channel_room import (
     GAVE_UP,
     Board,
+    Caller,
     Room,
     Watchdog,
     call,
-    call_briefly,
     draw_call,
     linger,
 )
@@ -55,7 +55,11 @@ async def _produce(worker: Worker[Room], room: Room) -> None:
 
 
 async def _consume(
-    worker: Worker[Room], room: Room, consumer: int, farewells: int
+    worker: Worker[Room],
+    room: Room,
+    consumer: int,
+    farewells: int,
+    draw: Callable[[Worker[Room]], Caller] = draw_call,
 ) -> None:
     """Receive until every farewell has come, or nothing for too long."""
     missing = farewells
@@ -63,7 +67,7 @@ async def _consume(
         async with Watchdog(room.patience_s) as watchdog:
             while missing:
                 watchdog.rest()
-                text = await draw_call(worker)(worker, room, "receive", consumer)
+                text = await draw(worker)(worker, room, "receive", consumer)
                 if text is not None:
                     name = room.name(text)
                     room.board.received.add(name)
@@ -79,7 +83,8 @@ async def round_turn(worker: Worker[Room]) -> None:
     elif worker.iteration:
         return
     elif consumer == 0:
-        await _consume(worker, room, consumer, 1)
+        # Cancelled, it would come again and find what should have woken it.
+        await _consume(worker, room, consumer, 1, lambda _: call)
     else:
         try:
             await _visit(worker, room, consumer)
@@ -88,39 +93,38 @@ async def round_turn(worker: Worker[Room]) -> None:
 
 
 async def _visit(worker: Worker[Room], room: Room, consumer: int) -> None:
-    """Receive, and be cancelled, until everything was sent."""
+    """Receive, and be cancelled, until everything was sent.
+
+    A call that blocks gives up at times of its own, and its next one would find what
+    should have woken the resident: threads do not visit.
+    """
     board = room.board
-    while not board.is_closing and not room.promise.is_addressed:
-        if room.is_blocking or room.config.kind != "task":
-            text = await call_briefly(worker, room, "receive", consumer)
-        else:
-            receiving = asyncio.create_task(call(worker, room, "receive", consumer))
-            board.waiting[consumer] = receiving
-            await asyncio.wait({receiving})
-            text = None if receiving.cancelled() else receiving.result()
-        if text is not None:
-            board.received.add(room.name(text))
-            await worker.pause()
-        else:
-            # Coming back at once it would find what should have woken the resident.
+    if room.promise.is_addressed or room.config.kind != "task":
+        return
+    while not board.is_closing:
+        receiving = asyncio.create_task(call(worker, room, "receive", consumer))
+        board.waiting[consumer] = receiving
+        await asyncio.wait({receiving})
+        if receiving.cancelled():
+            # For the same reason.
             await _until(lambda: board.is_closing or board.sent <= board.received)
+        else:
+            board.received.add(room.name(receiving.result()))
+            await worker.pause()
 
 
 async def _send_in_round(worker: Worker[Room], room: Room) -> None:
     board, is_last = room.board, worker.iteration + 1 == worker.config.iterations
-    name = f"{worker.index}.{worker.iteration}"
     for _ in range(worker.rng.randrange(_STEPS)):
         await asyncio.sleep(0)
     if not board.is_closing:
+        name = f"{worker.index}.{worker.iteration}"
         await call(worker, room, "send", room.text(name), 0)
         board.sent.add(name)
         _cancel_visitors(worker, board)
-        if not await _has_come(room, board.sent):
-            board.is_closing = True
+        board.is_closing = not await _has_come(room)
     if is_last:
-        board.done.add(worker.index)
-        if len(board.done) == room.producers:
-            await _end_round(worker, room)
+        await _end_round(worker, room)
 
 
 def _cancel_visitors(worker: Worker[Room], board: Board) -> None:
@@ -130,11 +134,11 @@ def _cancel_visitors(worker: Worker[Room], board: Board) -> None:
             receiving.cancel()
 
 
-async def _has_come(room: Room, names: set[str]) -> bool:
-    """Wait until all of some messages came; False if that lasts for too long."""
+async def _has_come(room: Room) -> bool:
+    """Wait until all that was sent has come; False if that lasts for too long."""
     with contextlib.suppress(TimeoutError):
         async with Watchdog(2 * room.patience_s):
-            await _until(lambda: names <= room.board.received)
+            await _until(lambda: room.board.sent <= room.board.received)
             return True
     return False
 
@@ -150,15 +154,14 @@ async def _until(is_so: Callable[[], bool]) -> None:
 async def _end_round(worker: Worker[Room], room: Room) -> None:
     """Send the visitors away, then let the resident go."""
     board, number = room.board, worker.iteration + 1
-    has_all = not board.is_closing
-    board.is_closing = True
+    has_all, board.is_closing = not board.is_closing, True
     with contextlib.suppress(TimeoutError):
         async with Watchdog(room.patience_s):
             await _until(lambda: _have_left(room))
     # One that sleeps beside a message is not to be woken by another.
-    if has_all and await _has_come(room, board.sent):
-        farewell = room.text(f"{worker.index}.{number}{_LAST}")
-        await call(worker, room, "send", farewell, 0)
+    if has_all:
+        text = room.text(f"{worker.index}.{number}{_LAST}")
+        await call(worker, room, "send", text, 0)
 
 
 def _have_left(room: Room) -> bool:

@@ -233,7 +233,7 @@ class ThreadSleepyChannel:
                 return self._messages.popleft()
             except IndexError:
                 # It says that it waits, which takes a moment.
-                for _ in range(50):
+                for _ in range(400):
                     str(consumer)
                 self._filled.clear()
             if not self._filled.wait(timeout_s):
