@@ -25,9 +25,11 @@ from test_framework.battery.channel_room import (
     linger,
 )
 from test_framework.battery.worker import Worker
+from test_framework.check.channels import Cancelled
 
 _LAST = ".last"
 _STEPS = 6
+_MAX_LAG_S = 0.003
 _EAGER = 200
 _POLL_S = 0.001
 
@@ -96,10 +98,12 @@ async def _visit(worker: Worker[Room], room: Room, consumer: int) -> None:
     """Receive, and be cancelled, until everything was sent.
 
     A call that blocks gives up at times of its own, and its next one would find what
-    should have woken the resident: threads do not visit.
+    should have woken the resident: threads do not visit. Nor does anybody where a
+    cancelled receive may keep a message.
     """
-    board = room.board
-    if room.promise.is_addressed or room.config.kind != "task":
+    board, promise = room.board, room.promise
+    is_free = promise.cancelled is Cancelled.TAKES_NOTHING and not promise.is_addressed
+    if not is_free or room.config.kind != "task":
         return
     while not board.is_closing:
         receiving = asyncio.create_task(call(worker, room, "receive", consumer))
@@ -115,6 +119,9 @@ async def _visit(worker: Worker[Room], room: Room, consumer: int) -> None:
 
 async def _send_in_round(worker: Worker[Room], room: Room) -> None:
     board, is_last = room.board, worker.iteration + 1 == worker.config.iterations
+    # Just when the resident goes to sleep: turns of a loop, or a query of a server.
+    if worker.rng.random() < 0.5:
+        await asyncio.sleep(worker.rng.random() * _MAX_LAG_S)
     for _ in range(worker.rng.randrange(_STEPS)):
         await asyncio.sleep(0)
     if not board.is_closing:

@@ -8,6 +8,17 @@ from test_framework.battery.channels.memory import (
     ProcessChannel,
     ThreadChannel,
 )
+from test_framework.battery.channels.postgres import (
+    PostgresNotifyChannel,
+    PostgresQueueChannel,
+)
+from test_framework.battery.channels.redis import (
+    RedisListChannel,
+    RedisPubSubChannel,
+    RedisReliableListChannel,
+    RedisStreamChannel,
+)
+from test_framework.battery.channels.websocket import WebSocketChannel
 
 __all__ = [
     "AsyncioChannel",
@@ -15,6 +26,13 @@ __all__ = [
     "AsyncioRendezvous",
     "BlockingChannel",
     "Channel",
+    "PostgresNotifyChannel",
+    "PostgresQueueChannel",
     "ProcessChannel",
+    "RedisListChannel",
+    "RedisPubSubChannel",
+    "RedisReliableListChannel",
+    "RedisStreamChannel",
     "ThreadChannel",
+    "WebSocketChannel",
 ]
