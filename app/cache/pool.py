@@ -35,7 +35,8 @@ def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Red
         url: The server.
         connections: Largest number of connections; callers wait for a free one.
         timeout_s: Longest wait for an answer; None for a subscriber, which waits
-            for as long as nothing is published.
+            for as long as nothing is published, and which makes a broken connection
+            anew by itself, since only it knows what it had subscribed to.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -47,7 +48,7 @@ def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Red
         # Retried only when the connection broke: a server restart, not a slow answer.
         retry=Retry(
             ExponentialWithJitterBackoff(base=0.05, cap=1.0),
-            2,
+            0 if timeout_s is None else 2,
             supported_errors=(RedisConnectionError,),
         ),
     )

@@ -5,6 +5,10 @@ state and ``_subscribed`` the actual one; ``_settle`` moves the second to the fi
 under a lock, reading what is wanted only once it holds it. So a socket that leaves
 while another of the same user arrives cannot take the subscription with it.
 
+Only the reader makes connections. redis-py would reconnect in whichever task meets an
+error, and two tasks that connect one subscription at a time leave a socket open that
+nobody reads; so what arrives or leaves sends on a connection that stands, or not at all.
+
 A confirmed subscription wakes its followers like a message does: what was published
 before is read then. Redis confirms all channels again after a reconnect, which
 repairs an outage the same way.
@@ -15,6 +19,7 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -99,16 +104,18 @@ class Hub:
             is_wanted = channel in self._listeners
             if is_wanted == (channel in self._subscribed):
                 return
+            connection: Any = self._pubsub.connection
+            if connection is None or not connection.is_connected:
+                return  # broken: the reader starts anew from what is wanted
             try:
                 if is_wanted:
-                    await self._pubsub.subscribe(channel)
+                    await connection.send_command("SUBSCRIBE", channel)
                     self._subscribed.add(channel)
                 else:
                     self._subscribed.discard(channel)
-                    await self._pubsub.unsubscribe(channel)
+                    await connection.send_command("UNSUBSCRIBE", channel)
             except (RedisError, OSError):
-                # The connection is broken; the reader sees that too and starts anew
-                # from what is wanted.
+                # It broke just now, which the reader sees too.
                 self._subscribed.discard(channel)
 
     async def _read_forever(self) -> None:

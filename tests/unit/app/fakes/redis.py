@@ -106,6 +106,20 @@ class MemoryPubSub:
         """Drop all subscriptions, as a closed connection does."""
         self._leave()
 
+    @property
+    def connection(self) -> Self:
+        """Return what commands are sent on; this is both."""
+        return self
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands, as far as its client has noticed."""
+        return not self._is_broken
+
+    async def send_command(self, command: str, channel: str) -> None:
+        """Send a command past the client's books."""
+        await (self.subscribe if command == "SUBSCRIBE" else self.unsubscribe)(channel)
+
     async def subscribe(self, *channels: str) -> None:
         """Subscribe; each is confirmed in the inbox."""
         self._require_connection()
