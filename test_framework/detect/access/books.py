@@ -223,7 +223,7 @@ class Entry:
         self.is_asked = False
         self.half: Half | None = None
         self.claim: Claim | None = None
-        self.grown: deque[tuple[TaskState, int, int, int]] | None = None
+        self.grown: Grown | None = None
         self.alone: dict[Any, Use] = {}
         self.places: dict[Any, Place] | None = None
         self.latest: TaskState | None = owner
@@ -234,6 +234,10 @@ class Entry:
     def thing(self) -> Any:
         """The object; None when it is gone."""
         return self.held() if isinstance(self.held, Reference) else self.held
+
+
+Grown = deque[tuple[TaskState, int, int, int]]
+"""Task, step, site and instant of what was added to a container."""
 
 
 class Reference(weakref.ref[Any]):
@@ -279,6 +283,8 @@ class Conflict:
         holder: What a container is called where it is kept; None when nobody knows.
         key: The attribute, key or variable.
         is_keyed: It is a key of a container, and no name in the source.
+        is_instance: It belongs to an object that was made by a call of its class.
+        claim: Why its users think that it is their own; None when they need not.
         entry: The object.
         window: The uses before and after, and the await between.
         other: What the other user wrote.
@@ -298,6 +304,8 @@ class Conflict:
     holder: str | None
     key: Any
     is_keyed: bool
+    is_instance: bool
+    claim: Claim | None
     entry: Entry
     window: Window
     other: Wrote

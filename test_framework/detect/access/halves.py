@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from test_framework.detect.access.names import within
 from test_framework.detect.access.sites import Site
 
+
 @dataclass(slots=True)
 class Halves:
     """The lines that write one half.
@@ -96,6 +97,8 @@ def _published(node: ast.AsyncFunctionDef) -> Iterator[tuple[str, int]]:
         if not isinstance(part, ast.Assign):
             continue
         keyed = [one for one in part.targets if isinstance(one, ast.Subscript)]
-        named = [one for one in (*part.targets, part.value) if isinstance(one, ast.Name)]
+        named = [
+            one for one in (*part.targets, part.value) if isinstance(one, ast.Name)
+        ]
         if keyed and named:
             yield named[0].id, keyed[0].lineno

@@ -4,7 +4,7 @@ import itertools
 import sys
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
@@ -23,10 +23,10 @@ from test_framework.detect.access.evidence import Case, Evidence, Replacing
 from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.methods import CATEGORIES, STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
-    Pattern,
     NONE,
     OF_STRUCTURE,
     OF_VALUE,
+    Pattern,
     Use,
     pattern_of,
 )
@@ -408,10 +408,11 @@ class Judge:
         entry, window = case.place.entry, case.window
         thing = entry.thing
         owner = type(thing).__qualname__
+        is_instance = True
         if isinstance(thing, type):
-            owner = thing.__qualname__
-        elif type(thing).__name__ == "module":
-            owner = thing.__name__
+            owner, is_instance = thing.__qualname__, False
+        elif isinstance(thing, ModuleType):
+            owner, is_instance = thing.__name__, False
         is_keyed = CATEGORIES[type(thing)] is not None
         holder = None
         if is_keyed:
@@ -423,6 +424,8 @@ class Judge:
             holder,
             case.place.key,
             is_keyed,
+            is_instance,
+            entry.claim,
             entry,
             window,
             case.other,

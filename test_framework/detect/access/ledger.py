@@ -38,6 +38,7 @@ from test_framework.detect.access.books import (
     Claim,
     Conflict,
     Entry,
+    Grown,
     Half,
     Place,
     Reference,
@@ -230,7 +231,7 @@ class Ledger:
         if key is STRUCTURE and not entry.is_asked:
             entry.is_asked = True
             if entry.grown is not None:
-                self._catch_up(entry, state)
+                self._catch_up(entry, entry.grown)
         if entry.owner is not state:
             self._note_shared(entry, state, key, kind, site)
             return
@@ -261,9 +262,9 @@ class Ledger:
             self.judge.foretell(entry, state, key, kind, site)
         entry.alone[key] = ("read" if kind == "check" else kind, 0, step, site)
 
-    def _catch_up(self, entry: Entry, state: TaskState) -> None:
+    def _catch_up(self, entry: Entry, grown: Grown) -> None:
         """Note who added to a container before anybody asked what is in it."""
-        grown, entry.grown = entry.grown or (), None
+        entry.grown = None
         if any(one is not entry.owner for one, *_ in grown) and entry.places is None:
             self._share(entry)
         if entry.places is None:

@@ -14,6 +14,7 @@ from typing import Any
 from test_framework.core import UsageError
 from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.halves import Halves
+from test_framework.detect.access.origins import Origins
 from test_framework.detect.access.reading import read_flows
 from test_framework.detect.access.rewrite import rewrite
 from test_framework.detect.access.sites import Sites
@@ -31,6 +32,7 @@ class Imports(MetaPathFinder):
     Attributes:
         sites: The places of the probes.
         flows: What flows from one into another.
+        origins: Where things are made.
         watched: Names of the modules that were rewritten.
         unwatched: One sentence for each module that was not, and why.
         files: Paths of the modules that were rewritten.
@@ -41,6 +43,7 @@ class Imports(MetaPathFinder):
         self.packages = tuple(packages)
         self.sites = Sites()
         self.flows = Flows()
+        self.origins = Origins()
         self.watched: list[str] = []
         self.unwatched: list[str] = []
         self.files: set[str] = set()
@@ -108,6 +111,7 @@ class Imports(MetaPathFinder):
         try:
             read_flows(tree, self.flows, path=path, module=name)
             self._halves.read(tree, path=path)
+            self.origins.read(tree, path=path, module=name)
             rewritten = rewrite(
                 tree,
                 path=path,

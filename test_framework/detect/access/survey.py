@@ -60,8 +60,9 @@ def _containers(owner: ast.ClassDef) -> Iterable[str]:
     """Yield the names that stand for a container in the body of a class."""
     for part in owner.body:
         match part:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
-                target=ast.Name(id=name), value=ast.expr() as value
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
             ) if isinstance(value, ast.List | ast.Dict | ast.Set | ast.Call):
                 yield mangled(name, owner)
             case _:

@@ -80,7 +80,9 @@ class AccessTracker:
         # What was seen after all is no longer foretold.
         conflicts = self._ledger.judge.foretold | self._ledger.judge.found
         found = [
-            alarm_of(conflict, self._imports.sites, root=self._root)
+            alarm_of(
+                conflict, self._imports.sites, self._imports.origins, root=self._root
+            )
             for conflict in conflicts.values()
         ]
         return sorted(found, key=lambda alarm: (_LEVELS.index(alarm.level), alarm.site))

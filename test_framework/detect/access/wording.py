@@ -7,8 +7,9 @@ from types import CodeType
 from typing import Final
 
 from test_framework.core import AlarmRecord, Level
-from test_framework.detect.access.books import Conflict, Stack
+from test_framework.detect.access.books import Claim, Conflict, Stack
 from test_framework.detect.access.methods import STRUCTURE
+from test_framework.detect.access.origins import Origins
 from test_framework.detect.access.patterns import Pattern
 from test_framework.detect.access.sites import Site, Sites, told_path
 
@@ -125,6 +126,15 @@ _FIX_OF_CONTAINER: Final = (
     "Give each request a container of its own, or a copy before anything is put into "
     "it: what all requests share holds the value of whoever wrote last."
 )
+_CLAIMED: Final[Mapping[Claim, str]] = {
+    "class": (
+        "It stands in the body of the class and is one for all of its objects, though "
+        "each request made an object of its own."
+    ),
+    "default": (
+        "It is the default of a ContextVar, and one for all contexts that set none."
+    ),
+}
 _GUESSES: Final = frozenset({"stale-check", "stale-decision", "joint-contents"})
 """What only its author can tell from what is meant."""
 
@@ -138,7 +148,9 @@ _USED = {
 }
 
 
-def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
+def alarm_of(
+    conflict: Conflict, sites: Sites, origins: Origins, *, root: Path
+) -> AlarmRecord:
     """Return the alarm of a conflict."""
     what, window = _what(conflict), conflict.window
     told = {
@@ -160,7 +172,10 @@ def alarm_of(conflict: Conflict, sites: Sites, *, root: Path) -> AlarmRecord:
         level=_level(conflict),
         claim=f"{claim}.",
         site=told["second"],
-        evidence=tuple(_evidence(conflict, sites, what=what, root=root)),
+        evidence=(
+            *_evidence(conflict, sites, what=what, root=root),
+            *_origin(conflict, origins, root=root),
+        ),
         fix=fix.format(**told),
         operations=tuple(sorted(conflict.operations)),
         count=max(conflict.count, 1),
@@ -230,6 +245,23 @@ def _evidence(
             f"Tasks were held {conflict.trials} times at that await and nobody wrote: "
             "something may protect it that is not seen here."
         )
+
+
+def _origin(conflict: Conflict, origins: Origins, *, root: Path) -> Iterator[str]:
+    """Tell where the object was made, if its class or its holder says so."""
+    if conflict.claim is not None:
+        yield _CLAIMED[conflict.claim]
+    if conflict.is_keyed:
+        what, lines = conflict.holder, origins.of_holder(conflict.holder or "")
+    elif not conflict.is_instance:
+        return
+    else:
+        what, lines = conflict.owner, origins.of_object(conflict.owner)
+    for number, (path, line) in enumerate(lines):
+        made = f"What {what} holds is" if conflict.is_keyed else f"The {what} is"
+        source = linecache.getline(path, line).strip()
+        where = f"{told_path(path, root)}:{line}: {source}"
+        yield f"  or at {where}" if number else f"{made} made at {where}"
 
 
 def _callers(stack: Stack, site: Site) -> Stack:
