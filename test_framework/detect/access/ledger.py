@@ -31,7 +31,7 @@ import sys
 from collections import deque
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from threading import get_ident
+from threading import get_ident, main_thread
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
@@ -65,6 +65,7 @@ from test_framework.detect.scope import current_operation, current_user
 MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
+_MAIN: Final = main_thread().ident
 _GROWN_KEPT: Final = 16
 
 
@@ -79,6 +80,7 @@ class Ledger:
 
     Attributes:
         accesses: How many uses were noted.
+        in_threads: Sites that ran in a thread without a loop, which is not watched.
         signals: Who told whom.
         trials: What was foretold and is worth a try.
         judge: What was found.
@@ -88,6 +90,7 @@ class Ledger:
         self, sites: Sites, flows: Flows, files: AbstractSet[str], *, hold_s: float
     ) -> None:
         self.accesses = 0
+        self.in_threads: set[int] = set()
         self.signals = Signals(self)
         self.trials = Trials(self, hold_s=hold_s)
         self.judge = Judge(sites, flows, files, self.trials)
@@ -187,7 +190,7 @@ class Ledger:
         try:
             state = self._states[self._current[self._loops[get_ident()]]]
         except KeyError:
-            found = self._look_up()
+            found = self._look_up(site)
             if found is None:
                 return
             state = found
@@ -219,7 +222,7 @@ class Ledger:
         try:
             state = self._states[self._current[self._loops[get_ident()]]]
         except KeyError:
-            found = self._look_up()
+            found = self._look_up(site)
             if found is None:
                 return
             state = found
@@ -414,10 +417,12 @@ class Ledger:
 
     # Books.
 
-    def _look_up(self) -> TaskState | None:
+    def _look_up(self, site: int | None = None) -> TaskState | None:
         """Return the state of the running task, and remember the loop of its thread."""
         loop = asyncio._get_running_loop()
         if loop is None:
+            if site is not None and get_ident() != _MAIN:
+                self.in_threads.add(site)
             return None
         self._loops[get_ident()] = loop
         task = self._current.get(loop)

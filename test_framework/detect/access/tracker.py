@@ -1,6 +1,6 @@
 """The access tracker as a detector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from test_framework.detect.access.probes import probes
 from test_framework.detect.access.wording import alarm_of
 
 HOLD_S: Final = 0.05
+_MOST_NAMED: Final = 5
 
 
 class AccessTracker:
@@ -99,13 +100,24 @@ class AccessTracker:
         return WatchRecord(
             detector=self.name,
             watched=tuple(sorted(self._imports.watched)),
-            unwatched=tuple(self._imports.unwatched),
+            unwatched=(*self._imports.unwatched, *self._threads()),
             facts={
                 "accesses": self._ledger.accesses,
                 "modules": len(self._imports.watched),
                 "sites": len(self._imports.sites),
             },
         )
+
+    def _threads(self) -> Iterator[str]:
+        """Say which functions ran where nothing is watched."""
+        sites = self._imports.sites
+        ran = sorted({sites[number].function for number in self._ledger.in_threads})
+        if ran:
+            more = f" and {len(ran) - _MOST_NAMED} more" if ran[_MOST_NAMED:] else ""
+            yield (
+                f"{', '.join(ran[:_MOST_NAMED])}{more}: ran in a thread. Only tasks are "
+                "watched; make it 'async def' to have what it shares watched."
+            )
 
     def stop(self) -> None:
         """Rewrite no longer, and note nothing more."""

@@ -14,6 +14,7 @@ from test_framework.core import AlarmRecord
 from tests.unit.detect.access.tracked import tracked
 from tests.unit.detect.access.twins import (
     containers,
+    contents,
     evidence,
     handovers,
     parts,
@@ -30,6 +31,7 @@ MODULES: tuple[ModuleType, ...] = (
     containers,
     handovers,
     parts,
+    contents,
 )
 USERS = 3
 NAMED = [
