@@ -94,6 +94,8 @@ LIKE_ANOTHER = {
 """Those that another one of the same rule stands for; ``make soak`` has them all."""
 
 LINES = {
+    "realtime:create_broadcast": "residue-of-departed",
+    "realtime:create_teardown_leak": "residue-of-departed",
     "agents:create_shared_agent_state": "shared-update-lost",
     "agents:create_shared_tracker": "shared-write-clobbered",
     "agents:create_hasty_registry": "shared-write-clobbered",
@@ -120,14 +122,13 @@ HANDLED = {
 """Functions of the twins that the finding itself names, without any detector.
 
 They answer where the damage was seen, or stand before or around what does: an endpoint,
-a dependency, a middleware. Neither here nor in ``LINES`` are five, whose mistake is an
-ordinary line of something that a handler calls, and leaves no race and nothing behind
-in the process: a broadcast and a subscription that stays (right to the letter, they go
-through Redis), a cache key without the user, a refresh token that is looked at and then
-spent (the race is in Postgres), accounts found without regard to case (the login
-answers the right user; what it hands out is another's). Of those, and of the shared
-cookies of an upstream in another process, a finding names the endpoint that showed the
-damage and the one that planted what was seen.
+a dependency, a middleware. Neither here nor in ``LINES`` are four, whose mistake is an
+ordinary line of something that a handler calls, and which leave no race and nothing
+behind in the process: a cache key without the user, a refresh token that is looked at
+and then spent (the race is in Postgres), accounts that are found without regard to case
+(the wrong token was handed out by an earlier request), and cookies that are shared
+(the conversation is kept upstream). Of those a finding names the endpoint that showed
+the damage, and the one that planted what was seen.
 """
 
 EACH_RUN = {"agents:create_shared_agent_state", "storage:create_pooled_setting"}
