@@ -202,3 +202,18 @@ def require_order(call: Call) -> None:
             "nanoseconds in 64 bits."
         )
         raise UsageError(message)
+
+
+def integers(log: CallLog) -> tuple[Ints, Mask]:
+    """Return the values of a log as integers, and which of them are.
+
+    Returns:
+        By number, 0 for what is no integer of 61 bits; the last one stands for None,
+        whose number is -1.
+    """
+    numbers = np.zeros(len(log.values) + 1, dtype=np.int64)
+    are = np.zeros(len(log.values) + 1, dtype=np.bool_)
+    for place, value in enumerate(log.values):
+        if type(value) is int and abs(value) < 1 << 60:
+            numbers[place], are[place] = value, True
+    return numbers, are

@@ -154,9 +154,11 @@ def check_linearizability(
             left = (log.read(row) for row in rows) if undecided else ()
     elif log is not None:
         left = (log.read(row) for row in range(len(log)))
-    facts: dict[str, int | float | str] = {
-        "calls": len(listed) if log is None else len(log),
-    }
+    count = len(listed) if log is None else len(log)
+    if not count:
+        reason = "There are no calls, so nothing is proved. Record some."
+        return Checked("linearizability", name_of(model), Verdict.UNKNOWN, reason)
+    facts: dict[str, int | float | str] = {"calls": count}
     if ruling.anomalies:
         return Checked(
             "linearizability",

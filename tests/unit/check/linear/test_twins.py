@@ -317,6 +317,11 @@ def test_broken_history_is_caught_and_its_twin_is_not(
         assert searched.verdict == verdict
 
 
+def test_no_calls_prove_nothing() -> None:
+    """An empty history is not a good one."""
+    assert check_linearizability([], Mutex()).verdict == "unknown"
+
+
 def test_failed_swap_is_searched_after_sorting() -> None:
     """What sorting cannot decide is handed on; the rest of the history is not."""
     calls = calls_of(
