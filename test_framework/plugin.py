@@ -1,7 +1,8 @@
 """The pytest plugin: real services, the service under test, and swarms as fixtures.
 
 Fixtures: ``services`` (real Postgres and Redis), ``target`` (the service under test,
-from ``ISOLATION_TARGET`` or pyproject.toml) and ``swarm`` (runs audits on it). A
+from ``ISOLATION_TARGET`` or pyproject.toml) and ``swarm`` (runs audits on it).
+``--isolation-matrix`` adds tests of a Postgres and of a service's sessions. A
 test marked ``isolation`` that ran no swarm, or only such that proved nothing, fails:
 a green test must mean something. A test marked ``explore`` runs under the explorer,
 any other async test with detectors around it.
@@ -63,6 +64,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--explore-budget", help="Time for each test marked explore, such as 30s."
     )
+    group.addoption(
+        "--isolation-matrix",
+        metavar="DSN",
+        help="Add a test for each anomaly and level of the Postgres there.",
+    )
+    group.addoption(
+        "--isolation-sessions",
+        metavar="MODULE:FACTORY",
+        help="Play the matrix through the sessions of a service.",
+    )
+    group.addoption(
+        "--isolation-level",
+        metavar="LEVEL",
+        help="Level of the matrix, and what the service relies on.",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -95,6 +111,30 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "detect(*names): detectors around this async test; without names, none.",
     )
+
+
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Add the cells of the isolation matrix."""
+    dsn = config.getoption("--isolation-matrix")
+    sessions = config.getoption("--isolation-sessions")
+    if dsn is None:
+        if sessions is not None:
+            message = (
+                "--isolation-sessions plays the matrix, which needs a table: add "
+                "--isolation-matrix=DSN with a role that may create one."
+            )
+            raise pytest.UsageError(message)
+        return
+    from test_framework.core import UsageError  # noqa: PLC0415  # see above
+    from test_framework.pytest_matrix import Playing, matrix_items  # noqa: PLC0415  # see above
+
+    try:
+        playing = Playing(dsn, sessions, config.getoption("--isolation-level"))
+    except UsageError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+    items.extend(matrix_items(session, playing))
 
 
 @pytest.fixture(scope="session")

@@ -2,27 +2,19 @@
 
 import asyncio
 import textwrap
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from test_framework.battery.isolation import (
-    PUBLISHED,
-    SCENARIOS,
-    Cell,
-    Matrix,
-    PostgresLevel,
-    Scenario,
-    find_scenario,
-    load_sessions,
-    run_matrix,
-    run_sessions_matrix,
-)
 from test_framework.cli.output import make_console
 from test_framework.core import UsageError, Verdict
 
-_LEVELS = [str(level) for level in PostgresLevel]
+if TYPE_CHECKING:
+    from test_framework.battery.isolation import Cell, Matrix
+
+_LEVELS = ("read committed", "repeatable read", "serializable")
 
 
 @click.command()
@@ -46,9 +38,18 @@ def matrix(
     Exits with 1 if one is seen that its level forbids, or if sessions of the service
     commit by themselves, are shared, or have another level than it relies on.
     """
+    # The battery loads numpy, which no other command should wait for.
+    from test_framework.battery.isolation import (  # noqa: PLC0415  # see above
+        SCENARIOS,
+        PostgresLevel,
+        load_sessions,
+        run_matrix,
+        run_sessions_matrix,
+    )
+
     console = make_console()
     if explain is not None:
-        _explain(console, find_scenario(explain))
+        _explain(console, explain)
         return
     if dsn is None:
         names = ", ".join(one.id for one in SCENARIOS)
@@ -66,7 +67,9 @@ def matrix(
     raise SystemExit(found.verdict.exit_code)
 
 
-def _show(console: Console, found: Matrix) -> None:
+def _show(console: Console, found: "Matrix") -> None:
+    from test_framework.battery.isolation import SCENARIOS  # noqa: PLC0415  # see above
+
     first = max(len(one.id) for one in SCENARIOS)
     second = max(len(one.title) for one in SCENARIOS)
     widths = {level: max(len(level), 12) for level in found.levels}
@@ -94,13 +97,13 @@ def _show(console: Console, found: Matrix) -> None:
     console.print(Text(_last_line(found)), soft_wrap=True)
 
 
-def _word(cell: Cell) -> str:
+def _word(cell: "Cell") -> str:
     if cell.is_allowed:
         return "BROKEN" if cell.is_broken else "allowed"
     return f"ok ({cell.how})" if cell.how else "ok"
 
 
-def _last_line(found: Matrix) -> str:
+def _last_line(found: "Matrix") -> str:
     if found.verdict is Verdict.INVALID:
         return (
             f"verdict: {found.verdict}. 'isolation-audit matrix --explain ANOMALY' tells "
@@ -109,7 +112,14 @@ def _last_line(found: Matrix) -> str:
     return f"verdict: {found.verdict}. Of {len(found.cells)} cells none is broken."
 
 
-def _explain(console: Console, one: Scenario) -> None:
+def _explain(console: Console, name: str) -> None:
+    from test_framework.battery.isolation import (  # noqa: PLC0415  # see above
+        PUBLISHED,
+        PostgresLevel,
+        find_scenario,
+    )
+
+    one = find_scenario(name)
     console.print(Text(f"{one.id}: {one.title}", "bold"), soft_wrap=True)
     console.print(Text(one.claim))
     console.print(Text(f"In a service: {one.harm}"))

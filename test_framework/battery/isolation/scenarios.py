@@ -111,8 +111,8 @@ _NEVER: Final[frozenset[PostgresLevel]] = frozenset()
 _AT_RC: Final = frozenset({PostgresLevel.READ_COMMITTED})
 _BELOW_SER: Final = _AT_RC | {PostgresLevel.REPEATABLE_READ}
 
-_LOCK = (
-    "Lock what you read before you decide ('select ... for update'), put the decision "
+_LOCK: Final = (
+    "lock what you read before you decide ('select ... for update'), put the decision "
     "into the statement that writes, or run at {level} and try again on SQLSTATE 40001."
 )
 _RR, _SER = "REPEATABLE READ", "SERIALIZABLE"
@@ -272,7 +272,7 @@ SCENARIOS: Final = (
         claim="Two transactions read one value and both write what they made of it; the "
         "first write is lost without a trace.",
         harm="Two users add to one counter or document, and one addition is gone.",
-        cure="Write 'set value = value + 10', compare a version column, or lock the row: "
+        cure="Write 'set value = value + 10' or compare a version column. Otherwise: "
         + _LOCK.format(level=_RR),
         allowed_at=_AT_RC,
     ),
@@ -349,7 +349,7 @@ SCENARIOS: Final = (
         "each relied on is no longer true.",
         harm="Of two doctors on call each sees the other and goes home; two orders spend "
         "one credit.",
-        cure=_LOCK.format(level=_SER),
+        cure="Let one row stand for what must hold; " + _LOCK.format(level=_SER),
         allowed_at=_BELOW_SER,
     ),
     Scenario(

@@ -182,3 +182,42 @@ def test_command_ends_by_its_verdict(
     assert f"PROBLEM  {AUTOCOMMIT}" in broken.output
     assert "BROKEN   READ COMMITTED let G1a happen" in broken.output
     assert all(one.id in sound.output for one in SCENARIOS)
+
+
+def test_plugin_adds_a_test_for_each_cell(
+    pytester: pytest.Pytester, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service whose sessions are broken fails by name; a sound database passes."""
+    monkeypatch.setenv("MATRIX_DATABASE_URL", database_url)
+    monkeypatch.setenv("MATRIX_UNPOOLED", "1")
+    monkeypatch.setattr(sessions, "_ENGINES", {})
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    option = f"--isolation-matrix={database_url}"
+
+    sound = pytester.runpytest_inprocess(option)
+    broken = pytester.runpytest_inprocess(
+        option,
+        "--isolation-sessions=tests.targets.sessions:read_committed",
+        "--isolation-level=serializable",
+    )
+
+    sound.assert_outcomes(passed=42)
+    broken.assert_outcomes(passed=5, failed=10)
+    broken.stdout.fnmatch_lines(
+        [
+            "*SERIALIZABLE let G2-item happen: Two transactions read both rows*",
+            "FAILED ::isolation-matrix[[]serializable-P4[]]*",
+        ]
+    )
+
+
+def test_plugin_tells_a_wrong_level(pytester: pytest.Pytester) -> None:
+    """A level that is none ends the run before anything is played."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+
+    result = pytester.runpytest_inprocess(
+        "--isolation-matrix=postgresql://nowhere", "--isolation-level=snapshot"
+    )
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*'snapshot' is no level of Postgres*"])
