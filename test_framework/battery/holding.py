@@ -22,6 +22,9 @@ ACQUIRES = {"acquire": "release", "acquire_write": "release_write"}
 SHARED = {"acquire_read": "release_read"}
 _RELEASES = {**ACQUIRES, **SHARED}
 
+CERTAIN_SHARE = 0.9
+"""Of the life of a lease: the clocks of its server and of its holder differ, and tick."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -72,12 +75,17 @@ def holds_of(calls: Sequence[Call], *, ttl_s: float | None = None) -> list[Hold]
             )
             end = following.invoked if is_released else math.inf
             if ttl_s is not None:
-                end = min(end, call.invoked + ttl_s * NS_PER_S)
+                end = min(end, _certain_until(call, ttl_s))
             holds.append(
                 Hold(call, following if is_released else None, end, call.kind in SHARED)
             )
     holds.sort(key=lambda hold: hold.begin)
     return holds
+
+
+def _certain_until(grant: Call, ttl_s: float) -> float:
+    """Return until when a lease has not ended, nanoseconds."""
+    return grant.invoked + ttl_s * CERTAIN_SHARE * NS_PER_S
 
 
 def check_exclusion(holds: Sequence[Hold]) -> Checked:
@@ -227,7 +235,7 @@ def check_fencing(calls: Sequence[Call], *, ttl_s: float) -> Checked:
     anomalies = [
         *_tokens_go_up(grants),
         *_old_tokens_act(acts),
-        *_good_tokens_refused(acts, grants),
+        *_live_leases_refused(acts, grants, ttl_s),
     ]
     granted = {call.result: call.completed or 0 for call in grants}
     late = sum(
@@ -299,21 +307,25 @@ def _old_tokens_act(acts: Sequence[Call]) -> Iterator[Anomaly]:
             earliest = act
 
 
-def _good_tokens_refused(
-    acts: Sequence[Call], grants: Sequence[Call]
+def _live_leases_refused(
+    acts: Sequence[Call], grants: Sequence[Call], ttl_s: float
 ) -> Iterator[Anomaly]:
+    granted = {grant.result: grant for grant in grants}
     for act in acts:
-        if act.result:
+        grant = granted.get(act.argument)
+        if act.result or grant is None or act.completed is None:
             continue
-        later = any(
-            grant.result > act.argument and grant.invoked < (act.completed or 0)
-            for grant in grants
+        others = any(
+            other.result > act.argument and other.invoked < act.completed
+            for other in grants
         )
-        if not later:
+        if not others or act.completed < _certain_until(grant, ttl_s):
             yield Anomaly(
                 "live lease refused",
-                f"token {act.argument} was refused although no later one was granted",
-                (item_of(act, "T1"),),
+                f"token {act.argument} was refused, and its lease had not ended"
+                if others
+                else f"token {act.argument} was refused although none is higher",
+                _two(grant, act),
             )
             return
 

@@ -7,6 +7,7 @@ goes on to act, and must be refused if another one has acted meanwhile.
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from test_framework.battery.config import RaceTestConfig
@@ -20,8 +21,8 @@ from test_framework.battery.holding import (
 )
 from test_framework.battery.locks.lock import Lease, Mutex, ReadWriteLock
 from test_framework.battery.preemption import block_briefly
-from test_framework.battery.subject import Make, Offer
-from test_framework.battery.worker import CANCELLED, Worker
+from test_framework.battery.subject import Make, Offer, settled
+from test_framework.battery.worker import CANCELLED, Work, Worker
 from test_framework.check.witness import Checked
 
 MAX_STAY = 4
@@ -30,10 +31,35 @@ MAX_STAY = 4
 BLOCK_SHARE = 0.5
 READ_SHARE = 0.7
 STALL_SHARE = 0.25
+_MOST_ACTS = 60
+"""Turns of all workers: a quarter of them waits for the end of a lease."""
+
 STALL_TTLS = 1.5
 """How long a worker that stalls keeps a lease, in times of its life."""
 
 AnyLock = Mutex | Lease | ReadWriteLock
+
+
+@dataclass(frozen=True, slots=True)
+class _UntilAllAreDone:
+    """Keeps every worker connected to the end.
+
+    A connection that is closed gives back what its worker forgot: too early, and nobody
+    would wait for it in vain.
+    """
+
+    turn: Work[Any]
+
+    async def __call__(self, worker: Worker[Any]) -> None:
+        is_last = worker.iteration + 1 == worker.config.iterations
+        try:
+            await settled(self.turn(worker))
+        except Exception:
+            if is_last:
+                await worker.meet()
+            raise
+        if is_last:
+            await worker.meet()
 
 
 async def _stay(worker: Worker[Any]) -> None:
@@ -159,36 +185,46 @@ class MutexRaceTest(Conformance[AnyLock]):
         self._overtakes = overtakes
 
     scenarios: ClassVar[tuple[Scenario, ...]] = (
-        Scenario("exclusion", ("acquire", "release"), _take_turn, _judge),
-        Scenario("rounds", ("acquire", "release"), _take_round, _judge),
+        Scenario(
+            "exclusion", ("acquire", "release"), _UntilAllAreDone(_take_turn), _judge
+        ),
+        Scenario(
+            "rounds", ("acquire", "release"), _UntilAllAreDone(_take_round), _judge
+        ),
         Scenario(
             "waiting",
             ("acquire", "release"),
-            _wait_cancelled,
+            _UntilAllAreDone(_wait_cancelled),
             _judge,
             is_cancelling=True,
         ),
         Scenario(
             "holding",
             ("acquire", "release"),
-            _hold_cancelled,
+            _UntilAllAreDone(_hold_cancelled),
             _judge,
             is_cancelling=True,
         ),
         Scenario(
             "readers",
             ("acquire_read", "release_read", "acquire_write", "release_write"),
-            _read_or_write,
+            _UntilAllAreDone(_read_or_write),
             _judge,
         ),
         Scenario(
             "sharing",
             ("acquire_read", "release_read"),
-            _read_together,
+            _UntilAllAreDone(_read_together),
             _judge,
             needs_overlap=False,
         ),
-        Scenario("fencing", ("acquire", "release", "act"), _act, _judge_lease),
+        Scenario(
+            "fencing",
+            ("acquire", "release", "act"),
+            _UntilAllAreDone(_act),
+            _judge_lease,
+            most=_MOST_ACTS,
+        ),
     )
 
     def obstacle(self, scenario: Scenario, offer: Offer, config: RaceTestConfig) -> str:
