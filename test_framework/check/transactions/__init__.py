@@ -16,12 +16,17 @@ from test_framework.check.transactions.log import (
     Transaction,
     TransactionLog,
 )
+from test_framework.check.transactions.registers import (
+    Assumptions,
+    check_registers,
+)
 
 __all__ = [
     "FOREVER",
     "MODELS",
     "NOTHING",
     "UNKNOWN",
+    "Assumptions",
     "Kind",
     "LogBuilder",
     "Micro",
@@ -29,4 +34,5 @@ __all__ = [
     "Transaction",
     "TransactionLog",
     "check_list_append",
+    "check_registers",
 ]

@@ -45,23 +45,36 @@ def answer(
     flaws: Sequence[str],
     findings: Iterable[Finding] = (),
     cycles: Cycles | None = None,
+    undecided: Sequence[str] = (),
+    doubt: str = "",
     facts: Mapping[str, int | float | str] | None = None,
 ) -> Checked:
     """Return what a checker says.
 
     What breaks the model makes the history invalid whatever else is wrong with it. One
     with flaws is never valid, and no level is said to hold.
+
+    Args:
+        checker: Its name.
+        model: What is demanded.
+        log: The history.
+        flaws: Sentences on why the history cannot be judged as it is.
+        findings: Anomalies that are no cycles.
+        cycles: The others.
+        undecided: Names of anomalies that there may be or not.
+        doubt: Why; a sentence.
+        facts: Counts for the reader.
     """
     demanded = find_model(model)
     narrator = Narrator(log)
     anomalies: list[Anomaly] = []
     counts: dict[str, int | float | str] = {}
-    undecided: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
     for finding in findings:
         counts[finding.name] = finding.count
         anomalies.extend(finding.anomalies)
     if cycles is not None:
-        undecided = cycles.undecided
+        given_up = cycles.undecided
         for name, found in cycles.found.items():
             counts[name] = len(found)
             anomalies.extend(narrator.tell_cycle(cycle) for cycle in found)
@@ -71,14 +84,18 @@ def answer(
         counts["transactions on cycles"] = cycles.tangled
     breaking = [one for one in anomalies if rules_out(demanded, one.name)]
     others = [one for one in anomalies if not rules_out(demanded, one.name)]
-    holds, broken = judge_levels({one.name for one in anomalies}, undecided)
+    holds, broken = judge_levels(
+        {one.name for one in anomalies}, [*undecided, *given_up]
+    )
     reasons = list(flaws)
     if demanded.name not in holds and not breaking:
         reasons.extend(
             f"Whether there is a {name} was not decided: its search was given up."
-            for name in undecided
+            for name in given_up
             if rules_out(demanded, name)
         )
+        if any(rules_out(demanded, name) for name in undecided):
+            reasons.append(doubt)
     verdict = (
         Verdict.INVALID if breaking else Verdict.UNKNOWN if reasons else Verdict.VALID
     )

@@ -20,6 +20,7 @@ from test_framework.check.transactions.log import (
     Status,
     TransactionLog,
 )
+from test_framework.check.transactions.relays import relay_reads
 from test_framework.check.transactions.versions import Appends, Orders, Reads, Runs
 
 
@@ -202,89 +203,3 @@ def _place_tails(lists: Lists, known: _Known) -> tuple[Edges, Rivals, int]:
         len(lists.log), (reads.transaction, reads.key, reads.place), (owner, key, place)
     )
     return Edges.join(writes, relayed), Rivals(owner, key, place), nodes
-
-
-def relay_reads(
-    nodes: int, reads: tuple[Ints, Ints, Ints], writes: tuple[Ints, Ints, Ints]
-) -> tuple[Edges, int]:
-    """Join all who read a version with all who overwrote it, but none with itself.
-
-    Two relays for each version: one before those who only wrote, one before those who
-    read it as well. Of the latter each must come before each other, which no order can
-    do; a ring says so with fewer edges.
-
-    Args:
-        nodes: The first number that is free.
-        reads: Transaction, version and operation of each read.
-        writes: Transaction, version overwritten and operation of each write.
-
-    Returns:
-        The edges, and the first number that is free afterwards.
-    """
-    reader, read, read_place = reads
-    owner, written, write_place = writes
-    count = int(max(read.max(initial=0), written.max(initial=0))) + 1
-    by_read, by_write = reader * count + read, owner * count + written
-    is_both = np.isin(by_write, by_read)
-    both, first = np.unique(by_write[is_both], return_index=True)
-    first = np.flatnonzero(is_both)[first]
-    _, also, _ = np.intersect1d(by_read, both, return_indices=True)
-    # Both are in the order of their codes now: one row for each reader who wrote.
-    by_version = np.argsort(written[first], kind="stable")
-    ring = (
-        owner[first][by_version],
-        written[first][by_version],
-        read_place[also][by_version],
-        write_place[first][by_version],
-    )
-    used, relay = np.unique(written, return_inverse=True)
-    at = np.searchsorted(used, read)
-    # Which versions have writers of either sort; none where nobody overwrote one.
-    alone, shared = np.zeros((2, len(used) + 1), dtype=np.bool_)
-    alone[relay[~is_both]] = True
-    shared[relay[is_both]] = True
-    is_used = np.append(used, NOTHING)[at] == read
-    to_alone = is_used & alone[at]
-    to_shared = is_used & shared[at] & ~np.isin(by_read, both)
-    return Edges.join(
-        Edges.of(
-            Edge.RW, reader[to_alone], nodes + at[to_alone], read_place[to_alone], None
-        ),
-        Edges.of(
-            Edge.RW,
-            nodes + relay[~is_both],
-            owner[~is_both],
-            None,
-            write_place[~is_both],
-        ),
-        Edges.of(
-            Edge.RW,
-            reader[to_shared],
-            nodes + len(used) + at[to_shared],
-            read_place[to_shared],
-            None,
-        ),
-        Edges.of(
-            Edge.RW,
-            nodes + len(used) + relay[is_both],
-            owner[is_both],
-            None,
-            write_place[is_both],
-        ),
-        _join_ring(*ring),
-    ), nodes + 2 * len(used)
-
-
-def _join_ring(owner: Ints, version: Ints, read: Ints, write: Ints) -> Edges:
-    """Join all who overwrote the same version with their neighbours, both ways."""
-    count = len(owner)
-    spot = np.arange(count)
-    is_first = np.ones(count, dtype=np.bool_)
-    is_first[1:] = version[1:] != version[:-1]
-    begin = np.maximum.accumulate(np.where(is_first, spot, 0))
-    is_last = np.append(is_first[1:], True)
-    following = np.where(is_last, begin, spot + 1)
-    other = following != spot
-    spot, following = spot[other], following[other]
-    one, two = np.concatenate((spot, following)), np.concatenate((following, spot))
-    return Edges.of(Edge.RW, owner[one], owner[two], read[one], write[two])

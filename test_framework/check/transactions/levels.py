@@ -68,11 +68,11 @@ def _all_below(base: str) -> frozenset[str]:
 _BELOW = {base: _all_below(base) for base in _WEAKER}
 
 _MODELS = tuple(
-    Model(strength, base) for strength in range(len(_PREFIXES)) for base in _WEAKER
+    Model(strength, base) for base in _WEAKER for strength in range(len(_PREFIXES))
 )
 
 MODELS = tuple(model.name for model in _MODELS)
-"""Names of all models, without order first; weak to strong within each strength."""
+"""Names of all models: by base, weak to strong, each without order first."""
 
 
 def find_model(name: str) -> Model:

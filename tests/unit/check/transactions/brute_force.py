@@ -13,6 +13,17 @@ from test_framework.check.transactions import Micro, Status, Transaction, Transa
 State = dict[Hashable, Any]
 
 
+MODELS = {
+    "serializable": (0, False),
+    "strong-session-serializable": (1, False),
+    "strict-serializable": (2, False),
+    "snapshot-isolation": (0, True),
+    "strong-session-snapshot-isolation": (1, True),
+    "strong-snapshot-isolation": (2, True),
+}
+"""Models that can be tried: the order to respect, and whether snapshots suffice."""
+
+
 def order_of(log: TransactionLog, strength: int) -> set[tuple[int, int]]:
     """Return which transaction must come before which: no, session or real order."""
     all_of_it = [log.read(number) for number in range(len(log))]

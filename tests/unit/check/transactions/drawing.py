@@ -75,6 +75,32 @@ def draw_versioned_lists(rng: random.Random) -> TransactionLog:
     return _record(rng, answers, doubt=0.1)
 
 
+def draw_wild_registers(rng: random.Random) -> TransactionLog:
+    """Return up to 4 transactions that read any version, and often what they overwrite."""
+    plans = _draw_plans(rng, transactions=rng.randint(1, 4), keys=rng.randint(1, 2))
+    made: dict[str, list[int | None]] = defaultdict(lambda: [None])
+    for plan in plans:
+        for word, key, value in plan:
+            if word == "append" and (rng.random() < 0.9 or value == 1):
+                made[key].append(value)
+    answers = []
+    for plan in plans:
+        own: dict[str, int | None] = {}
+        answer: list[Micro] = []
+        for word, key, value in plan:
+            if key not in own and (word == "r" or rng.random() < 0.6):
+                others = [one for one in made[key] if ("append", key, one) not in plan]
+                own[key] = rng.choice(others)
+                answer.append(("r", key, own[key]))
+            if word == "append":
+                own[key] = value
+                answer.append(("w", key, value))
+            elif rng.random() < 0.1:
+                answer.append((word, key, rng.choice(made[key])))
+        answers.append(answer)
+    return _record(rng, answers, doubt=0.15)
+
+
 def _draw_plans(rng: random.Random, *, transactions: int, keys: int) -> list[_Plan]:
     count: Counter[str] = Counter()
     plans = []

@@ -12,22 +12,13 @@ from collections.abc import Callable
 import pytest
 
 from test_framework.check.transactions import TransactionLog, check_list_append
-from tests.unit.check.transactions.brute_force import can_explain
+from tests.unit.check.transactions.brute_force import MODELS, can_explain
 from tests.unit.check.transactions.drawing import (
     draw_versioned_lists,
     draw_wild_lists,
 )
 
 Draw = Callable[[random.Random], TransactionLog]
-
-MODELS = {
-    "serializable": (0, False),
-    "strong-session-serializable": (1, False),
-    "strict-serializable": (2, False),
-    "snapshot-isolation": (0, True),
-    "strong-session-snapshot-isolation": (1, True),
-    "strong-snapshot-isolation": (2, True),
-}
 
 
 def compare(draw: Draw, seeds: range) -> Counter[str]:
