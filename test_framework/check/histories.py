@@ -18,6 +18,7 @@ from test_framework.check.transactions import (
     Kind,
     TransactionLog,
     check_list_append,
+    check_registers,
 )
 from test_framework.check.transactions.black_box import check_black_box
 from test_framework.check.transactions.weak import Level
@@ -53,7 +54,10 @@ def check_history(
         timed = len(np.unique(history.invoked)) > 1
         open_model = "strict-serializable" if timed else "serializable"
         return check_list_append(history, model or open_model)
-    _require(model, BLACK_BOX, "transactions on registers", (OBJECTS, LEVELS))
+    known = (*BLACK_BOX, *(one for one in LEVELS if one not in BLACK_BOX))
+    _require(model, known, "transactions on registers", (OBJECTS,))
+    if model is not None and model not in BLACK_BOX:
+        return check_registers(history, model)
     level = Level(model) if model is not None else Level.SERIALIZABLE
     return check_black_box(history, level, limits=limits)
 

@@ -7,6 +7,7 @@ serializability of those is linearizability). The checkers load numpy, which onl
 with such calls need.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -14,13 +15,21 @@ from test_framework.check.sighting import Sighting
 from test_framework.check.witness import Anomaly, Checked
 from test_framework.core import CallRecord, History, Verdict
 
+LIST = "list"
+"""The kind of object that is judged as transactions of one operation."""
+
 
 def check_objects(history: History) -> tuple[Checked, ...]:
     """Judge all objects of each kind that were called, one answer for each kind."""
     by_model: dict[str, list[CallRecord]] = defaultdict(list)
     for call in history.of(CallRecord):
         by_model[call.model].append(call)
-    return tuple(_CHECKS[model](calls) for model, calls in sorted(by_model.items()))
+    return tuple(
+        _with_users(
+            _check_lists(calls) if model == LIST else _check(model, calls), calls
+        )
+        for model, calls in sorted(by_model.items())
+    )
 
 
 def see_anomalies(checks: Sequence[Checked]) -> Iterator[Sighting]:
@@ -57,7 +66,43 @@ def _check_lists(calls: list[CallRecord]) -> Checked:
     return check_list_append(builder.build(), model="strict-serializable")
 
 
-_CHECKS = {"list": _check_lists}
+def _check(model: str, records: list[CallRecord]) -> Checked:
+    from test_framework.check.linear import (  # noqa: PLC0415  # loads numpy
+        MODELS,
+        Call,
+        check_linearizability,
+    )
+
+    calls = [
+        Call(
+            process=record.process,
+            kind=record.kind,
+            argument=record.argument,
+            result=record.result,
+            invoked=record.invoked_ns,
+            completed=record.completed_ns,
+            key=record.key,
+            index=index,
+        )
+        for index, record in enumerate(records)
+        if record.outcome != "fail"
+    ]
+    return check_linearizability(calls, MODELS[model]())
+
+
+def _with_users(checked: Checked, records: list[CallRecord]) -> Checked:
+    """Say of each call in a witness whose it was."""
+    anomalies = tuple(
+        dataclasses.replace(
+            anomaly,
+            items=tuple(
+                dataclasses.replace(item, user=records[item.index].user)
+                for item in anomaly.items
+            ),
+        )
+        for anomaly in checked.anomalies
+    )
+    return dataclasses.replace(checked, anomalies=anomalies)
 
 
 def _sighting(checked: Checked, anomaly: Anomaly) -> Sighting:

@@ -18,7 +18,14 @@ from test_framework.core import CallRecord, Outcome, UsageError
 if TYPE_CHECKING:
     from test_framework.clients.recorder import Recorder
 
-MODELS: Final = {"list": ("append", "read")}
+MODELS: Final = {
+    "list": ("append", "read"),
+    "register": ("write", "read"),
+    "counter": ("increment", "read"),
+    "mutex": ("acquire", "release"),
+    "set": ("add", "remove", "contains", "read"),
+    "queue": ("enqueue", "dequeue"),
+}
 """What may be called on objects of each kind."""
 
 Value = int | str | Sequence[int | str] | None

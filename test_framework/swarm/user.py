@@ -177,7 +177,9 @@ class User:
         has an unknown outcome.
 
         Args:
-            model: What kind of object: ``list`` (append, read).
+            model: What kind of object: ``list`` (append, read), ``register`` (write,
+                read), ``counter`` (increment, read), ``mutex`` (acquire, release),
+                ``set`` (add, remove, contains, read) or ``queue`` (enqueue, dequeue).
             key: Which object; one that several users share has one key for all.
             kind: What is called.
             argument: What it is given; unique per object for what is written.

@@ -88,6 +88,62 @@ def test_possible_answers_are_left_alone() -> None:
     assert checked.facts["transactions"] == 6
 
 
+@pytest.mark.power
+@pytest.mark.parametrize(
+    ("model", "broken", "sound"),
+    [
+        (
+            "counter",
+            [("increment", None, 1), ("increment", None, 1)],
+            [("increment", None, 1), ("increment", None, 2)],
+        ),
+        (
+            "register",
+            [("write", "a", None), ("write", "b", None), ("read", None, "a")],
+            [("write", "a", None), ("write", "b", None), ("read", None, "b")],
+        ),
+        (
+            "mutex",
+            [("acquire", None, None), ("acquire", None, None)],
+            [("acquire", None, None), ("release", None, None), ("acquire", None, None)],
+        ),
+        (
+            "queue",
+            [("enqueue", "a", None), ("dequeue", None, "a"), ("dequeue", None, "a")],
+            [("enqueue", "a", None), ("dequeue", None, "a"), ("dequeue", None, None)],
+        ),
+    ],
+)
+def test_other_objects_are_judged_by_their_models(
+    model: str, broken: list[tuple[str, str, int]], sound: list[tuple[str, str, int]]
+) -> None:
+    """One after the other, calls of each kind of object are right or impossible."""
+    verdicts = []
+    for calls in (broken, sound):
+        builder = whole_run(3)
+        for place, (kind, argument, result) in enumerate(calls):
+            builder.history.add(
+                CallRecord(
+                    model=model,
+                    key="it",
+                    process=f"user-02/{place}",
+                    user=2,
+                    kind=kind,
+                    invoked_ns=10 * place * MS,
+                    completed_ns=(10 * place + 5) * MS,
+                    outcome="ok",
+                    argument=argument,
+                    result=result,
+                )
+            )
+        judgement = judge(builder.end())
+        verdicts.append(judgement.verdict)
+        if judgement.findings:
+            assert judgement.findings[0].victim == "user-02"
+
+    assert verdicts == [Verdict.INVALID, Verdict.VALID]
+
+
 def test_run_without_calls_checks_no_objects() -> None:
     """Who records no calls pays nothing and is told nothing."""
     assert judge(whole_run(3).end()).objects == ()

@@ -77,7 +77,10 @@ async def test_tasks_of_a_user_are_processes(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize(
     ("model", "kind", "words"),
-    [("tree", "append", "known are list"), ("list", "pop", "append and read")],
+    [
+        ("tree", "append", "known are list, register"),
+        ("list", "pop", "append and read"),
+    ],
 )
 async def test_unknown_object_is_a_usage_error(
     recorder: Recorder, model: str, kind: str, words: str

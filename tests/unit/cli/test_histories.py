@@ -1,0 +1,108 @@
+"""``check`` on histories of anything: verdict, proof, page, and one sentence for a mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from test_framework.cli import cli
+from test_framework.core import UsageError
+
+SOUND = """
+{:type :invoke, :f :txn, :value [[:append :x 1]], :process 0, :index 0}
+{:type :ok, :f :txn, :value [[:append :x 1]], :process 0, :index 1}
+{:type :invoke, :f :txn, :value [[:r :x nil]], :process 1, :index 2}
+{:type :ok, :f :txn, :value [[:r :x [1]]], :process 1, :index 3}
+"""
+STALE = (
+    SOUND
+    + """
+{:type :invoke, :f :txn, :value [[:append :x 2]], :process 0, :index 4}
+{:type :ok, :f :txn, :value [[:append :x 2]], :process 0, :index 5}
+{:type :invoke, :f :txn, :value [[:r :x nil]], :process 1, :index 6}
+{:type :ok, :f :txn, :value [[:r :x [1]]], :process 1, :index 7}
+{:type :invoke, :f :txn, :value [[:r :x nil]], :process 0, :index 8}
+{:type :ok, :f :txn, :value [[:r :x [1 2]]], :process 0, :index 9}
+"""
+)
+
+
+def _check(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(cli, ["check", str(path), *options])
+
+
+def _written(folder: Path, text: str, name: str = "history.edn") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_sound_history_is_valid(tmp_path: Path) -> None:
+    """Exit code 0, what was looked at, and what it is consistent with."""
+    ended = _check(_written(tmp_path, SOUND))
+
+    assert ended.exit_code == 0
+    assert "VALID   list-append, strict-serializable" in ended.output
+    assert "history.edn: 2 transactions" in ended.output
+
+
+@pytest.mark.power
+def test_broken_history_is_told_in_sentences_and_drawn(tmp_path: Path) -> None:
+    """Exit code 1, the calls, why they cannot be, and a page that holds the same."""
+    page = tmp_path / "page.html"
+
+    ended = _check(_written(tmp_path, STALE), "--page", str(page))
+
+    assert ended.exit_code == 1
+    assert "INVALID" in ended.output
+    assert "T1 read [1] of x, before T2 appended 2 to it" in ended.output
+    assert "T1 read [1] of x, before T2 appended 2 to it" in page.read_text("utf-8")
+
+
+def test_weaker_demand_is_met(tmp_path: Path) -> None:
+    """A stale read is no offence against plain serializability."""
+    ended = _check(_written(tmp_path, STALE), "--model", "serializable")
+
+    assert ended.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("", (), "is empty, so it proves nothing"),
+        ("nonsense", (), "line 1: .nonsense. is no event"),
+        (SOUND[:100], (), "line"),
+        (SOUND, ("--model", "tree"), "--model tree: it is not known"),
+        (SOUND, ("--format", "csv"), "No format is named 'csv'"),
+        (SOUND, ("--report", "out"), "--report: not for other histories"),
+        (SOUND, ("--seconds", "0"), "must be above 0"),
+        (SOUND, ("--page", "/nowhere/page.html"), "cannot be written"),
+    ],
+)
+def test_mistake_is_one_sentence(
+    tmp_path: Path, text: str, options: tuple[str, ...], words: str
+) -> None:
+    """Nothing that a user gets wrong ends in a traceback, or in a verdict."""
+    ended = _check(_written(tmp_path, text), *options)
+
+    assert isinstance(ended.exception, UsageError), ended.output
+    assert re.search(words, str(ended.exception))
+
+
+def test_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    """The path is named."""
+    ended = _check(tmp_path / "absent.edn")
+
+    assert isinstance(ended.exception, UsageError)
+    assert "absent.edn" in str(ended.exception)
+
+
+def test_options_of_other_histories_are_refused_for_audits(tmp_path: Path) -> None:
+    """An audit has its own demands."""
+    path = _written(tmp_path, '{"type":"run"}\n', "history.jsonl")
+
+    ended = _check(path, "--model", "register")
+
+    assert isinstance(ended.exception, UsageError)
+    assert "--model: not for audits" in str(ended.exception)
