@@ -55,6 +55,7 @@ TWINS = [
         (*OWN, "read-bursts"),
     ),
     Twin("storage:create_cache_without_user", "foreign-canary-in-response"),
+    Twin("storage:create_cached_messages", "not-linearizable"),
     Twin("storage:create_clock_identifiers", "identifier-collision"),
     Twin("http:create_remembered_header", "foreign-canary-in-header"),
     Twin(

@@ -1,9 +1,11 @@
 """Twins of the storage: settings in the pool, warm sessions, keys without users."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Response
 from sqlalchemy import select, text
@@ -11,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.api.dependencies import Authenticated, PartsOf, Work
 from app.api.schemas import NewThread
-from app.api.threads import post_thread
+from app.api.threads import get_messages, post_thread
 from app.cache import UserKeyspace
 from app.main import Parts, create_app
-from app.storage import DocumentSummary, SessionFactory, Thread
+from app.storage import DocumentSummary, Message, SessionFactory, Thread
 from app.storage.tables import documents, threads
 from tests.e2e.sabotage.overriding import override
 
+REMEMBERED_S = 0.5
 _SET_USER_FOR_GOOD = text("SELECT set_config('app.user_id', :user_id, false)")
 
 
@@ -130,6 +133,25 @@ def create_cache_without_user() -> FastAPI:
         return replace(parts, keyspaces=_SharedKeyspace)
 
     return create_app(replace=sabotage)
+
+
+def create_cached_messages() -> FastAPI:
+    """Remembers the messages of a thread for half a second, in each worker by itself.
+
+    Catalogue D16 and R03: what was just written is missing from the next answer, or there and
+    gone again, depending on the worker that answers. No user sees another's data.
+    """
+    router = APIRouter()
+    remembered: dict[tuple[str, UUID], tuple[float, list[Message]]] = {}
+
+    @router.get("/threads/{thread_id}/messages")
+    async def get_messages_once(thread_id: UUID, context: Work) -> list[Message]:
+        key, now = (context.user_id, thread_id), time.monotonic()
+        if key not in remembered or now - remembered[key][0] > REMEMBERED_S:
+            remembered[key] = (now, await get_messages(thread_id, context))
+        return remembered[key][1]
+
+    return override(create_app(), router)
 
 
 def create_clock_identifiers() -> FastAPI:
