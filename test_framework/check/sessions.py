@@ -13,7 +13,7 @@ calls at the same time owe each other nothing. What one session must see of anot
 across objects is a matter of causal consistency, and of the transactions' checkers.
 
 Everything is sorted once by the ends of the calls; a running maximum over that order
-says what each call had to see. A million calls take a fifth of a second.
+says what each call had to see.
 
 Source: Terry et al., "Session guarantees for weakly consistent replicated data", 1994.
 """
