@@ -12,7 +12,7 @@ from test_framework.cli.output import make_console
 from test_framework.core import UsageError, Verdict
 
 if TYPE_CHECKING:
-    from test_framework.battery.isolation import Cell, Matrix
+    from test_framework.battery.isolation import Cell, Matrix, PostgresLevel
 
 _LEVELS = ("read committed", "repeatable read", "serializable")
 
@@ -29,9 +29,19 @@ _LEVELS = ("read committed", "repeatable read", "serializable")
     type=click.Choice(_LEVELS),
     help="Play this level only; with --sessions, the level the service relies on.",
 )
+@click.option(
+    "--fingerprint",
+    is_flag=True,
+    help="Name the level from what some seconds of load show, in place of the matrix.",
+)
 @click.option("--explain", metavar="ANOMALY", help="Tell what an anomaly is and does.")
-def matrix(
-    dsn: str | None, sessions: str | None, level: str | None, explain: str | None
+def matrix(  # one argument per option
+    dsn: str | None,
+    sessions: str | None,
+    level: str | None,
+    *,
+    fingerprint: bool,
+    explain: str | None,
 ) -> None:
     """Play 14 anomalies on the Postgres at DSN (or DATABASE_URL), level by level.
 
@@ -58,6 +68,9 @@ def matrix(
             f"an anomaly with --explain: {names}."
         )
     chosen = None if level is None else PostgresLevel(level)
+    if fingerprint:
+        _name_level(console, dsn, sessions, chosen)
+        return
     if sessions is None:
         levels = tuple(PostgresLevel) if chosen is None else (chosen,)
         found = asyncio.run(run_matrix(dsn, levels))
@@ -65,6 +78,36 @@ def matrix(
         found = asyncio.run(run_sessions_matrix(load_sessions(sessions), dsn, chosen))
     _show(console, found)
     raise SystemExit(found.verdict.exit_code)
+
+
+def _name_level(
+    console: Console, dsn: str, sessions: str | None, level: "PostgresLevel | None"
+) -> None:
+    from test_framework.battery.isolation import (  # noqa: PLC0415  # see above
+        PostgresLevel,
+        fingerprint,
+        load_sessions,
+    )
+
+    factory = None if sessions is None else load_sessions(sessions)
+    found = asyncio.run(fingerprint(dsn, sessions=factory, level=level))
+    named = "no level" if found.level is None else found.level.upper()
+    shown = ", ".join(found.proof) or "no anomaly"
+    told = (
+        f"{named}: {found.committed} transactions that committed and {found.refused} "
+        f"that were refused show {shown}."
+    )
+    console.print(Text(told), soft_wrap=True)
+    order = list(PostgresLevel)
+    if level is None:
+        raise SystemExit(Verdict.VALID.exit_code)
+    is_kept = found.level is not None and order.index(found.level) >= order.index(level)
+    verdict = Verdict.VALID if is_kept else Verdict.INVALID
+    if not is_kept:
+        worst = found.checked.anomalies[0]
+        console.print(Text(f"BROKEN   {level.upper()}: {worst.claim}", "bold red"))
+    console.print(Text(f"verdict: {verdict}."))
+    raise SystemExit(verdict.exit_code)
 
 
 def _show(console: Console, found: "Matrix") -> None:

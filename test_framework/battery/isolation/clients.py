@@ -61,7 +61,7 @@ Source = Callable[[], Awaitable[Client]]
 
 
 class Connection:
-    """A client over a connection of asyncpg, at a level of its own choice."""
+    """A client over a connection of asyncpg, at a level or at the database's own."""
 
     def __init__(self, connection: Any, level: PostgresLevel | None) -> None:  # noqa: ANN401  # asyncpg has no types
         self._connection = connection
@@ -70,8 +70,9 @@ class Connection:
     async def run(self, sql: str) -> Rows:
         """Run one statement; the first one begins the transaction."""
         with _refusals():
-            if self._level is not None and not self._connection.is_in_transaction():
-                await self._connection.execute(f"begin isolation level {self._level}")
+            if not self._connection.is_in_transaction():
+                level = f" isolation level {self._level}" if self._level else ""
+                await self._connection.execute(f"begin{level}")
             return tuple(tuple(row) for row in await self._connection.fetch(sql))
 
     async def end(self, *, is_commit: bool) -> None:

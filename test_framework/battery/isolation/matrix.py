@@ -20,6 +20,7 @@ from test_framework.battery.isolation.scenarios import (
     Scenario,
 )
 from test_framework.battery.isolation.stage import (
+    COLUMNS,
     PATIENCE_S,
     Table,
     open_client,
@@ -116,9 +117,9 @@ async def run_matrix(
         TargetError: It does not answer, or a statement failed.
     """
     async with contextlib.AsyncExitStack() as stack:
-        table = await stack.enter_async_context(_table(dsn))
+        table = await stack.enter_async_context(table_on(dsn))
         connections = [
-            await stack.enter_async_context(_connection(dsn)) for _ in range(3)
+            await stack.enter_async_context(connection_to(dsn)) for _ in range(3)
         ]
         cells = []
         for level in levels:
@@ -140,7 +141,7 @@ async def run_sessions_matrix(
         TargetError: The database does not answer, or a statement failed.
         UsageError: The factory gives no sessions.
     """
-    async with _table(dsn) as table:
+    async with table_on(dsn) as table:
         source = session_source(factory)
         said, problems = await _probe(source)
         if said not in {*PostgresLevel}:
@@ -191,7 +192,12 @@ async def _probe(source: Source) -> tuple[str, tuple[str, ...]]:
 
 
 @contextlib.asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[Any]:
+async def connection_to(dsn: str) -> AsyncIterator[Any]:
+    """Hold a connection of asyncpg open.
+
+    Raises:
+        TargetError: Nobody answers there.
+    """
     connection = await connect(dsn)
     try:
         yield connection
@@ -200,10 +206,15 @@ async def _connection(dsn: str) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def _table(dsn: str) -> AsyncIterator[Table]:
-    async with _connection(dsn) as admin:
+async def table_on(dsn: str, columns: str = COLUMNS) -> AsyncIterator[Table]:
+    """Hold a table of ours in a database.
+
+    Raises:
+        TargetError: Nobody answers there, or the role may not create a table.
+    """
+    async with connection_to(dsn) as admin:
         table = Table(admin)
-        await table.create()
+        await table.create(columns)
         try:
             yield table
         finally:

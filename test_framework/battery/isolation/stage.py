@@ -27,6 +27,8 @@ GRACE_S = 0.5
 PATIENCE_S = 10.0
 """A statement that is not done by then never will be: locks and deadlocks take a second."""
 
+COLUMNS = "id int primary key, value int not null"
+
 _WAITS = """
 select count(*) from pg_stat_activity
 where wait_event_type = 'Lock' and strpos(query, $1) > 0 and state = 'active'
@@ -40,10 +42,10 @@ class Table:
         self._admin = admin
         self.name = f"isolation_matrix_{secrets.token_hex(4)}"
 
-    async def create(self) -> None:
+    async def create(self, columns: str = COLUMNS) -> None:
         """Make the table, for every role."""
         await self._execute(
-            f"create table {self.name} (id int primary key, value int not null)",
+            f"create table {self.name} ({columns})",
             f"grant all on {self.name} to public",
             # What a service left open must not hold us up for ever.
             "set lock_timeout = '5s'",
