@@ -21,6 +21,10 @@ from test_framework.core import UsageError, Verdict
 Subject = TypeVar("Subject")
 
 
+class NothingToTestError(UsageError):
+    """Raised when an implementation offers none of the scenarios that were chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a scenario is judged by.
@@ -105,7 +109,8 @@ class Conformance(Generic[Subject]):
         Raises:
             RaceFailure: It is wrong, with the witness; or nothing is proved, with the
                 reason. It is an ``AssertionError``.
-            UsageError: There is no scenario of a name, or nothing to test.
+            UsageError: There is no scenario of a name.
+            NothingToTestError: It offers none of them.
         """
         report = await self.check(config, scenarios=scenarios)
         if report.verdict is not Verdict.VALID:
@@ -125,7 +130,8 @@ class Conformance(Generic[Subject]):
             scenarios: Which; all if none is named.
 
         Raises:
-            UsageError: There is no scenario of a name, or nothing to test.
+            UsageError: There is no scenario of a name.
+            NothingToTestError: It offers none of them.
         """
         config = config or RaceTestConfig()
         chosen = self._chosen(scenarios)
@@ -134,9 +140,7 @@ class Conformance(Generic[Subject]):
         skipped: list[str] = []
         for scenario in chosen:
             async with made(self._make) as subject:
-                async with asyncio.timeout(config.timeout_s):
-                    offer = await offer_of(subject, self.protocol)
-                reason = self.obstacle(scenario, offer, config)
+                reason = await self._reason_to_skip(scenario, subject, config)
                 if reason:
                     skipped.append(f"{scenario.name}: {reason}")
                     continue
@@ -147,10 +151,38 @@ class Conformance(Generic[Subject]):
                 for check in found
             ]
         if not runs:
-            raise UsageError(
-                f"{self.name}: there is nothing to test. {'; '.join(skipped)}."
-            )
+            raise self._nothing(skipped)
         return RaceReport(self.name, tuple(runs), tuple(checks), tuple(skipped))
+
+    async def require_any(self, config: RaceTestConfig | None = None) -> None:
+        """Do nothing if there is any scenario that it can be put to.
+
+        Raises:
+            NothingToTestError: There is none.
+        """
+        config = config or RaceTestConfig()
+        async with made(self._make) as subject:
+            reasons = [
+                await self._reason_to_skip(scenario, subject, config)
+                for scenario in self.scenarios
+            ]
+        if all(reasons):
+            raise self._nothing(
+                f"{scenario.name}: {reason}"
+                for scenario, reason in zip(self.scenarios, reasons, strict=True)
+            )
+
+    async def _reason_to_skip(
+        self, scenario: Scenario, subject: Subject, config: RaceTestConfig
+    ) -> str:
+        async with asyncio.timeout(config.timeout_s):
+            offer = await offer_of(subject, self.protocol)
+        return self.obstacle(scenario, offer, config)
+
+    def _nothing(self, skipped: Iterable[str]) -> NothingToTestError:
+        return NothingToTestError(
+            f"{self.name}: there is nothing to test. {'; '.join(skipped)}."
+        )
 
     def _chosen(self, names: Sequence[str] | None) -> list[Scenario]:
         known = self.names()
