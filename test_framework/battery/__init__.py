@@ -11,6 +11,7 @@ from test_framework.battery.channel import ChannelRaceTest
 from test_framework.battery.config import RaceTestConfig, WorkerKind
 from test_framework.battery.journal import Journal, Pending, RefusedError
 from test_framework.battery.mutex import MutexRaceTest
+from test_framework.battery.ordering import OrderingRaceTest, OrderingReport
 from test_framework.battery.overlap import Overlap, measure_overlap
 from test_framework.battery.patience import Hang
 from test_framework.battery.report import RaceFailure, RaceReport, common_checks
@@ -25,6 +26,8 @@ __all__ = [
     "Hang",
     "Journal",
     "MutexRaceTest",
+    "OrderingRaceTest",
+    "OrderingReport",
     "Overlap",
     "Pending",
     "RaceFailure",

@@ -61,6 +61,7 @@ class LitmusTable:
         seen: How often each outcome came, the forbidden as well.
         stale: Executions whose outcome is allowed, though not in the order of the calls.
         orders: How many orders of the events were driven, each at least once.
+        free_orders: How many came about by themselves.
         possible_orders: How many there are.
         overlapped: Executions in which calls of two workers overlapped.
         checked: The verdict and its witnesses.
@@ -73,6 +74,7 @@ class LitmusTable:
     seen: Counter[Outcome]
     stale: int
     orders: int
+    free_orders: int
     possible_orders: int
     overlapped: int
     checked: Checked = field(repr=False)
@@ -96,8 +98,9 @@ class LitmusTable:
                 f"{telling}"
             )
         yield (
-            f"  orders {self.orders} of {self.possible_orders}, "
-            f"{self.overlapped} executions overlapped, {self.stale} too old"
+            f"  orders driven {self.orders} of {self.possible_orders}, by themselves "
+            f"{self.free_orders}; {self.overlapped} executions overlapped; {self.stale} "
+            "outcomes too old"
         )
 
 
@@ -130,6 +133,7 @@ def check_litmus(
             stale += 1
             anomalies.append(_anomaly(litmus, model, run, is_stale=True))
     driven = {_order(run) for run in runs if run.is_driven}
+    free = {_order(run) for run in runs if not run.is_driven}
     possible = count_interleavings(model.events(litmus))
     overlapped = sum(_is_overlapped(run) for run in runs)
     if not runs:
@@ -147,6 +151,7 @@ def check_litmus(
         seen=seen,
         stale=stale,
         orders=len(driven),
+        free_orders=len(free),
         possible_orders=possible,
         overlapped=overlapped,
         checked=Checked(
@@ -226,8 +231,11 @@ def _anomaly(
 ) -> Anomaly:
     shown = litmus.label(run.outcome)
     if not is_stale and run.outcome not in set(litmus.space()):
-        name = "value from another iteration"
-        claim = f"{shown}: nobody wrote that in iteration {run.iteration}"
+        name = "out-of-thin-air value"
+        claim = (
+            f"{shown}, less what was reset to: nobody wrote that in iteration "
+            f"{run.iteration}"
+        )
     elif not is_stale:
         name = "forbidden outcome"
         claim = f"{litmus.name} ended with {shown}, which {model.name} forbids"

@@ -49,7 +49,7 @@ TWINS: list[tuple[WorkerKind, type, str]] = [
     ("task", twins.GluingChannel, "phantom message"),
     ("thread", twins.ThreadLifoChannel, "reordered message"),
     ("thread", twins.ThreadOverwritingChannel, "lost message"),
-    ("thread", twins.ThreadPeekingChannel, "duplicate message"),
+    ("thread", twins.ThreadPeekingChannel, "lost message"),
     ("thread", twins.ThreadSharedAddressChannel, "misdelivered message"),
     ("thread", twins.ThreadSleepyChannel, "lost wake-up"),
     ("process", twins.ProcessRingChannel, "duplicate message"),

@@ -214,15 +214,15 @@ def test_store_buffer_is_held_to_forced_order_only() -> None:
     assert check_litmus(litmus, TOTAL_STORE_ORDER, [forced]).stale == 1
 
 
-def test_value_of_another_iteration_is_named() -> None:
-    """A value that nobody wrote in this execution came from one before it."""
+def test_value_that_nobody_wrote_is_named() -> None:
+    """A value that nobody wrote in this execution came from another, or was torn."""
     litmus = litmus_named("RYW")
     run = run_in_order(litmus, (0, 0))
     old = LitmusRun(run.timings, (-7,), is_driven=True, iteration=3)
 
     (anomaly,) = check_litmus(litmus, SEQUENTIAL, [old]).checked.anomalies
 
-    assert anomaly.name == "value from another iteration"
+    assert anomaly.name == "out-of-thin-air value"
     assert "iteration 3" in anomaly.claim
 
 
