@@ -172,8 +172,8 @@ class _Hunt:
 
     def _follow(self, rule: Rule) -> None:
         """Look for a rule in each component of the edges it may use."""
-        edges = self._edges
-        plain, after_read = self._label(rule)
+        edges = self._edges.select(self._edges.are(rule.kinds))
+        plain, after_read = self._label_edges(rule, edges)
         decisive = np.flatnonzero(edges.kind == int(rule.decisive))
         # Only a way from a transaction begins a cycle: relays are passed on the way.
         decisive = decisive[edges.source[decisive] < self._count]
@@ -215,7 +215,7 @@ class _Hunt:
 
     def _label_edges(self, rule: Rule, edges: Edges) -> tuple[Ints, Ints]:
         nodes = self._nodes
-        edges = edges.select(np.isin(edges.kind, [int(kind) for kind in rule.kinds]))
+        edges = edges.select(edges.are(rule.kinds))
         source, target = edges.source, edges.target
         copies = 1
         if rule.apart:
@@ -260,8 +260,10 @@ class _Hunt:
             )
             if is_as_bad and nodes == {step.source for step in other}:
                 return
-        self._seen.append((rule, cycle))
-        self._found.setdefault(name, []).append(cycle)
+        cycles = self._found.setdefault(name, [])
+        if len(cycles) < self._limit:
+            cycles.append(cycle)
+            self._seen.append((rule, cycle))
 
     def _settle(self, strength: int) -> None:
         """Order rivals so that snapshot isolation holds, if there is such an order.

@@ -13,6 +13,7 @@ who overwrite it: their product would be quadratic.
 """
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
 
@@ -95,6 +96,12 @@ class Edges:
                 for name in cls.__slots__
             )
         )
+
+    def are(self, kinds: Collection[Edge]) -> Flags:
+        """Tell which edges are of some kinds."""
+        chosen = np.zeros(len(Edge), dtype=np.bool_)
+        chosen[list(kinds)] = True
+        return np.asarray(chosen[self.kind])
 
     def select(self, chosen: Flags | Ints) -> Self:
         """Return some of the edges."""

@@ -111,8 +111,7 @@ class Maze:
         self._edges = edges
         self._count = len(invoked)
         self._automaton = Automaton(rule)
-        usable = np.isin(edges.kind, [int(kind) for kind in rule.kinds])
-        usable &= members[edges.source] & members[edges.target]
+        usable = members[edges.source] & members[edges.target] & edges.are(rule.kinds)
         self._usable = edges.select(usable)
         self._forward: dict[int, list[tuple[int, Edge, int]]] = {}
         kinds = list(Edge)
