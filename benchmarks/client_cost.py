@@ -168,13 +168,15 @@ async def _aiohttp(url: str, requests: int) -> Cost:
 async def _ours(url: str, requests: int, *, is_raw: bool) -> Cost:
     import httpx  # noqa: PLC0415  # not there in the other environment
 
-    from test_framework.clients import (  # noqa: PLC0415  # likewise
-        Address,
+    from test_framework.clients.http import (  # noqa: PLC0415  # likewise
         Caller,
-        DirectRoute,
-        Recorder,
         RecordingTransport,
         send_again,
+    )
+    from test_framework.clients.recorder import Recorder  # noqa: PLC0415  # likewise
+    from test_framework.clients.routes import (  # noqa: PLC0415  # likewise
+        Address,
+        DirectRoute,
     )
     from test_framework.core import (  # noqa: PLC0415  # likewise
         History,

@@ -5,12 +5,12 @@ valid, 1 invalid, 2 usage error, 3 unknown (the run proved nothing), 4 the servi
 what it needs is down, 130 interrupted.
 """
 
+import importlib
 import sys
 import traceback
 
 import click
 
-from test_framework.cli import audits, exploring, histories, matrix, patterns, watch
 from test_framework.cli.output import (
     EXIT_INTERNAL,
     EXIT_TARGET,
@@ -23,24 +23,41 @@ from test_framework.interruption import EXIT_INTERRUPTED
 __all__ = ["cli", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_COMMANDS = {
+    "check": "histories:check",
+    "doctor": "audits:doctor",
+    "explain": "audits:explain",
+    "explore": "exploring:explore_command",
+    "matrix": "matrix:matrix",
+    "patterns": "patterns:patterns",
+    "replay": "exploring:replay_command",
+    "run": "audits:run",
+    "watch": "watch:watch",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is called: an audit needs no explorer."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's own
+        """Return the names of all commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # likewise
+        """Return the command of a name; None when there is none."""
+        module, _, attribute = _COMMANDS.get(cmd_name, "").partition(":")
+        if not module:
+            return None
+        found: click.Command = getattr(
+            importlib.import_module(f"{__name__}.{module}"), attribute
+        )
+        return found
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="isolation-audit")
 def cli() -> None:
     """Prove that no user of a service sees, changes or receives another's data."""
-
-
-for command in (
-    audits.run,
-    histories.check,
-    audits.explain,
-    audits.doctor,
-    exploring.explore_command,
-    exploring.replay_command,
-    watch.watch,
-    patterns.patterns,
-    matrix.matrix,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

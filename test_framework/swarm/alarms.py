@@ -20,7 +20,12 @@ from test_framework.core import (
 )
 
 if TYPE_CHECKING:
-    from test_framework.services import Host
+    from test_framework.services import AlarmReport, Host
+
+_PASSING = frozenset(
+    {"residue-of-departed", "context-kept-alive", "leaked-task", "leaked-file"}
+)
+"""Rules about what a service may still be cleaning up."""
 
 _REQUEST = re.compile(r"\brequest (?P<number>\d+)\b")
 _Key = tuple[str, str, str, int | None]
@@ -39,18 +44,34 @@ class Alarms:
     def __init__(self, host: "Host | None") -> None:
         self._host = host
         self._before: Counter[_Key] = Counter()
+        self._last: AlarmReport | None = None
         if host is not None and host.is_watched:
             # Whom an earlier audit knew is nobody of this one.
             host.identify({})
             for alarm in host.alarms().alarms:
                 self._before[_key(alarm)] += alarm.count
 
+    def are_passing(self) -> bool:
+        """Whether something is seen that the service may still be cleaning up.
+
+        When nothing is, this was the last look: one walks through the whole heap.
+
+        Raises:
+            TargetError: A process ended or is blocked.
+        """
+        if self._host is None or not self._host.is_watched:
+            return False
+        report = self._host.alarms()
+        is_passing = any(alarm.rule in _PASSING for alarm in report.alarms)
+        self._last = None if is_passing else report
+        return is_passing
+
     def record(self, history: History) -> None:
         """Add what was seen since, with the users that it happened to."""
         if self._host is None or not self._host.is_watched:
             return
         try:
-            report = self._host.alarms()
+            report = self._last or self._host.alarms()
         except TargetError as exc:
             # The run has been broken off, or is about to be, for the same reason.
             history.add(WatchRecord("detectors", unwatched=(str(exc),)))

@@ -128,7 +128,7 @@ async def run_audit(  # one argument per fact of the run
             floors_s=dict(plan.floors_s),
         )
     )
-    with _recorded_end(history, target, clock.now_ns):
+    with _recorded_end(history, target, clock.now_ns) as alarms:
         scene = Scene(
             target.base_url,
             recorder,
@@ -137,7 +137,7 @@ async def run_audit(  # one argument per fact of the run
             is_alive=target.host.require_alive if target.host else None,
         )
         try:
-            await _run(scene, target, progress or Silence())
+            await _run(scene, target, alarms, progress or Silence())
         finally:
             await scene.close()
 
@@ -145,11 +145,11 @@ async def run_audit(  # one argument per fact of the run
 @contextmanager
 def _recorded_end(
     history: History, target: "Target", now_ns: Callable[[], int]
-) -> Iterator[None]:
+) -> Iterator[Alarms]:
     reason = ""
     alarms = Alarms(target.host)
     try:
-        yield
+        yield alarms
     except (KeyboardInterrupt, asyncio.CancelledError):
         reason = "it was interrupted"
         raise
@@ -182,7 +182,9 @@ def _peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-async def _run(scene: Scene, target: "Target", progress: Progress) -> None:
+async def _run(
+    scene: Scene, target: "Target", alarms: Alarms, progress: Progress
+) -> None:
     plan = scene.plan
     await scene.require_reachable()
     for surface in log_surfaces(target.log_paths):
@@ -209,7 +211,9 @@ async def _run(scene: Scene, target: "Target", progress: Progress) -> None:
         if target.host is not None:
             named = {user.index: user.identities for user in scene.everybody()}
             target.host.identify(departed(scene.history, named))
-        for record in await find_residue(target, identities, tasks_before=tasks_before):
+        for record in await find_residue(
+            target, identities, tasks_before=tasks_before, alarms=alarms
+        ):
             scene.history.add(record)
         spare = spare_connections(len(scene.everybody()))
         for lasting in await find_lasting(

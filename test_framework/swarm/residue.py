@@ -14,6 +14,7 @@ from test_framework.clients.sql import SqlReader
 from test_framework.core import ResidueRecord
 
 if TYPE_CHECKING:
+    from test_framework.swarm.alarms import Alarms
     from test_framework.swarm.identities import Identities
     from test_framework.swarm.target import Target
 
@@ -22,10 +23,6 @@ HELD_GRACE_S = 1.0
 """For what the leak watchers see: what is really held costs each run this much."""
 
 _PAUSE_S = 0.25
-_PASSING = frozenset(
-    {"residue-of-departed", "context-kept-alive", "leaked-task", "leaked-file"}
-)
-"""Rules about what a service may still be cleaning up."""
 _SPARE_TASKS = 3
 """Tasks of one kind that may come and go; pools start theirs when first used."""
 
@@ -44,9 +41,18 @@ async def find_residue(
     identities: "Identities",
     *,
     tasks_before: Counter[str],
+    alarms: "Alarms",
     grace_s: float = GRACE_S,
 ) -> list[ResidueRecord]:
     """Return what is still there after at most ``grace_s`` seconds of waiting.
+
+    Args:
+        target: The service.
+        identities: Of everybody who was there.
+        tasks_before: What ``count_tasks`` said before the first user.
+        alarms: What the leak watchers see is waited for as well, for a second at most;
+            it is recorded with the other alarms, at the end of the run.
+        grace_s: For everything (seconds, >= 0).
 
     Raises:
         TargetError: Postgres or Redis cannot be reached.
@@ -57,23 +63,10 @@ async def find_residue(
     while True:
         residue = await _look(target, identities, tasks_before)
         now = loop.time()
-        is_clean = not residue and (now >= held_until or not _is_held(target))
+        is_clean = not residue and (now >= held_until or not alarms.are_passing())
         if is_clean or now >= deadline:
             return residue
         await asyncio.sleep(_PAUSE_S)
-
-
-def _is_held(target: "Target") -> bool:
-    """Whether the leak watchers in the processes still see what may be about to end.
-
-    What they see is recorded with the other alarms, at the end of the run.
-    """
-    host = target.host
-    return (
-        host is not None
-        and host.is_watched
-        and any(alarm.rule in _PASSING for alarm in host.alarms().alarms)
-    )
 
 
 async def _look(

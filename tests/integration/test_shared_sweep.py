@@ -18,6 +18,7 @@ from test_framework.core import (
     WatchRecord,
 )
 from test_framework.swarm import Plan, Target, User
+from test_framework.swarm.alarms import Alarms
 from test_framework.swarm.identities import Identities
 from test_framework.swarm.lasting import find_lasting, look_at_connections
 from test_framework.swarm.residue import find_residue
@@ -126,7 +127,11 @@ async def test_transactions_of_people_are_no_residue(
             target = Target("http://n", "n", database_url=url, is_shared=is_shared)
             found.append(
                 await find_residue(
-                    target, IDENTITIES, tasks_before=Counter(), grace_s=0
+                    target,
+                    IDENTITIES,
+                    tasks_before=Counter(),
+                    alarms=Alarms(None),
+                    grace_s=0,
                 )
             )
 

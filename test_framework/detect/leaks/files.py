@@ -7,6 +7,7 @@ files are told by their folder.
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,12 +46,7 @@ class _Socket:
 def open_files() -> list[OpenFile]:
     """Return the open descriptors of this process, in order of number."""
     targets = dict(_targets())
-    sockets = _sockets()
-    ours = {
-        inode: sockets[inode]
-        for target in targets.values()
-        if (inode := _inode(target)) in sockets
-    }
+    ours = _sockets({_inode(target) for target in targets.values()})
     ports = {_port(one.local) for one in ours.values() if one.is_listener}
     return [
         OpenFile(*_describe(target, ours.get(_inode(target)), ports), (number, target))
@@ -99,8 +95,8 @@ def _inode(target: str) -> str:
     return target.removeprefix("socket:[").removesuffix("]")
 
 
-def _sockets() -> dict[str, _Socket]:
-    """Return the TCP sockets of the network namespace, by inode."""
+def _sockets(inodes: Collection[str]) -> dict[str, _Socket]:
+    """Return TCP sockets by inode; the system lists those of all processes."""
     found = {}
     for name in ("tcp", "tcp6"):
         try:
@@ -109,6 +105,8 @@ def _sockets() -> dict[str, _Socket]:
             continue
         for line in lines:
             fields = line.split()
+            if fields[9] not in inodes:
+                continue
             found[fields[9]] = _Socket(
                 _address(fields[1]), _address(fields[2]), fields[3] == _LISTENS
             )

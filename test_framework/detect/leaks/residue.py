@@ -291,9 +291,16 @@ class _Look:
 
     def loose(self) -> dict[str, frozenset[int]]:
         """Return the instances of the classes that live where nothing was met."""
+        # A service has some hundred thousand objects, and some hundred types of them.
+        objects = gc.get_objects()
+        wanted = {
+            kind: name
+            for kind in {type(value) for value in objects}
+            if (name := self._wanted_name(kind))
+        }
         found: dict[str, set[int]] = {}
-        for value in gc.get_objects():
-            name = self._wanted_name(type(value))
+        for value in objects if wanted else ():
+            name = wanted.get(type(value), "")
             if name and id(value) not in self._met:
                 found.setdefault(name, set()).add(id(value))
         return {name: frozenset(ids) for name, ids in found.items()}

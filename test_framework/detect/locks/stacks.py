@@ -83,12 +83,23 @@ def short_path(filename: str) -> str:
 
 def is_plumbing(code: CodeType) -> bool:
     """Tell whether code belongs to asyncio, contextlib or this watcher."""
-    return code.co_filename.startswith(_PLUMBING)
+    return _is_plumbing(code.co_filename)
 
 
 def is_installed(code: CodeType) -> bool:
     """Tell whether code is of an installed package, generated, or a tool's."""
-    return code.co_filename.startswith((*_LIBRARIES, *_TOOLS, _GENERATED))
+    return _is_installed(code.co_filename)
+
+
+# Asked for each frame below each checkout of a connection, of few hundred files.
+@functools.lru_cache(maxsize=4096)
+def _is_plumbing(filename: str) -> bool:
+    return filename.startswith(_PLUMBING)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_installed(filename: str) -> bool:
+    return filename.startswith((*_LIBRARIES, *_TOOLS, _GENERATED))
 
 
 def is_driver(code: CodeType) -> bool:
