@@ -61,7 +61,6 @@ async def test_matrix_equals_the_published_table(dsn: str) -> None:
 @pytest.mark.parametrize(
     ("factory", "level"),
     [
-        (sessions.read_committed, RC),
         (sessions.repeatable_read, RR),
         (sessions.serializable, SER),
     ],
@@ -98,25 +97,6 @@ async def test_autocommit_is_caught_twice(dsn: str) -> None:
     broken = {cell.scenario.id for cell in found.cells if cell.is_broken}
     assert {"G0", "G1a", "G1b", "G1c", "OTV"} & broken >= {"G1a", "G1b", "G1c"}
     assert found.verdict is Verdict.INVALID
-
-
-async def test_shared_session_is_caught(dsn: str) -> None:
-    """One session for all is told as such, and no transaction is alone in it."""
-    found = await run_sessions_matrix(sessions.shared, dsn)
-
-    assert found.problems == (SHARED,)
-    assert found.verdict is Verdict.INVALID
-
-
-async def test_wrong_level_is_caught_twice(dsn: str) -> None:
-    """A service that relies on SERIALIZABLE and has the default gets write skew."""
-    found = await run_sessions_matrix(sessions.read_committed, dsn, SER)
-
-    assert (
-        "run at READ COMMITTED and the service relies on SERIALIZABLE"
-        in (found.problems[0])
-    )
-    assert {cell.scenario.id for cell in found.cells if cell.is_broken} == PUBLISHED[RC]
 
 
 async def test_pool_that_is_too_small_is_told(dsn: str) -> None:
@@ -166,20 +146,21 @@ async def test_factory_of_something_else_is_told(dsn: str) -> None:
 def test_command_ends_by_its_verdict(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0 for what is as published, 1 for a factory that commits by itself."""
+    """0 for what is as published, 1 for a factory with one session for everybody."""
     monkeypatch.setenv("MATRIX_DATABASE_URL", database_url)
     # The command runs a loop of its own, which nobody could close a pool in later.
     monkeypatch.setenv("MATRIX_UNPOOLED", "1")
     monkeypatch.setattr(sessions, "_ENGINES", {})
+    monkeypatch.setattr(sessions, "_SHARED", [])
     runner = CliRunner()
-    factory = "tests.targets.sessions:autocommit"
+    factory = "tests.targets.sessions:shared"
 
     sound = runner.invoke(matrix, [database_url, "--level", "serializable"])
     broken = runner.invoke(matrix, [database_url, "--sessions", factory])
 
     assert (sound.exit_code, broken.exit_code) == (0, 1)
     assert "Of 14 cells none is broken." in sound.output
-    assert f"PROBLEM  {AUTOCOMMIT}" in broken.output
+    assert f"PROBLEM  {SHARED}" in broken.output
     assert "BROKEN   READ COMMITTED let G1a happen" in broken.output
     assert all(one.id in sound.output for one in SCENARIOS)
 
@@ -187,7 +168,10 @@ def test_command_ends_by_its_verdict(
 def test_plugin_adds_a_test_for_each_cell(
     pytester: pytest.Pytester, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service whose sessions are broken fails by name; a sound database passes."""
+    """Sessions of a weaker level than relied on fail by name; a sound database passes.
+
+    One test is about the sessions, and nine are about what SERIALIZABLE forbids.
+    """
     monkeypatch.setenv("MATRIX_DATABASE_URL", database_url)
     monkeypatch.setenv("MATRIX_UNPOOLED", "1")
     monkeypatch.setattr(sessions, "_ENGINES", {})
@@ -205,6 +189,7 @@ def test_plugin_adds_a_test_for_each_cell(
     broken.assert_outcomes(passed=5, failed=10)
     broken.stdout.fnmatch_lines(
         [
+            "Sessions run at READ COMMITTED and the service relies on SERIALIZABLE.*",
             "*SERIALIZABLE let G2-item happen: Two transactions read both rows*",
             "FAILED ::isolation-matrix[[]serializable-P4[]]*",
         ]

@@ -17,10 +17,10 @@ from test_framework.core import Verdict
 from tests.unit.check.corpus import public_history
 from tests.unit.check.transactions.axioms import Operation, Tiny, draw, levels_of
 
-HISTORIES = 800
+HISTORIES = 600
 """Tiny histories; one in ten breaks READ COMMITTED first, one in fifty serializability.
 
-A checker that is wrong on one history in 200 passes 800 with odds of 2 %.
+A checker that is wrong on one history in 200 passes 600 with odds of 5 %.
 """
 HARD = (Level.SNAPSHOT_ISOLATION, Level.SERIALIZABLE)
 
@@ -302,7 +302,13 @@ def test_public_histories_of_awdit_have_their_verdicts(folder: str) -> None:
     assert files
 
 
-UNIFORM = "{}_{}_{}_{}_0.5_uniform"
+LONG = (
+    "fig7/20_100_15_10000_0.5_uniform",
+    "fig7/20_250_15_10000_0.5_uniform",
+    "fig7/30_100_15_10000_0.5_uniform",
+    "fig8/rubis-10000",
+    "fig8/twitter-10000",
+)
 BROKEN_POLYSI = {
     "violations/dgraph": Level.CAUSAL,
     "violations/galera": Level.SNAPSHOT_ISOLATION,
@@ -318,7 +324,13 @@ BROKEN_POLYSI = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN_POLYSI)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name in LONG else name
+        for name in BROKEN_POLYSI
+    ],
+)
 def test_public_histories_of_polysi_have_their_verdicts(name: str) -> None:
     """Histories of real databases break the level that PolySI and AWDIT say, if any."""
     path = public_history("polysi", *Path(name).parts)
