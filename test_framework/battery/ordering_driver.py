@@ -136,7 +136,10 @@ class Driver:
         if order is None:
             await self._all_at_once(workers)
         else:
-            is_driven = await self._in_order(workers, order)
+            try:
+                is_driven = await self._in_order(workers, order)
+            finally:
+                await _end(workers)
         done.retried += any(one.is_refused for one in workers)
         await self._again(workers)
         if any(one.is_refused for one in workers):
@@ -297,6 +300,15 @@ class Driver:
             worker.is_refused = True
         else:
             worker.answers += answers
+
+
+async def _end(workers: Sequence[_Attempt]) -> None:
+    """Leave no call behind of an execution that was broken off."""
+    pending = [one.pending for one in workers if one.pending is not None]
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.wait(pending)
 
 
 def _shuffled_orders(

@@ -107,6 +107,10 @@ class _ProcessLane:
         # Forking this process would copy its locks as its threads left them.
         method = "forkserver" if "forkserver" in methods else "spawn"
         context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
+            # Imported once, when the first process is started, and not by each of them.
+            modules = {__name__, type(registers).__module__}
+            context.set_forkserver_preload(["__main__", *sorted(modules)])
         self._pipe, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
             target=_process_main, args=(registers, cpu, theirs), daemon=True

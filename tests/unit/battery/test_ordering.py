@@ -41,10 +41,10 @@ TWINS: list[tuple[WorkerKind, type, str, str]] = [
     ("task", twins.WriteBehindRegisters, "SB", "forbidden outcome"),
     ("task", twins.TornBatchRegisters, "MP", "forbidden outcome"),
     ("thread", twins.ThreadCachingRegisters, "CoRR", "stale read"),
-    ("thread", twins.ThreadTornRegisters, "MR", "out-of-thin-air value"),
+    ("thread", twins.ThreadTornRegisters, "2+2W", "out-of-thin-air value"),
     ("process", twins.ProcessCachingRegisters, "CoRR", "stale read"),
     ("process", twins.ProcessUnorderedRegisters, "2+2W", "forbidden outcome"),
-    ("process", twins.ProcessTornRegisters, "MR", "out-of-thin-air value"),
+    ("process", twins.ProcessTornRegisters, "2+2W", "out-of-thin-air value"),
 ]
 
 
