@@ -32,8 +32,8 @@ create table if not exists battery_registers (
 """
 # Two that create the same table at once: one of them fails, whatever it asks for.
 _TABLE_LOCK = "select pg_advisory_xact_lock(hashtext('battery_registers'))"
-_LOCK_TIMEOUT_MS = "500"
-"""Below the second after which Postgres looks for deadlocks."""
+_LOCK_TIMEOUT_MS = "200"
+"""Below the second after which Postgres looks for deadlocks: some tests make them."""
 
 _REFUSALS = (
     asyncpg.SerializationError,
