@@ -14,9 +14,13 @@ from typing import Any, ClassVar
 import pytest
 
 from test_framework.battery.atomic import AtomicRaceTest
+from test_framework.battery.channel import ChannelRaceTest
 from test_framework.battery.config import RaceTestConfig
 from test_framework.battery.conformance import Conformance, NothingToTestError
 from test_framework.battery.mutex import MutexRaceTest
+from test_framework.battery.ordering import OrderingRaceTest
+from test_framework.check.channels import Promise
+from test_framework.check.litmus import LITMUS_TESTS, MemoryModel
 
 
 class _Suite:
@@ -84,3 +88,36 @@ class MutexRaceSuite(_Suite):
     def test_lock_offers_something(self) -> None:
         """There is a scenario that it can be put to."""
         asyncio.run(self.conformance().require_any(self.config))
+
+
+class ChannelRaceSuite(_Suite):
+    """The scenarios of ``ChannelRaceTest``, for a channel.
+
+    Attributes:
+        promise: What it is held to, as ``ChannelRaceTest`` takes it.
+    """
+
+    promise: ClassVar[Promise | None] = None
+
+    def test_channel_conforms(self) -> None:
+        """Nothing is lost, doubled, reordered, or received by another."""
+        test = ChannelRaceTest(self.make, self.promise, name=type(self).__name__)
+        asyncio.run(test.run(self.config))
+
+
+class OrderingRaceSuite(_Suite):
+    """The litmus tests of ``OrderingRaceTest``, for registers.
+
+    Attributes:
+        model: What they are held to, as ``OrderingRaceTest`` takes it.
+    """
+
+    model: ClassVar[MemoryModel | None] = None
+
+    @pytest.mark.parametrize("litmus", [one.name for one in LITMUS_TESTS])
+    def test_registers_conform(self, litmus: str) -> None:
+        """No outcome is forbidden."""
+        test = OrderingRaceTest(
+            self.make, self.model, name=type(self).__name__, tests=[litmus]
+        )
+        asyncio.run(test.run(self.config))
