@@ -138,8 +138,7 @@ def _order_reads(lists: Lists, known: _Known) -> Edges:
         reads.place[foreign],
     )
     following = known.following[end]
-    # Who read its own append is before the next one already, by a write-write edge.
-    changed = (following < base[reads.key + 1]) & (maker != reader)
+    changed = following < base[reads.key + 1]
     changed[changed] = known.writer[following[changed]] != reader[changed]
     following = following[changed]
     lost = Edges.of(
@@ -197,8 +196,6 @@ def _place_tails(lists: Lists, known: _Known) -> tuple[Edges, Rivals, int]:
     has_tail[key] = True
     whole = (base[1:] - base[:-1])[reads.key]
     reads = reads.select((reads.count == whole) & has_tail[reads.key])
-    maker = np.append(known.writer, NOTHING)[_find_seen(lists, known, reads)]
-    reads = reads.select(maker != reads.transaction)
     relayed, nodes = relay_reads(
         len(lists.log), (reads.transaction, reads.key, reads.place), (owner, key, place)
     )

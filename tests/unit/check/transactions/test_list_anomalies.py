@@ -1,5 +1,8 @@
 """Each anomaly of list-append histories is named, and a sound sibling is left alone."""
 
+import contextlib
+import io
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -204,3 +207,17 @@ def test_long_transactions_are_cut_to_what_matters() -> None:
 
     assert worst.items[0].text == "read [] of x, append 1 to y, 20 more"
     assert worst.items[1].text == "read [] of y, append 1 to x"
+
+
+def test_example_of_the_docs_prints_what_they_say() -> None:
+    """The page of the checkers is true."""
+    page = (Path(__file__).parents[4] / "docs" / "checkers.md").read_text("utf-8")
+    section = page.partition("## Transactions on lists")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    said = section.partition("```text\n")[2].partition("```")[0]
+    printed = io.StringIO()
+
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})  # noqa: S102  # our own page
+
+    assert printed.getvalue() == said

@@ -60,6 +60,14 @@ def test_element_that_nobody_appended_is_passed_over() -> None:
     assert [one.name for one in checked.anomalies] == ["G0"]
 
 
+@pytest.mark.parametrize("odd", [("c - x:9,2",), ("c - fail x+9", "d - x:9,2")])
+def test_reads_are_before_what_follows_an_odd_element(odd: tuple[str, ...]) -> None:
+    """Whoever made 9 tells nothing, and 2 came after the empty list all the same."""
+    log = history("a - x: y+1", "b - y: x+2", *odd)
+
+    assert "G2-item" in {one.name for one in check_list_append(log).anomalies}
+
+
 def test_unknown_model_is_a_mistake_with_a_cure() -> None:
     """The message lists the models."""
     with pytest.raises(

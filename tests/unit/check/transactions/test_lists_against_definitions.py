@@ -64,9 +64,8 @@ def define_edges(log: TransactionLog) -> tuple[Pairs, bool]:
             makers = order[: len(values)]
             if makers:
                 edges[makers[-1], reader].add(Edge.WR)
-            if makers[-1:] != [reader]:
-                for other in set(order[len(values) :][:1]) or tails:
-                    edges[reader, other].add(Edge.RW)
+            for other in set(order[len(values) :][:1]) or tails:
+                edges[reader, other].add(Edge.RW)
     for pair in order_of(log, 1):
         edges[pair].add(Edge.SESSION)
     for pair in order_of(log, 2) - order_of(log, 1):
