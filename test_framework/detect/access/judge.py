@@ -281,6 +281,21 @@ class Judge:
             self._report(Case(place, window, place.wrote, writer.user))
         state.suspects.clear()
 
+    def judge_kept(self, state: TaskState, place: Place, site: int) -> None:
+        """Judge that a task had a value of its own to put where another's stands.
+
+        Whoever comes first may be meant to win, so this is only asked.
+        """
+        writer, other = place.writer, place.wrote
+        if writer is None or writer.user == state.user:
+            return
+        if state.heard.get(writer.number, -1) >= other[2]:
+            return
+        use = state.uses.get(place)
+        if use is not None:
+            window = self._window("kept-value", state, place, use, "read", site)
+            self._report(Case(place, window, other, writer.user))
+
     def see_half(self, half: Half, reader: TaskState, key: Any, site: int) -> None:
         """Note that another task reads what may not be complete."""
         if reader.user == half.state.user or len(half.readers) >= _MOST_READERS:

@@ -65,6 +65,7 @@ from test_framework.detect.scope import current_operation, current_user
 MOST_OBJECTS: Final = 20_000
 MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
+_WRITTEN: Final = WRITES | {"confirmed", "result"}
 _MAIN: Final = main_thread().ident
 _GROWN_KEPT: Final = 16
 
@@ -142,6 +143,13 @@ class Ledger:
         state, entry = self.state(), self._entries.get(id(thing))
         if state is not None and entry is not None:
             entry.half = Half(state, key, ("write", 0, state.step, site))
+
+    def keep(self, thing: Any, key: Any, site: int) -> None:
+        """Judge that the running task goes on with what stands where it put its own."""
+        state, entry = self.state(), self._entries.get(id(thing))
+        place = entry.places.get(key) if entry is not None and entry.places else None
+        if state is not None and place is not None:
+            self.judge.judge_kept(state, place, site)
 
     def publish(self, thing: Any, site: int) -> None:
         """Note that the running task lets others find what it has yet to complete."""
@@ -516,6 +524,8 @@ class Ledger:
             if owner is not None:
                 place.users = 1
                 owner.uses[place] = use
+                if use[0] in _WRITTEN:
+                    place.writer, place.written = owner, use
                 place.is_relied = use[0] != "update" and use[0] != "result"
         entry.alone.clear()
         return places

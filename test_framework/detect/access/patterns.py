@@ -24,6 +24,7 @@ Pattern = Literal[
     "stale-check",
     "stale-decision",
     "mixed-versions",
+    "kept-value",
     "half-written",
     "half-built",
     "mixed-contents",

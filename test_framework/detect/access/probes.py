@@ -70,6 +70,7 @@ def probes(ledger: Ledger) -> dict[str, Callable[..., Any]]:
             "iterated",
             "key",
             "method",
+            "offered",
             "passed",
             "published",
             "resumed",
@@ -238,6 +239,15 @@ class Probes:
             self._note(thing, key, kind, site)
         else:
             self._call(thing, "setdefault", key, kind, site)
+        return thing
+
+    def offered(self, thing: Any, key: Any, value: Any, kind: Kind, site: int) -> Any:
+        """Stand at the receiver of ``setdefault`` with a local for a named key."""
+        self.setdefault(thing, key, kind, site)
+        if type(thing) is dict and type(value) in _PLAIN:
+            kept = thing.get(key, value)
+            if type(kept) in _PLAIN and kept != value:
+                self._ledger.keep(thing, key, site)
         return thing
 
     def append(self, thing: Any, element: Any, site: int) -> Any:

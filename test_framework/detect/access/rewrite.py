@@ -383,6 +383,9 @@ class _Rewriter(Walker):
             receiver, seen = func.value, self._seen("read")
             if func.attr == "append":
                 probe: tuple[Any, ...] = "append", receiver, key, site
+            elif func.attr == "setdefault" and shapes.offers(node):
+                value = shapes.copied(node.args[1])
+                probe = "offered", receiver, key, value, seen, site
             elif func.attr in {"get", "setdefault"}:
                 probe = func.attr, receiver, key, seen, site
             else:

@@ -116,6 +116,15 @@ def has_first(node: ast.Call) -> bool:
     return bool(node.args) and not isinstance(node.args[0], ast.Starred)
 
 
+def offers(node: ast.Call) -> bool:
+    """Whether a local is offered for a key that the source names, if that is empty."""
+    match node.args:
+        case [ast.Constant(value=str()), ast.Name()]:
+            return True
+        case _:
+            return False
+
+
 def joins(func: ast.Attribute) -> bool:
     """Whether a method joins texts, such as ``", ".join``."""
     return func.attr == "join" and isinstance(func.value, ast.Constant)

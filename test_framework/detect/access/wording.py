@@ -22,6 +22,7 @@ RULE_OF: Final[Mapping[Pattern, str]] = {
     "stale-check": "shared-check-stale",
     "stale-decision": "shared-check-stale",
     "mixed-versions": "shared-read-torn",
+    "kept-value": "shared-contents-mixed",
     "half-written": "shared-read-torn",
     "half-built": "shared-read-torn",
     "mixed-contents": "shared-contents-mixed",
@@ -58,6 +59,10 @@ _CLAIMS = {
     "half-written": (
         "{first} wrote {what}, awaited, and wrote what belongs to it, although {other} "
         "read both in between and took one of each"
+    ),
+    "kept-value": (
+        "{first} offered a value of its own for {what}, and goes on with another one, "
+        "which {other} had put there"
     ),
     "half-built": (
         "{first} put an object where others find it, awaited, and only then wrote "
@@ -105,6 +110,10 @@ _FIXES = {
         "Await first, and write both in one step at {second}; or keep what belongs "
         "together in one immutable object that is replaced as a whole."
     ),
+    "kept-value": (
+        "If it is meant to be each request's own, make a new one or a copy before "
+        "{first}; if whoever comes first is meant to win, nothing is wrong here."
+    ),
     "half-built": (
         "Await first, complete the object, and put it where others find it in the same "
         "step; or let them wait for an asyncio.Event that is set at {second}."
@@ -135,7 +144,9 @@ _CLAIMED: Final[Mapping[Claim, str]] = {
         "It is the default of a ContextVar, and one for all contexts that set none."
     ),
 }
-_GUESSES: Final = frozenset({"stale-check", "stale-decision", "joint-contents"})
+_GUESSES: Final = frozenset(
+    {"stale-check", "stale-decision", "joint-contents", "kept-value"}
+)
 """What only its author can tell from what is meant."""
 
 _USED = {

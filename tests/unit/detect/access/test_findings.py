@@ -56,6 +56,16 @@ class Room:
             await asyncio.sleep(0)
             self.history.append("started")
 
+    async def name(self, user):
+        self.seats.setdefault("host", user)
+        await asyncio.sleep(0)
+        return self.seats
+
+    async def name_for_all(self, user):
+        self.seats.setdefault("host", "nobody")
+        await asyncio.sleep(0)
+        return self.seats
+
     def enter_in_a_thread(self):
         self.count += 1
 
@@ -107,6 +117,21 @@ def test_history_of_a_room_is_no_error(folder: Path) -> None:
         ("shared-contents-mixed", "warning")
     ]
     assert "nothing is wrong here" in alarms[0].fix
+
+
+def test_value_that_another_put_first_is_no_error(folder: Path) -> None:
+    """Whoever comes first may be meant to win, so it is only asked."""
+    alarms = told_of(folder, lambda room, user: room.name(f"user {user}"))
+
+    assert [(alarm.rule, alarm.level) for alarm in alarms] == [
+        ("shared-contents-mixed", "warning")
+    ]
+    assert "offered a value of its own for Room.seats[...]" in alarms[0].claim
+
+
+def test_same_value_for_all_is_not_told(folder: Path) -> None:
+    """What the source itself names is meant for whoever comes first."""
+    assert told_of(folder, lambda room, user: room.name_for_all(user)) == []
 
 
 def test_default_of_a_context_variable_is_an_error(folder: Path) -> None:
