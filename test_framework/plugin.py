@@ -209,7 +209,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
             from test_framework.pytest_detect import watched  # noqa: PLC0415  # see above
 
             tracking = item.config.stash.get(TRACKING, None)
-            stack.enter_context(watched(item, tracking))
+            stack.enter_context(watched(item, tracking, prefix=_WARNING))
         yield
     if item.get_closest_marker("isolation") is None:
         return

@@ -33,9 +33,6 @@ from test_framework.detect.locks import OWN_THREADS, DeadlockWatcher
 
 T = TypeVar("T")
 
-PROPERTY = "isolation-audit "
-"""Begins the names of test properties that hold warnings."""
-
 AROUND_ALL = "access"
 AROUND_COROUTINE = "leaks"
 """How these two are put around a test; all others are started before it."""
@@ -203,12 +200,15 @@ def tell(alarms: Sequence[AlarmRecord]) -> str:
 
 
 @contextlib.contextmanager
-def watched(item: pytest.Item, tracking: Tracking | None) -> Iterator[None]:
+def watched(
+    item: pytest.Item, tracking: Tracking | None, *, prefix: str
+) -> Iterator[None]:
     """Put detectors around one async test; what they see fails it.
 
     Args:
         item: The test.
         tracking: What follows shared state through all tests, if anything does.
+        prefix: Begins the names of the test's properties that hold warnings.
 
     Raises:
         pytest.fail.Exception: A detector saw an error, or a name cannot be used.
@@ -244,7 +244,7 @@ def watched(item: pytest.Item, tracking: Tracking | None) -> Iterator[None]:
         alarms = watching.stop()
     if tracking is not None:
         alarms += tracking.news()
-    _keep_warnings(item, alarms)
+    _keep_warnings(item, alarms, prefix)
     errors = watching.deadlock or _errors(alarms)
     if errors:
         # What ended the test is our own cancellation and explains nothing.
@@ -273,9 +273,11 @@ def _errors(alarms: Sequence[AlarmRecord]) -> list[AlarmRecord]:
     return [alarm for alarm in alarms if alarm.level == "error"]
 
 
-def _keep_warnings(item: pytest.Item, alarms: Sequence[AlarmRecord]) -> None:
+def _keep_warnings(
+    item: pytest.Item, alarms: Sequence[AlarmRecord], prefix: str
+) -> None:
     # Properties come home from the processes of pytest-xdist, and into JUnit files.
     for alarm in alarms:
         if alarm.level == "warning":
-            name = f"{PROPERTY}{alarm.rule} at {alarm.site}"
+            name = f"{prefix}{alarm.rule} at {alarm.site}"
             item.user_properties.append((name, alarm.claim))
