@@ -13,6 +13,7 @@ original.
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -35,7 +36,10 @@ from test_framework.detect.locks.watch import Watch
 _LOCKS = (
     asyncio.locks._ContextManagerMixin.__aenter__.__code__.co_filename
 )  # private: nobody patches it
-_ENTERING = (_LOCKS, __file__)
+_STACKS = contextlib.AsyncExitStack.enter_async_context.__code__.co_filename
+_ENTERING = (_LOCKS, sys._getframe().f_code.co_filename, _STACKS)
+"""Files of what calls ``acquire``, or ``__aenter__``, for a line of the program."""
+
 _PLAIN: dict[type, tuple[type, ...]] = {
     asyncio.Lock: (asyncio.Lock,),
     asyncio.Semaphore: (asyncio.Semaphore, asyncio.BoundedSemaphore),
@@ -100,10 +104,10 @@ def _acquire(watch: Watch, original: Any, kind: type) -> Callable[..., Any]:
             is_carried = owner is None
             task = owner or task
             frame, code = _lines_of(task, frame)
-        elif code.co_filename in _ENTERING:  # from __aenter__, or Condition.wait
+        elif code.co_filename in _ENTERING:
             frame = frame.f_back or frame
             code = frame.f_code
-            if code.co_filename in _ENTERING:
+            if code.co_filename in _ENTERING:  # a stack of contexts, Condition.wait
                 frame = program_frame(frame) or frame
                 code = frame.f_code
         offset = frame.f_lasti
@@ -168,7 +172,11 @@ def _enter(watch: Watch, original: Any, kind: type) -> Callable[..., Any]:
             await original(self)
             return
         frame = _getframe(1)
-        code, offset = frame.f_code, frame.f_lasti
+        code = frame.f_code
+        if code.co_filename in _ENTERING:
+            frame = program_frame(frame) or frame
+            code = frame.f_code
+        offset = frame.f_lasti
         del frame
         held = held_by.get(task)
         if held and (len(held) > 1 or resource.serial not in held[0].resource.settled):

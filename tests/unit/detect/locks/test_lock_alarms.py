@@ -1,6 +1,7 @@
 """What an alarm says, how sure it is, and from when on."""
 
 import asyncio
+import contextlib
 import sysconfig
 from typing import Any
 
@@ -42,6 +43,36 @@ async def test_deadlock_names_every_party() -> None:
         assert f"since {FILE}:" in line
         assert "and waits for Lock #" in line
     assert sum("in use_both: async with second:" in it for it in alarm.evidence) == 2
+
+
+async def use_stacked(first: asyncio.Lock, second: asyncio.Lock) -> None:
+    """Hold two locks by way of a stack of contexts."""
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(first)
+        await asyncio.sleep(0)
+        await stack.enter_async_context(second)
+
+
+@pytest.mark.parametrize("are_met", [True, False], ids=["deadlock", "inversion"])
+async def test_locks_on_a_stack_are_told_at_the_line_that_puts_them_there(
+    are_met: bool,  # noqa: FBT001  # a case
+) -> None:
+    """The line of ``contextlib`` would be the same for all locks of a program."""
+
+    async def program() -> None:
+        accounts, orders = asyncio.Lock(), asyncio.Lock()
+        if are_met:
+            await asyncio.gather(
+                use_stacked(accounts, orders), use_stacked(orders, accounts)
+            )
+        await asyncio.create_task(use_stacked(accounts, orders))
+        await asyncio.create_task(use_stacked(orders, accounts))
+
+    (alarm,) = await alarms_of(program)
+
+    assert alarm.rule == ("deadlock" if are_met else "lock-order-inversion")
+    assert alarm.site.startswith("tests/unit/detect/locks/test_lock_alarms.py:")
+    assert "contextlib.py" not in "".join((alarm.claim, *alarm.evidence))
 
 
 async def test_deadlock_names_its_requests() -> None:
