@@ -2,7 +2,8 @@
 
 Each twin is a service behind real sockets (``hosting``). A swarm of canary users visits
 it, a few to a room as the scenario wants it, all at one instant, for some rounds; where
-the pattern needs a cancellation, one user of a room leaves in mid-request. Two judges
+the pattern needs a cancellation, one user of a room leaves in mid-request. What strikes
+the state of WebSockets is visited over those. Two judges
 look at what was recorded: the audit's own rules, and ``check.linear`` at the calls of
 each round, whose specification is what the safe twin does for users in turn.
 """
@@ -12,14 +13,15 @@ import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from test_framework.catalogue.matrix import AUDITS, ROUNDS, USERS
-from test_framework.catalogue.pattern import TWINS, Pattern, Twin
+from test_framework.catalogue.pattern import TWINS, Area, Pattern, Twin
 from test_framework.catalogue.sequential import READ, VISIT, InTurn
 from test_framework.catalogue.wire import encode
 from test_framework.catalogue.world import NAMES
@@ -33,8 +35,8 @@ from test_framework.check import (
 )
 from test_framework.check.linear import Call, check_linearizability
 from test_framework.core import NS_PER_S, History, MonotonicClock, Verdict
-from test_framework.services import Host, HostPlan, hosting
-from test_framework.swarm import Plan, Target, User, run_audit
+from test_framework.services import Host, HostPlan, hosting, running_services
+from test_framework.swarm import Events, Plan, Target, User, run_audit
 
 FIRST_STAY_S = 0.05
 """Who leaves in mid-request in the first round has left by then."""
@@ -83,18 +85,19 @@ class Visits:
 
 @contextlib.contextmanager
 def hosted_twins() -> Iterator[Host]:
-    """Yield one worker process that serves all hosted twins."""
-    plan = HostPlan(
-        target="test_framework.catalogue.hosting:app",
-        workers=1,
-        env={"PYTHONOPTIMIZE": "1"},
-        uvicorn={"loop": "test_framework.catalogue.hosting:make_loop"},
-    )
+    """Yield one worker process that serves all hosted twins, with a real Redis."""
     with (
         tempfile.TemporaryDirectory(prefix="iso-") as folder,
-        hosting(plan, work_dir=Path(folder)) as host,
+        running_services(("redis",)) as services,
     ):
-        yield host
+        plan = HostPlan(
+            target="test_framework.catalogue.hosting:app",
+            workers=1,
+            env={"PYTHONOPTIMIZE": "1", "REDIS_URL": str(services.redis_url)},
+            uvicorn={"loop": "test_framework.catalogue.hosting:make_loop"},
+        )
+        with hosting(plan, work_dir=Path(folder)) as host:
+            yield host
 
 
 async def audit_twin(
@@ -145,6 +148,7 @@ class _Crowd:
         self._audit = audit
         self._size = pattern.crowd
         self._leaves = bool(pattern.needs.cancel)
+        self._is_live = Area.WEBSOCKET in pattern.areas
         self._rounds = rounds
         self._clock = MonotonicClock()
         self._visit_s = FIRST_STAY_S
@@ -166,27 +170,37 @@ class _Crowd:
     async def workload(self, user: User) -> None:
         """Visit and read, as often as there are rounds."""
         room, number = self._place(user)
-        for which in range(self._rounds):
-            place = f"/rooms/{room}/{which}"
-            is_leaving = self._leaves and which % self._size == number
-            stay_s = user.rng.uniform(0, self._visit_s) if is_leaving else None
-            await user.rendezvous("visit")
-            await self._visit(user, place, number, stay_s)
-            await user.rendezvous("read")
-            await self._read(user, place, number)
+        async with contextlib.AsyncExitStack() as sockets:
+            line = _Line(user, f"/rooms/{room}/live/{number}", sockets)
+            for which in range(self._rounds):
+                place = f"/rooms/{room}/{which}"
+                is_leaving = self._leaves and which % self._size == number
+                stay_s = user.rng.uniform(0, self._visit_s) if is_leaving else None
+                await user.rendezvous("visit")
+                if self._is_live:
+                    visit = line.ask(which)
+                else:
+                    visit = _text_of(user.http.post(f"{place}/visits/{number}"))
+                if self._is_live or is_leaving:
+                    # Who leaves goes before the burst, for which its time would run
+                    # out, and a burst is of requests.
+                    _step_out(user)
+                await self._visit(visit, place, number, stay_s)
+                await user.rendezvous("read")
+                await self._read(user, place, number)
 
     async def _visit(
-        self, user: User, place: str, number: int, stay_s: float | None
+        self,
+        visit: Coroutine[Any, Any, str | None],
+        place: str,
+        number: int,
+        stay_s: float | None,
     ) -> None:
-        if stay_s is not None and user.caller.gate is not None:
-            # Who leaves goes before the burst, for which its time would run out.
-            user.caller.gate.excuse()
-            user.caller.gate = None
         invoked = self._clock.now_ns()
-        answer: httpx.Response | None = None
+        answer = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(stay_s):
-                answer = await user.http.post(f"{place}/visits/{number}")
+                answer = await visit
         if stay_s is None:
             # Who leaves later does so in the time that a visit takes on this machine.
             self._visit_s = (self._clock.now_ns() - invoked) / NS_PER_S
@@ -194,26 +208,20 @@ class _Crowd:
 
     async def _read(self, user: User, place: str, number: int) -> None:
         invoked = self._clock.now_ns()
-        answer = await user.http.get(f"{place}/shown/{number}")
+        answer = await _text_of(user.http.get(f"{place}/shown/{number}"))
         self._note(READ, place, number, invoked, answer)
 
     def _note(
-        self,
-        kind: str,
-        place: str,
-        number: int,
-        invoked: int,
-        answer: httpx.Response | None,
+        self, kind: str, place: str, number: int, invoked: int, answer: str | None
     ) -> None:
-        is_known = answer is not None and answer.is_success
         self._calls.append(
             Call(
                 process=number,
                 kind=kind,
                 argument=number,
-                result=answer.text if answer is not None and is_known else None,
+                result=answer,
                 invoked=invoked,
-                completed=self._clock.now_ns() if is_known else None,
+                completed=None if answer is None else self._clock.now_ns(),
                 key=place,
                 index=len(self._calls),
             )
@@ -233,6 +241,51 @@ class _Crowd:
             return replace(call, result=encode(json.loads(text)))
 
         return [renamed(call) for call in self._calls]
+
+
+async def _text_of(asking: Awaitable[httpx.Response]) -> str | None:
+    """Return an answer; None where there is none that says what happened."""
+    answer = await asking
+    return answer.text if answer.is_success else None
+
+
+def _step_out(user: User) -> None:
+    """Let the burst that a user stands in go without it."""
+    gate, user.caller.gate = user.caller.gate, None
+    if gate is not None:
+        gate.excuse()
+
+
+class _Line:
+    """A WebSocket of a user, which is opened again when it was cut.
+
+    Args:
+        user: Whose.
+        path: Where.
+        sockets: Closes it at the end.
+    """
+
+    def __init__(
+        self, user: User, path: str, sockets: contextlib.AsyncExitStack
+    ) -> None:
+        self._user, self._path, self._sockets = user, path, sockets
+        self._events: Events | None = None
+
+    async def ask(self, which: int) -> str | None:
+        """Visit a round; to give up cuts the socket."""
+        if self._events is None:
+            opening = self._user.ws(self._path)
+            self._events = await self._sockets.enter_async_context(opening)
+        try:
+            await self._events.send({"round": which})
+            told = await self._events.receive()
+        except asyncio.CancelledError:
+            self._events.cut()
+            self._events = None
+            raise
+        status = told["status"]
+        self._user.expect(status == 200, f"a visit ended with {status}")
+        return encode(told["content"])
 
 
 def audit_twins(

@@ -6,9 +6,11 @@ as many as a scenario has; a room has a fresh state for each round::
     PUT  /P03/vulnerable/rooms/4/names/0        "canary of user 0"
     POST /P03/vulnerable/rooms/4/2/visits/0     what the scenario's user does, and its answer
     GET  /P03/vulnerable/rooms/4/2/shown/0      what user 0 reads when all visits are over
+    WS   /P03/vulnerable/rooms/4/live/0         visits of user 0 over one WebSocket
 
-Sockets, requests, disconnects and the order of things are real; what the patterns call
-the world outside is a wait of a few milliseconds, and a second of theirs passes in half
+Sockets, requests, disconnects and the order of things are real, and what patterns keep
+in a ``Store`` lies in a real Redis where ``REDIS_URL`` names one. What they call the
+world outside is a wait of a few milliseconds, and a second of theirs passes in half
 a millisecond. A client that leaves cancels its visit. The process runs with
 ``PYTHONOPTIMIZE=1``: assertions are the explorer's oracle, and no service has them.
 """
@@ -17,14 +19,19 @@ import asyncio
 import contextlib
 import contextvars
 import json
+import os
 import random
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, overload
+
+import redis
+import redis.asyncio
 
 from test_framework.catalogue import world
 from test_framework.catalogue.index import load_patterns
 from test_framework.catalogue.natural import ANSWER_S
 from test_framework.catalogue.pattern import TWINS, Pattern, Twin
+from test_framework.catalogue.redis_store import redis_store
 from test_framework.catalogue.wire import LEAVING_PACE, PACE, PATIENCE_S, encode
 from test_framework.explore import external
 
@@ -54,8 +61,13 @@ class _Names(Sequence[str]):
         return len(_called.get(self._names))
 
 
-# Before any pattern is imported: each takes the names from there.
+# Before any pattern is imported: each takes these from there.
 _NAMES = world.NAMES
+if "REDIS_URL" in os.environ:
+    _URL = os.environ["REDIS_URL"]
+    world.Store = redis_store(  # type: ignore[misc]  # a subclass stands for it
+        redis.asyncio.Redis.from_url(_URL), redis.Redis.from_url(_URL)
+    )
 world.NAMES = _Names(_NAMES)  # type: ignore[assignment]  # indexed and sliced as a tuple
 
 
@@ -158,66 +170,62 @@ _SERVICES = {
 
 async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
     """Serve all twins."""
-    if scope["type"] != "http":
+    if scope["type"] == "lifespan":
         await _live(receive, send)
         return
-    match scope["method"], scope["path"].split("/")[1:]:
-        case "PUT", [
-            id_,
-            ("vulnerable" | "safe") as twin,
-            "rooms",
-            room,
-            "names",
-            number,
-        ]:
-            name = json.loads(await _body(receive))
-            _SERVICES[id_, twin].enter(room, int(number), name)
+    _, id_, twin, *rest = scope["path"].split("/")
+    rooms = _SERVICES[id_, twin]
+    match scope.get("method"), rest:
+        case "PUT", ["rooms", room, "names", number]:
+            rooms.enter(room, int(number), json.loads(await _body(receive)))
             await _answer(send, 204)
-        case "POST", [
-            id_,
-            ("vulnerable" | "safe") as twin,
-            "rooms",
-            room,
-            which,
-            "visits",
-            number,
-        ]:
+        case "POST", ["rooms", room, which, "visits", number]:
             await _body(receive)
-            task = _SERVICES[id_, twin].round(room, which).visit(int(number))
-            await _serve(task, receive, send)
-        case "GET", [
-            id_,
-            ("vulnerable" | "safe") as twin,
-            "rooms",
-            room,
-            which,
-            "shown",
-            number,
-        ]:
-            shown = await _SERVICES[id_, twin].round(room, which).show(int(number))
+            status, content = await _visit(
+                rooms.round(room, which).visit(int(number)), receive
+            )
+            await _answer(send, status, content)
+        case "GET", ["rooms", room, which, "shown", number]:
+            shown = await rooms.round(room, which).show(int(number))
             await _answer(send, 200, shown)
+        case None, ["rooms", room, "live", number]:
+            await _talk(rooms, room, int(number), receive, send)
         case _:
             await _answer(send, 404)
 
 
-async def _serve(task: "asyncio.Task[Any]", receive: Receive, send: Send) -> None:
-    """Answer with what a visit returns; a client that leaves cancels it."""
+async def _visit(task: "asyncio.Task[Any]", receive: Receive) -> tuple[int, object]:
+    """Return status and answer of a visit; a client that leaves cancels it."""
     gone = asyncio.ensure_future(receive())
     try:
         await asyncio.wait(
             {task, gone}, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
         )
-        if not task.done():
-            task.cancel()
-            await _answer(send, 504)
-        elif task.cancelled():
-            await _answer(send, 500, "cancelled")
-        elif task.exception() is not None:
-            await _answer(send, 500, repr(task.exception()))
-        else:
-            await _answer(send, 200, task.result())
     finally:
         gone.cancel()
+    if not task.done():
+        task.cancel()
+        return (499 if gone.done() else 504), None
+    if task.cancelled():
+        return 500, "cancelled"
+    if task.exception() is not None:
+        return 500, repr(task.exception())
+    return 200, task.result()
+
+
+async def _talk(
+    rooms: _Rooms, room: str, number: int, receive: Receive, send: Send
+) -> None:
+    """Serve a WebSocket: each message names a round, and is answered with a visit."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        which = str(json.loads(message["text"])["round"])
+        status, content = await _visit(rooms.round(room, which).visit(number), receive)
+        if status == 499:
+            return
+        text = encode({"status": status, "content": content})
+        await send({"type": "websocket.send", "text": text})
 
 
 async def _body(receive: Receive) -> bytes:

@@ -77,10 +77,11 @@ Races between processes and what only a real database does have no twins here.
 
 The explorer searches each twin, within {runs} runs.
 Access tracker, deadlock watcher and leak watchers watch {seeds} natural runs of each twin, all users at once on plain asyncio.
-Canary swarm and checkers audit both twins as services: a worker process of uvicorn with real sockets, {users} canary users who visit at once, a few to a room, for {rounds} rounds, with disconnects where a pattern needs a cancellation, at most {audits} times.
+Canary swarm and checkers audit both twins as services: a worker process of uvicorn with real sockets and a real Redis for what the patterns keep in a `Store`, {users} canary users who visit at once, a few to a room, for {rounds} rounds, at most {audits} times.
+What strikes the state of WebSockets is visited over those, and where a pattern needs a cancellation, users leave in mid-request.
 The swarm finds what shows one user a canary of another.
-The checkers judge what was recorded by everything else: requests that failed, and answers that no order of visits explains, where what is right is what the safe twin answers to users who come one after the other (`check/linear`).
-What a database or Redis would do is modelled there as in all twins; some patterns are beside that found in the reference service with one such mistake, on real Postgres and Redis (`tests/e2e/sabotage/`), and that counts as found, too.
+The checkers find everything else that was recorded: requests that failed, and answers that no order of visits explains, where what is right is what the safe twin answers to users who come one after the other (`check/linear`).
+Databases are modelled by the twins themselves; some patterns are beside that found in the reference service with one such mistake, on real Postgres and Redis (`tests/e2e/sabotage/`), and that counts as found, too.
 
 * {found} found, and the safe twin left alone
 * {hinted} no error, but a warning or note that the safe twin does not get

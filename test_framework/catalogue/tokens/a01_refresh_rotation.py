@@ -29,7 +29,6 @@ class _Family:
 
     def __init__(self) -> None:
         self.current = Store(token=0)
-        self.successor: dict[int, int] = {}
 
     async def rotate(self, token: int) -> int | None:
         current = await self.current.get("token")
@@ -42,9 +41,10 @@ class _Family:
 class _GracefulFamily(_Family):
     async def rotate(self, token: int) -> int | None:
         if await self.current.swap("token", token, token + 1):
-            self.successor[token] = token + 1
             return token + 1
-        return self.successor.get(token)  # the same browser, within the grace time
+        # The same browser, within the grace time, is given what its other tab has got.
+        current: int = await self.current.get("token")
+        return current if current == token + 1 else None
 
 
 class _Browser:
