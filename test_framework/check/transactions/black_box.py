@@ -26,7 +26,7 @@ from test_framework.check.transactions.weak import (
     WEAK,
     Level,
     judge_weak,
-    say_ambiguous,
+    say_doubt,
 )
 from test_framework.check.transactions.weak_reads import ReadsFrom, find_readers
 from test_framework.check.witness import Anomaly, Checked
@@ -56,8 +56,8 @@ def check_black_box(
     Returns:
         With ``holds`` the levels up to the demanded one that the history shows, and with
         ``broken`` the weakest one that it does not. ``unknown`` when limits ended the
-        search, when python-sat (the extra ``sat``) is needed and missing, or when reads
-        could not be matched with one writer.
+        search, when python-sat (the extra ``sat``) is needed and missing, when nothing
+        was read, or when reads could not be matched with one writer.
 
     Raises:
         UsageError: The history holds lists.
@@ -110,6 +110,8 @@ class _Judging:
             weaker = self.judge(Level.READ_ATOMIC)
         if weaker.verdict is Verdict.INVALID:
             return replace(weaker, model=level)
+        if not self._reads.answered:
+            return self._answer(level)
         chains = Chains(self._reads)
         if chains.lost_update is not None:
             found = tell_lost_update(self._reads, *chains.lost_update)
@@ -179,7 +181,7 @@ class _Judging:
         anomalies: tuple[Anomaly, ...] = (),
         reason: str = "",
     ) -> Checked:
-        reason = "" if anomalies else reason or say_ambiguous(self._reads)
+        reason = "" if anomalies else reason or say_doubt(self._reads)
         verdict = Verdict.UNKNOWN if reason else Verdict.VALID
         if anomalies:
             verdict = Verdict.INVALID

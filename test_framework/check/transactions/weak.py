@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from test_framework.check.transactions.log import Ints, TransactionLog
+from test_framework.check.transactions.log import NOTHING, Ints, TransactionLog
 from test_framework.check.transactions.weak_cycles import find_cycles, find_way
 from test_framework.check.transactions.weak_orders import (
     CommitEdges,
@@ -67,8 +67,8 @@ def check_weak(log: TransactionLog, level: Level) -> Checked:
         level: One of ``WEAK``.
 
     Returns:
-        ``unknown`` when reads could not be matched with one writer, or when vector
-        clocks would not fit into ``MEMORY_BYTES``.
+        ``unknown`` when nothing was read, when reads could not be matched with one
+        writer, or when vector clocks would not fit into ``MEMORY_BYTES``.
 
     Raises:
         UsageError: The history holds lists.
@@ -104,7 +104,7 @@ def judge_weak(reads: ReadsFrom, level: Level) -> Checked:
     if cycles:
         found = tuple(cycles)
         return Checked(CHECKER, level, Verdict.INVALID, anomalies=found, facts=facts)
-    doubt = say_ambiguous(reads)
+    doubt = say_doubt(reads)
     verdict = Verdict.UNKNOWN if doubt else Verdict.VALID
     return Checked(CHECKER, level, verdict, doubt, facts=facts)
 
@@ -114,17 +114,27 @@ def find_misreads(reads: ReadsFrom) -> tuple[Anomaly, ...]:
     return tuple(tell_misread(misread, reads) for misread in reads.misreads)
 
 
-def say_ambiguous(reads: ReadsFrom) -> str:
+def say_doubt(reads: ReadsFrom) -> str:
     """Return why nothing found proves nothing; empty where every read has one writer."""
+    log = reads.log
+    if not reads.answered:
+        return (
+            "No transaction that committed has a read with an answer, so there is "
+            "nothing to judge. Record reads as well as writes, and see that some commit."
+        )
     if not len(reads.ambiguous):
         return ""
-    log, place = reads.log, int(reads.ambiguous[0])
-    key = log.keys[int(log.key[place])]
-    value = log.values[int(log.value[place])]
+    place = int(reads.ambiguous[0])
+    key, value = log.keys[int(log.key[place])], int(log.value[place])
+    several = (
+        f"{key!r} held nothing at first and None was written to it"
+        if value == NOTHING
+        else f"several transactions wrote {log.values[value]!r} to {key!r}"
+    )
     return (
         f"Reads could not be matched with one writer, {len(reads.ambiguous)} of them: "
-        f"several transactions wrote {value!r} to {key!r}. No fault was found without "
-        "these reads. Record a history whose writes to a key are all different."
+        f"{several}. No fault was found without these reads. Record a history whose "
+        "writes to a key are all different."
     )
 
 

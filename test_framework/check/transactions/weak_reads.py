@@ -62,7 +62,9 @@ class ReadsFrom:
         place: The operation of the log; ``(r,)``, rising for each reader.
         write_node: Node of each last write to a key in a transaction; ``(w,)``, rising.
         write_key: The key; ``(w,)``, rising for each node.
-        ambiguous: Reads left out because several transactions wrote their value.
+        answered: Reads of committed transactions that were answered (count).
+        ambiguous: Reads left out because several transactions wrote their value, or
+            one wrote None to what held nothing at first.
         misreads: What is wrong in itself.
     """
 
@@ -76,6 +78,7 @@ class ReadsFrom:
     place: Ints
     write_node: Ints
     write_key: Ints
+    answered: int
     ambiguous: Ints
     misreads: tuple[Misread, ...]
 
@@ -145,8 +148,10 @@ def find_readers(log: TransactionLog, *, most_misreads: int = 16) -> ReadsFrom:
     is_seen = np.zeros(len(log), dtype=bool)
     kept, source = outside[~is_wrong], source[~is_wrong]
     is_seen[log.transaction[source[source != NOTHING]]] = True
+    is_counted = is_read & (status == Status.OK)
     return _number_nodes(
         log,
+        answered=int(np.count_nonzero(is_counted)),
         committed=(log.status == Status.OK) | ((log.status == Status.INFO) & is_seen),
         place=kept,
         source=source,
@@ -216,6 +221,10 @@ def _sources(log: TransactionLog, reads: Ints) -> tuple[Ints, Flags]:
     first = np.searchsorted(code, wanted, side="left") % len(code)
     by = log.transaction[writes]
     is_ambiguous = is_found & (by[first] != by[last])
+    if None in log.values:
+        emptied = log.key[writes[log.value[writes] == log.values.index(None)]]
+        is_empty = log.value[reads] == NOTHING
+        is_ambiguous |= is_empty & np.isin(log.key[reads], emptied)
     return np.where(is_found, writes[last], NOTHING), is_ambiguous
 
 
@@ -226,6 +235,7 @@ def _number_nodes(
     place: Ints,
     source: Ints,
     last_write: Ints,
+    answered: int,
     ambiguous: Ints,
     misreads: tuple[Misread, ...],
 ) -> ReadsFrom:
@@ -260,6 +270,7 @@ def _number_nodes(
         place=place[reads],
         write_node=write_node[writes],
         write_key=write_key[writes],
+        answered=answered,
         ambiguous=ambiguous,
         misreads=misreads,
     )

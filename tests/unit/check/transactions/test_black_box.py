@@ -9,7 +9,7 @@ import pytest
 
 from test_framework.check.formats import read_history
 from test_framework.check.linear import Limits
-from test_framework.check.transactions import TransactionLog
+from test_framework.check.transactions import LogBuilder, Status, TransactionLog
 from test_framework.check.transactions.black_box import check_black_box
 from test_framework.check.transactions.weak import WEAK, Level
 from test_framework.check.witness import Anomaly
@@ -233,6 +233,41 @@ def test_history_over_its_memory_is_unknown() -> None:
 
     assert checked.verdict is Verdict.UNKNOWN
     assert "14 transactions with 3 pairs of writes" in checked.reason
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize(
+    "transactions",
+    [
+        [],
+        [((("w", "x", 1),), Status.FAIL)],
+        [((("w", "x", 1), ("r", "y", None)), Status.INFO)],
+        [((("w", "x", 1),), Status.OK), ((("w", "x", 2),), Status.OK)],
+    ],
+    ids=["empty", "refused", "unknown", "writes only"],
+)
+def test_history_without_answers_proves_nothing(
+    transactions: list[tuple[tuple[Operation, ...], Status]], level: Level
+) -> None:
+    """Where nothing was read, nothing holds: unknown, and never a traceback."""
+    builder = LogBuilder()
+    for operations, status in transactions:
+        builder.add("a", operations, status=status)
+
+    checked = check_black_box(builder.build(), level)
+
+    assert (checked.verdict, checked.holds) == (Verdict.UNKNOWN, ())
+    assert checked.reason.startswith("No transaction that committed has a read")
+
+
+def test_written_none_is_not_taken_for_nothing() -> None:
+    """A read of None might be of the write or from before it."""
+    log = history((("w", "x", None),), (("r", "x", None), ("r", "y", None)))
+
+    checked = check_black_box(log)
+
+    assert checked.verdict is Verdict.UNKNOWN
+    assert "'x' held nothing at first and None was written to it" in checked.reason
 
 
 def test_ambiguous_reads_end_in_unknown() -> None:
