@@ -18,6 +18,7 @@ BENCHMARKS = (
     "detect_leaks",
     "detect_locks",
     "check_weak",
+    "isolation_matrix",
 )
 
 

@@ -1,6 +1,7 @@
 """The matrix without a database: its table, its pages, and what it is given."""
 
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -95,3 +96,24 @@ def test_verdict_is_about_what_a_level_forbids() -> None:
     assert verdict(PostgresLevel.SERIALIZABLE, is_allowed=True) is Verdict.INVALID
     assert verdict(PostgresLevel.REPEATABLE_READ, is_allowed=True) is Verdict.VALID
     assert verdict(PostgresLevel.REPEATABLE_READ, is_allowed=False) is Verdict.VALID
+
+
+def test_table_of_the_docs_is_the_published_one() -> None:
+    """Each line of the page names anomalies and what the levels do about them."""
+    page = (Path(__file__).parents[3] / "docs" / "isolation.md").read_text("utf-8")
+    lines = [
+        line.split("|")[1:-1] for line in page.splitlines() if "prevented |" in line
+    ]
+
+    told = {
+        (name, level): word.strip() == "allowed"
+        for names, *words in lines
+        for name in re.findall(r"`([^`]+)`", names)
+        for level, word in zip(PostgresLevel, words, strict=True)
+    }
+
+    assert told == {
+        (one.id, level): level in one.allowed_at
+        for one in SCENARIOS
+        for level in PostgresLevel
+    }

@@ -4,6 +4,7 @@ import itertools
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,8 +173,17 @@ ENTANGLED: tuple[tuple[Operation, ...], ...] = (
 
 
 @pytest.mark.parametrize("level", HARD)
-def test_entangled_choices_are_searched_and_told(level: Level) -> None:
-    """The proof is a few cycles that no choice of all avoids."""
+@pytest.mark.parametrize("most_in_pairs", [8000, 0], ids=["pairs", "no pairs"])
+def test_entangled_choices_are_searched_and_told(
+    level: Level, most_in_pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof is a few cycles that no choice of all avoids.
+
+    They are found beforehand as pairs of edges, or in what the solver comes up with.
+    """
+    module = "test_framework.check.transactions.polygraph_search"
+    monkeypatch.setattr(f"{module}.MOST_EDGES_IN_PAIRS", most_in_pairs)
+
     checked = check_black_box(history(*ENTANGLED), level)
 
     found = checked.anomalies[0]
@@ -388,3 +398,16 @@ def test_public_histories_of_polysi_have_their_verdicts(name: str) -> None:
             assert (
                 is_chained or "Whatever" in found.claim or found.name == "lost update"
             )
+
+
+def test_example_of_the_docs_is_true() -> None:
+    """The page's example runs, and its witness is that of the example."""
+    page = (Path(__file__).parents[4] / "docs" / "isolation.md").read_text("utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    scope: dict[str, Any] = {}
+
+    exec(code, scope)  # noqa: S102  # our own page
+
+    found = scope["checked"].anomalies[0]
+    told = [f"{found.name}: {found.claim}", *(f"  {one}" for one in sentences(found))]
+    assert "\n".join(told) in page
