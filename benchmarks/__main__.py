@@ -19,6 +19,7 @@ BENCHMARKS = (
     "detect_locks",
     "check_weak",
     "isolation_matrix",
+    "battery",
 )
 
 

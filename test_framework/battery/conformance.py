@@ -173,7 +173,7 @@ class Conformance(Generic[Subject]):
             )
 
     async def _reason_to_skip(
-        self, scenario: Scenario, subject: Subject, config: RaceTestConfig
+        self, scenario: Scenario, subject: object, config: RaceTestConfig
     ) -> str:
         async with asyncio.timeout(config.timeout_s):
             offer = await offer_of(subject, self.protocol)
@@ -219,7 +219,7 @@ class Conformance(Generic[Subject]):
         return scenario.judge(evidence)
 
     async def _play(
-        self, scenario: Scenario, subject: Subject, config: RaceTestConfig
+        self, scenario: Scenario, subject: object, config: RaceTestConfig
     ) -> tuple[RaceRun, list[Checked]]:
         if scenario.most is not None:
             turns = max(1, scenario.most // config.workers)
@@ -236,7 +236,7 @@ class Conformance(Generic[Subject]):
             checks += self.judge(scenario, Evidence(run, subject, before, after))
         return run, checks
 
-    async def _read(self, subject: Subject, config: RaceTestConfig) -> object:
+    async def _read(self, subject: object, config: RaceTestConfig) -> object:
         if not self.reading:
             return None
         async with asyncio.timeout(config.timeout_s):

@@ -182,6 +182,8 @@ class Journal:
             self.known[:rows],
             self.refused,
         )
+        # The worker may look for its journal again, and find this one.
+        whole._is_stopped = True
         if pending is not None:
             begun = (pending.kind, pending.argument, None, pending.key)
             whole._write(*begun, pending.invoked, is_known=False)

@@ -18,7 +18,7 @@ from test_framework.battery.patience import Hang
 from test_framework.battery.processes import PROCESS_DIED, run_processes
 from test_framework.battery.tasks import run_tasks
 from test_framework.battery.threads import run_threads
-from test_framework.battery.worker import Work, Worker, WorkerError
+from test_framework.battery.worker import Connectable, Work, Worker, WorkerError
 from test_framework.check.linear import Call
 from test_framework.core import NS_PER_S, AlarmRecord, MonotonicClock
 from test_framework.detect.locks import DeadlockWatcher
@@ -94,7 +94,9 @@ class RaceTestRunner:
     def __init__(self, config: RaceTestConfig | None = None) -> None:
         self.config = config or RaceTestConfig()
 
-    async def run(self, work: Work[Shared], shared: Shared | None = None) -> RaceRun:
+    async def run(
+        self, work: Work[Shared], shared: Shared | Connectable[Shared] | None = None
+    ) -> RaceRun:
         """Let each worker take its turns, all of them at once.
 
         A worker calls ``work`` with itself, once for each iteration. Operations done

@@ -6,17 +6,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from test_framework.battery.worker import connected
+from test_framework.battery.worker import Connectable, connected
 from test_framework.core import UsageError
 
 Subject = TypeVar("Subject")
 
-Make = Callable[[], Subject | Awaitable[Subject]]
+Make = Callable[
+    [],
+    Subject
+    | Connectable[Subject]
+    | Awaitable[Subject]
+    | Awaitable[Connectable[Subject]],
+]
 """Makes a fresh implementation, of its own state; a function or a coroutine function."""
 
 
 @contextlib.asynccontextmanager
-async def made(make: Make[Subject]) -> AsyncIterator[Subject]:
+async def made(make: Make[Any]) -> AsyncIterator[Any]:
     """Make an implementation, and give it back at the end.
 
     What has a coroutine function ``aclose`` is closed by it.

@@ -7,7 +7,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar, TypeVarTuple
+from typing import Any, Final, Generic, Protocol, TypeVar, TypeVarTuple
 
 from test_framework.battery.config import RaceTestConfig
 from test_framework.battery.journal import Journal, RefusedError, StoppedError
@@ -15,6 +15,7 @@ from test_framework.battery.preemption import Preemption
 from test_framework.core import TargetError, stream
 
 Shared = TypeVar("Shared")
+Connected_co = TypeVar("Connected_co", covariant=True)
 Arguments = TypeVarTuple("Arguments")
 
 SETUP = -1
@@ -28,6 +29,14 @@ _BROKEN = (asyncio.BrokenBarrierError, threading.BrokenBarrierError)
 
 MAX_STEPS_BEFORE_CANCEL = 6
 MAX_DELAY_BEFORE_CANCEL_S = 0.002
+
+
+class Connectable(Protocol[Connected_co]):
+    """What workers share through a connection of each of them."""
+
+    def connect(self) -> contextlib.AbstractAsyncContextManager[Connected_co]:
+        """Return a worker's own connection, which it enters and leaves."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

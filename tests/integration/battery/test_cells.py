@@ -8,7 +8,6 @@ import pytest
 
 from test_framework.battery import AtomicRaceTest, RaceTestConfig, WorkerKind
 from test_framework.battery.cells import (
-    Cell,
     PostgresCell,
     PostgresLockedCell,
     PostgresSerializableCell,
@@ -59,8 +58,8 @@ def conformance(cell: ServerCell, database_url: str, redis_url: str) -> AtomicRa
     """Return the test of a cell on the service that it needs."""
     url = redis_url if issubclass(cell, RedisCell) else database_url
 
-    def make() -> Cell:
-        return cell(url)  # type: ignore[return-value]  # connections of it are cells
+    def make() -> RedisCell | PostgresCell:
+        return cell(url)
 
     return AtomicRaceTest(make, name=cell.__name__)
 

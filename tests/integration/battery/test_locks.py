@@ -43,7 +43,7 @@ def conformance(
             return lock(redis_url, ttl_s)
         return lock(database_url)
 
-    return MutexRaceTest(make, name=lock.__name__)  # type: ignore[arg-type]  # their connections are locks
+    return MutexRaceTest(make, name=lock.__name__)
 
 
 def config(

@@ -10,6 +10,7 @@ from test_framework.battery import (
     RaceRun,
     RaceTestConfig,
     RaceTestRunner,
+    RefusedError,
     Worker,
     WorkerKind,
     common_checks,
@@ -238,3 +239,61 @@ async def test_cancelled_operation_is_of_unknown_outcome() -> None:
 
     assert run.errors == ()
     assert [call.is_known for call in run.calls()] == [False] * 10
+
+
+@every_kind
+async def test_no_worker_begins_before_all_are_ready(kind: WorkerKind) -> None:
+    """They begin at one instant, however long one of them takes to connect."""
+    config = RaceTestConfig(workers=3, iterations=1, kind=kind)
+
+    run = await RaceTestRunner(config).run(workers.tell_ready, workers.SlowDoor())
+
+    begun = [call.invoked for call in run.calls()]
+    ready = [int(str(call.result)) for call in run.calls()]
+    assert max(ready) <= min(begun)
+
+
+@every_kind
+async def test_workers_meet_in_the_middle(kind: WorkerKind) -> None:
+    """No worker begins its next turn before all others have ended the one before."""
+    config = RaceTestConfig(workers=3, iterations=5, kind=kind)
+
+    run = await RaceTestRunner(config).run(workers.meet_then_sleep)
+
+    turns = [journal.ended for journal in run.journals]
+    for turn in range(4):
+        ended = max(own[turn] for own in turns)
+        assert ended <= min(journal.invoked[turn + 1] for journal in run.journals)
+
+
+async def test_cut_off_history_leaves_nothing_out() -> None:
+    """What a cut-off worker does later is not done, so no other sees what is not told."""
+    done: list[int] = []
+
+    async def go_on(worker: Worker[None]) -> None:
+        try:
+            await worker.journal.call("wait", asyncio.Event().wait)
+        finally:
+            await worker.journal.call("note", lambda: done.append(worker.index))
+
+    config = RaceTestConfig(workers=2, iterations=1, quiet_s=0.2)
+    run = await RaceTestRunner(config).run(go_on)
+
+    assert done == []
+    assert [call.kind for call in run.calls()] == ["wait", "wait"]
+
+
+async def test_refused_operation_is_left_out() -> None:
+    """What was refused for certain did not happen; it is counted and no error."""
+
+    def refuse() -> None:
+        raise RefusedError
+
+    async def knock(worker: Worker[None]) -> None:
+        await worker.journal.call("knock", refuse)
+
+    run = await RaceTestRunner(RaceTestConfig(workers=2, iterations=3)).run(knock)
+
+    assert run.calls() == []
+    assert [journal.refused for journal in run.journals] == [3, 3]
+    assert run.errors == ()

@@ -1,9 +1,13 @@
 """What workers of other processes do: they find it by its module."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
+import random
 import threading
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from test_framework.battery import Worker
@@ -62,3 +66,24 @@ class Counter:
 async def add(worker: Worker[Counter]) -> None:
     """Add 1 to what is shared."""
     await worker.journal.call("add", worker.shared.add)
+
+
+class SlowDoor:
+    """A connection that takes up to 50 ms, each time another time."""
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[int]:
+        """Yield the instant at which it was there."""
+        await asyncio.sleep(random.SystemRandom().random() * 0.05)
+        yield time.monotonic_ns()
+
+
+async def tell_ready(worker: Worker[int]) -> None:
+    """Write down when the worker was ready."""
+    await worker.journal.call("tell", lambda: worker.shared)
+
+
+async def meet_then_sleep(worker: Worker[Any]) -> None:
+    """Wait for the others, then spend some time in an operation."""
+    await worker.meet()
+    await worker.journal.call("sleep", asyncio.sleep, worker.rng.random() * 0.003)
