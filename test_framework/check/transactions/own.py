@@ -147,7 +147,7 @@ def find_lost_updates(lists: Lists, narrator: Narrator) -> Finding:
     own, reads = OwnOperations(lists), lists.reads
     followed = np.zeros(len(own.place), dtype=np.bool_)
     followed[:-1] = own.is_append[1:] & (own.begin[1:] == own.begin[:-1])
-    spots = np.flatnonzero(own.is_read & followed & (own.appends_before == 0))
+    spots = np.flatnonzero(own.is_read & followed)
     spots = spots[lists.orders.fits[own.read[spots]]]
     read = own.read[spots]
     step = int(reads.count.max(initial=0)) + 1

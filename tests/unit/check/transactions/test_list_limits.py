@@ -42,6 +42,13 @@ def test_anomaly_counts_in_spite_of_a_flaw() -> None:
     assert checked.holds == ()
 
 
+def test_intermediate_read_of_what_was_refused_is_an_aborted_read() -> None:
+    """Of one that took no effect, no version is the last."""
+    log = history("a - fail x+1 x+2", "b - x:1")
+
+    assert [one.name for one in check_list_append(log).anomalies] == ["G1a"]
+
+
 def test_value_appended_twice_proves_nothing() -> None:
     """Whose it was cannot be told, so no edge comes of it, and the rest is judged."""
     log = history("a - x+1 y+1", "b - x+1 y:", "c - x:1 y:", "d - x:1")

@@ -35,12 +35,12 @@ def define_edges(log: TransactionLog) -> tuple[Pairs, bool]:
     all_of_it = [log.read(number) for number in range(len(log))]
     writer: dict[tuple[Hashable, int], int] = {}
     reads: dict[Hashable, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
-    for one in all_of_it:
-        for word, key, value in one.operations:
-            if word == "append" and one.status is not Status.FAIL:
-                writer[key, value] = one.number
-            elif word == "r" and one.status is Status.OK:
-                reads[key].append((one.number, tuple(value or ())))
+    for each in all_of_it:
+        for word, key, value in each.operations:
+            if word == "append" and each.status is not Status.FAIL:
+                writer[key, value] = each.number
+            elif word == "r" and each.status is Status.OK:
+                reads[key].append((each.number, tuple(value or ())))
     seen = {
         writer[key, value]
         for key, lists in reads.items()
@@ -68,8 +68,10 @@ def define_edges(log: TransactionLog) -> tuple[Pairs, bool]:
                 edges[reader, other].add(Edge.RW)
     for pair in order_of(log, 1):
         edges[pair].add(Edge.SESSION)
-    for pair in order_of(log, 2) - order_of(log, 1):
-        edges[pair].add(Edge.REALTIME)
+    for one, two in order_of(log, 2):
+        ended = all_of_it[one].completed
+        if ended is not None and ended < all_of_it[two].invoked:
+            edges[one, two].add(Edge.REALTIME)
     return {
         pair: kinds
         for pair, kinds in edges.items()
@@ -112,6 +114,10 @@ def compare(seeds: range) -> Counter[str]:
             continue
         _, broken = judge_levels(define_cycles(edges))
         assert checked.broken == broken, seed
+        for one in checked.anomalies:
+            for link in one.links:
+                pair = (one.items[link.source].index, one.items[link.target].index)
+                assert Edge[link.kind.upper()] in edges[pair], (seed, one, link)
         seen.update(broken)
     return seen
 
