@@ -61,7 +61,8 @@ class Assumptions:
     Attributes:
         reads_precede_writes: What a transaction read of a key comes before what it
             wrote there. So it is wherever versions are ordered as they were committed.
-        is_sequential: Each session meets the versions of a key in their order.
+        is_sequential: Each session meets the versions of a key in their order, within
+            each transaction too.
         is_linearizable: So does everybody in real time.
     """
 
@@ -144,10 +145,11 @@ def check_registers(
 
 def _order_versions(registers: Registers, assumptions: Assumptions) -> VersionOrder:
     contacts = Contacts.of(registers)
+    is_met_in_order = assumptions.is_sequential or assumptions.is_linearizable
     parts = [order_initial(registers)]
-    if assumptions.reads_precede_writes:
+    if assumptions.reads_precede_writes or is_met_in_order:
         parts.append(order_own(contacts))
-    if assumptions.is_sequential or assumptions.is_linearizable:
+    if is_met_in_order:
         parts.append(order_by_sessions(registers.log, contacts))
     if assumptions.is_linearizable:
         parts.append(order_by_time(registers.log, contacts))

@@ -184,6 +184,20 @@ def test_orders_of_sessions_and_of_time_are_sentences() -> None:
     assert other.links[1].because == "T2 was over at 1, before T1 began at 12"
 
 
+def test_end_at_the_begin_of_another_is_not_before_it() -> None:
+    """T2 ended when T1 began: that proves nothing, but who saw T2 ended earlier."""
+    log = history("a 0-1 x+1", "b 1-3 x:", "c 0-0 x:1")
+
+    (only,) = check_list_append(log).anomalies
+
+    assert only.name == "G-single-realtime"
+    assert [link.because for link in only.links] == [
+        "T1 read [] of x, before T2 appended 1 to it",
+        "T3 read [1] of x, and saw 1, which T2 appended",
+        "T3 was over at 0, before T1 began at 1",
+    ]
+
+
 def test_rivals_in_either_order_are_both_told() -> None:
     """Nobody saw who of two came first; snapshot isolation has neither order."""
     log = history("a - x: x+1 y+1", "b - y: x+2")
