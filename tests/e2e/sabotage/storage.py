@@ -138,7 +138,7 @@ def create_cache_without_user() -> FastAPI:
 def create_cached_messages() -> FastAPI:
     """Remembers the messages of a thread for half a second, in each worker by itself.
 
-    Catalogue D16 and R03: what was just written is missing from the next answer, or there and
+    Catalogue R03: what was just written is missing from the next answer, or there and
     gone again, depending on the worker that answers. No user sees another's data.
     """
     router = APIRouter()
