@@ -2,84 +2,63 @@
 
 import itertools
 import sys
-from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
-from types import CodeType, FrameType, ModuleType
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
-    Birth,
     Conflict,
     Entry,
     Half,
     Place,
-    Stack,
     TaskState,
-    User,
     Window,
     Wrote,
 )
 from test_framework.detect.access.evidence import Case, Evidence, Replacing
-from test_framework.detect.access.flows import Flows
 from test_framework.detect.access.methods import CATEGORIES, STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
-    NONE,
-    OF_STRUCTURE,
-    OF_VALUE,
     Pattern,
     Use,
     pattern_of,
+)
+from test_framework.detect.access.proofs import (
+    Proofs,
+    cause_of,
+    held_since,
+    last_tick,
+    operations,
 )
 from test_framework.detect.access.questions import (
     UNKNOWN,
     is_same,
     stored,
 )
-from test_framework.detect.access.signals import birth_of
-from test_framework.detect.access.sites import Sites
-from test_framework.detect.access.trials import Trials
 
-_MOST_WINDOWS: Final = 16
-_MOST_FRUITLESS: Final = 8
-_MOST_FRAMES: Final = 16
 _MOST_PARTS: Final = 64
 _MOST_READERS: Final = 64
 
 
 class Judge:
-    """Keeps what was found and what was foretold.
+    """Keeps what was found.
 
     Args:
-        sites: The places of the probes.
-        flows: What flows from one into another.
-        files: Paths of the watched modules, of which stacks are kept.
-        trials: Tries what was foretold.
+        proofs: Knows how tasks came to where they are.
+        evidence: Whether anything was lost.
 
     Attributes:
         found: Conflicts that happened, by pattern and sites.
-        foretold: Conflicts that could happen, likewise.
-        evidence: Whether anything was lost.
+        evidence: As it was given.
         unsettled: Writes of which it must still be seen what they replaced.
     """
 
-    def __init__(
-        self, sites: Sites, flows: Flows, files: AbstractSet[str], trials: Trials
-    ) -> None:
+    def __init__(self, proofs: Proofs, evidence: Evidence) -> None:
         self.found: dict[tuple[str, int, int], Conflict] = {}
-        self.foretold: dict[tuple[str, int, int], Conflict] = {}
         self.unsettled: list[Replacing] = []
-        self._sites = sites
-        self._flows = flows
-        self.evidence = Evidence(sites, flows)
-        self._files = files
-        self._trials = trials
-        self._told: set[int] = set()
-        self._closed: set[int] = set()
-        self._fruitless: dict[int, int] = {}
+        self.evidence = evidence
+        self._proofs = proofs
 
     def has_found(self, conflict: Conflict) -> bool:
         """Whether what was foretold has happened since."""
-        return _cause(conflict.window) in self.found
+        return cause_of(conflict.window) in self.found
 
     def judge(
         self, state: TaskState, place: Place, before: Use, kind: Kind, site: int
@@ -194,29 +173,21 @@ class Judge:
         kind: Kind,
         site: int,
     ) -> Window:
-        """Return two uses of the running task between which another user wrote."""
         is_known = (pattern, before[3], site) in self.found
-        return Window(
-            pattern,
-            before,
-            (kind, place.version, state.step, site),
-            state.user,
-            () if is_known else self.stack(sys._getframe(1)),
-            _held_since(state, before[2]),
-            frozenset(),
-            self._await_after(state, place.tick, before[3]),
+        return self._proofs.window(
+            pattern, state, place, before, kind, site, is_known=is_known
         )
 
     def _report(self, case: Case) -> None:
         """Count a conflict that happened; the first and worst of its cause is kept."""
-        window, cause = case.window, _cause(case.window)
+        window, cause = case.window, cause_of(case.window)
         conflict = self.found.get(cause)
         if conflict is None or (
             conflict.pattern == "stale-check" and window.pattern != "stale-check"
         ):
-            conflict = self.found[cause] = self._conflict(case, happened=True)
+            conflict = self.found[cause] = self._proofs.conflict(case, happened=True)
         conflict.count += 1
-        conflict.operations.update(_operations(window.user, case.by))
+        conflict.operations.update(operations(window.user, case.by))
 
     def judge_parts(self, state: TaskState, entry: Entry, site: int) -> None:
         """Judge a read of all of a container by the keys that the task wrote in it."""
@@ -256,7 +227,7 @@ class Judge:
                 and other.written[2] == place.written[2]
             ):
                 second: Use = (kind, place.version, state.step, site)
-                stack = self.stack(sys._getframe(1))
+                stack = self._proofs.stack(sys._getframe(1))
                 state.suspects.append((other, before, second, stack))
                 state.is_due = True
 
@@ -276,7 +247,7 @@ class Judge:
                 stack,
                 frozenset(),
                 frozenset(),
-                self._await_after(state, place.tick, first[3]),
+                self._proofs.await_after(state, place.tick, first[3]),
             )
             self._report(Case(place, window, place.wrote, writer.user))
         state.suspects.clear()
@@ -322,157 +293,13 @@ class Judge:
                 half.use,
                 ("write", 0, state.step, site),
                 state.user,
-                self.stack(sys._getframe(1)),
-                _held_since(state, half.use[2]),
+                self._proofs.stack(sys._getframe(1)),
+                held_since(state, half.use[2]),
                 frozenset(),
-                self._await_after(state, _last_tick(state), half.use[3]),
+                self._proofs.await_after(state, last_tick(state), half.use[3]),
             )
             other: Wrote = ("read", second[1], second[0], 0, ())
             self._report(Case(place, window, other, reader.user))
-
-    def open(
-        self,
-        entry: Entry,
-        state: TaskState,
-        key: Any,
-        before: Use,
-        kind: Kind,
-        site: int,
-    ) -> None:
-        """Keep two uses with an await between, if a write must not fall in between."""
-        pair = before[3] << 32 | site
-        if pair in self._closed:
-            return
-        patterns = OF_STRUCTURE if key is STRUCTURE else OF_VALUE
-        pattern = patterns.get(before[0], NONE).get(kind)
-        if pattern is None:
-            return
-        if self._fruitless.get(pair, 0) > _MOST_FRUITLESS:
-            self._closed.add(pair)
-            return
-        if entry.windows is None:
-            entry.windows = {}
-        windows = entry.windows.get(key)
-        if windows is None:
-            windows = entry.windows[key] = {}
-        if pair in windows or len(windows) >= _MOST_WINDOWS:
-            return
-        if pattern == "lost-update":
-            pattern = self.evidence.foretells(before, kind, key, site)
-            if pattern is None:
-                self._closed.add(pair)
-                return
-        awaits = state.awaits
-        awaited = None
-        if awaits:
-            since = awaits[max(before[2] - state.step, -len(awaits))][0]
-            awaited = self._await_after(state, since - 1, before[3])
-        held = _held_since(state, before[2])
-        windows[pair] = Window(
-            pattern,
-            before,
-            (kind, 0, state.step, site),
-            state.user,
-            (),
-            held,
-            _births(state, held),
-            awaited,
-        )
-
-    def foretell(
-        self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
-    ) -> None:
-        """Compare a write with the windows of other users."""
-        kept = entry.windows or {}
-        windows = kept.get(key)
-        if windows is None:
-            return
-        for pair, window in list(windows.items()):
-            if window.user == state.user:
-                continue
-            if pair in self._told:
-                del windows[pair]
-                continue
-            if not window.locks.isdisjoint(state.locks):
-                continue
-            # What is one user's own may be shared with others elsewhere: look on.
-            is_of_one = window.user.is_one_with(state.user)
-            if is_of_one and _cause(window) in self.foretold:
-                continue
-            if not is_of_one:
-                del windows[pair]
-                self._told.add(pair)
-                self._closed.add(pair)
-            stack = self.stack(sys._getframe(1))
-            other = (kind, site, state.step, 0, stack)
-            place = (entry.places or {}).get(key) or Place(entry, key)
-            conflict = self._conflict(
-                Case(place, window, other, state.user), happened=False
-            )
-            conflict.operations.update(_operations(window.user, state.user))
-            conflict.is_of_one = is_of_one
-            conflict.is_kept_apart = not window.born.isdisjoint(
-                _births(state, state.locks)
-            )
-            self.foretold[_cause(window)] = conflict
-            self._trials.add(conflict)
-        if not windows:
-            del kept[key]
-
-    def _conflict(self, case: Case, *, happened: bool) -> Conflict:
-        entry, window = case.place.entry, case.window
-        thing = entry.thing
-        owner = type(thing).__qualname__
-        is_instance = True
-        if isinstance(thing, type):
-            owner, is_instance = thing.__qualname__, False
-        elif isinstance(thing, ModuleType):
-            owner, is_instance = thing.__name__, False
-        is_keyed = CATEGORIES[type(thing)] is not None
-        holder = None
-        if is_keyed:
-            sites = self._sites[window.first[3]], self._sites[window.second[3]]
-            holder = self._flows.holder(*sites)
-        return Conflict(
-            window.pattern,
-            owner,
-            holder,
-            case.place.key,
-            is_keyed,
-            is_instance,
-            entry.claim,
-            entry,
-            window,
-            case.other,
-            case.by,
-            happened,
-        )
-
-    def _await_after(self, state: TaskState, tick: int, first: int) -> int | None:
-        """Return an await that began before an instant and ended after it.
-
-        Of several, one in the function of the first use, else the innermost.
-        """
-        spanning = [site for when, site in state.awaits if when > tick]
-        function = self._sites[first].function
-        own = [site for site in spanning if self._sites[site].function == function]
-        return next(iter(own or spanning), None)
-
-    def give_up(self, entry: Entry) -> None:
-        """Note that an object with windows was never seen by anybody else."""
-        for pair in itertools.chain.from_iterable((entry.windows or {}).values()):
-            self._fruitless[pair] = self._fruitless.get(pair, 0) + 1
-
-    def stack(self, frame: FrameType | None) -> Stack:
-        """Return the service's innermost frames, without keeping their locals alive."""
-        files = self._files
-        while frame is not None and frame.f_code.co_filename not in files:
-            frame = frame.f_back
-        stack: list[tuple[CodeType, int]] = []
-        while frame is not None and frame.f_code.co_filename in files:
-            stack.append((frame.f_code, frame.f_lasti))
-            frame = frame.f_back
-        return tuple(stack[:_MOST_FRAMES])
 
 
 def _is_emptied(place: Place, before: Use, kind: Kind) -> bool:
@@ -484,28 +311,3 @@ def _is_emptied(place: Place, before: Use, kind: Kind) -> bool:
         and place.written[0] == "write"
         and CATEGORIES[type(place.entry.thing)] == "sequence"
     )
-
-
-def _operations(*users: User) -> set[int]:
-    return {user.operation for user in users if user.operation is not None}
-
-
-def _cause(window: Window) -> tuple[str, int, int]:
-    pattern = "lost-update" if window.pattern == "stale-check" else window.pattern
-    return pattern, window.first[3], window.second[3]
-
-
-def _held_since(state: TaskState, step: int) -> frozenset[int]:
-    """Return the locks that a task took before a step of its own and still holds."""
-    return frozenset(lock for lock, (when, _) in state.locks.items() if when <= step)
-
-
-def _last_tick(state: TaskState) -> int:
-    """Return an instant before the end of the last await of a task."""
-    return state.awaits[-1][0] - 1 if state.awaits else 0
-
-
-def _births(state: TaskState, locks: Iterable[int]) -> frozenset[Birth]:
-    """Return where locks that a task holds were made."""
-    births = (birth_of(state.locks[lock][1]) for lock in locks)
-    return frozenset(birth for birth in births if birth is not None)

@@ -14,10 +14,7 @@ Users who come one after the other foretell what would happen at once: two uses 
 of them with an await between are a *window*, and a write of another one, without a
 lock that both held, could fall into it.
 
-Memory is bounded. Objects are referred to weakly, plain dictionaries and lists, which
-cannot be, are held until the next await, and longer only if somebody else holds them
-too, until the tasks that used them end. What is kept beyond is what has a window, and
-of that the oldest is forgotten first.
+Memory is bounded, by what tasks keep here and by what ``shelf`` keeps of objects.
 
 Source: Lu et al., AVIO (ASPLOS 2006), for the triples; Flanagan and Freund, FastTrack
 (PLDI 2009), for what one task alone uses; Warszawski and Bailis, ACIDRain (SIGMOD
@@ -30,7 +27,6 @@ import contextvars
 import sys
 from collections import deque
 from collections.abc import Set as AbstractSet
-from itertools import islice
 from threading import get_ident, main_thread
 from typing import Any, Final
 
@@ -38,16 +34,15 @@ from test_framework.detect.access.books import (
     Claim,
     Conflict,
     Entry,
-    Grown,
     Half,
-    Place,
-    Reference,
     TaskState,
     User,
 )
+from test_framework.detect.access.evidence import Evidence
 from test_framework.detect.access.flows import Flows
+from test_framework.detect.access.foresight import Foresight
 from test_framework.detect.access.judge import Judge
-from test_framework.detect.access.methods import CATEGORIES, STRUCTURE, Kind
+from test_framework.detect.access.methods import STRUCTURE, Kind
 from test_framework.detect.access.patterns import (
     IN_SEQUENCE,
     IN_STEP,
@@ -57,15 +52,14 @@ from test_framework.detect.access.patterns import (
     OPENING_OF_VALUE,
     WRITES,
 )
+from test_framework.detect.access.proofs import Proofs
+from test_framework.detect.access.shelf import Shelf, is_only_ours
 from test_framework.detect.access.signals import Signals
 from test_framework.detect.access.sites import Sites
 from test_framework.detect.access.trials import Trials
 from test_framework.detect.scope import current_operation, current_user
 
-MOST_OBJECTS: Final = 20_000
-MOST_PLACES: Final = 4_096
 MOST_TOUCHED: Final = 8_192
-_WRITTEN: Final = WRITES | {"confirmed", "result"}
 _MAIN: Final = main_thread().ident
 _GROWN_KEPT: Final = 16
 
@@ -85,6 +79,7 @@ class Ledger:
         signals: Who told whom.
         trials: What was foretold and is worth a try.
         judge: What was found.
+        foresight: What was foretold.
     """
 
     def __init__(
@@ -94,14 +89,17 @@ class Ledger:
         self.in_threads: set[int] = set()
         self.signals = Signals(self)
         self.trials = Trials(self, hold_s=hold_s)
-        self.judge = Judge(sites, flows, files, self.trials)
+        proofs, evidence = Proofs(sites, flows, files), Evidence(sites, flows)
+        self.judge = Judge(proofs, evidence)
+        self.foresight = Foresight(proofs, evidence, self.trials)
+        self._stack = proofs.stack
         self._unsettled = self.judge.unsettled
         self._join = self.judge.evidence.join
         self._states: dict[Any, TaskState] = {}
-        self._entries: dict[int, Entry] = {}
+        self._shelf = Shelf(self.foresight.give_up)
+        self._entries = self._shelf.entries
         self._tasks = 0
         self._tick = 0
-        self._sweep_at = 2_048
         # asyncio.current_task would be most of what a use costs: it asks for the loop,
         # and on Python 3.11 that is a system call.
         self._loops: dict[int, Any] = {}
@@ -135,7 +133,7 @@ class Ledger:
         """Note that whoever gets a container thinks that it is the only one."""
         state = self.state()
         if state is not None:
-            entry = self._entries.get(id(thing)) or self._adopt(thing, state)
+            entry = self._entries.get(id(thing)) or self._shelf.adopt(thing, state)
             entry.claim = why
 
     def halve(self, thing: Any, key: Any, site: int) -> None:
@@ -155,7 +153,7 @@ class Ledger:
         """Note that the running task lets others find what it has yet to complete."""
         state = self.state()
         if state is not None:
-            entry = self._entries.get(id(thing)) or self._adopt(thing, state)
+            entry = self._entries.get(id(thing)) or self._shelf.adopt(thing, state)
             entry.half = Half(state, None, ("write", 0, state.step, site))
 
     def complete(self, thing: Any, key: Any, site: int) -> None:
@@ -205,7 +203,7 @@ class Ledger:
         try:
             entry = self._entries[id(thing)]
         except KeyError:
-            entry = self._adopt(thing, state)
+            entry = self._shelf.adopt(thing, state)
         if entry.is_asked:
             self.note(thing, STRUCTURE, "update", site)
             return
@@ -237,12 +235,12 @@ class Ledger:
         try:
             entry = self._entries[id(thing)]
         except KeyError:
-            entry = self._adopt(thing, state)
+            entry = self._shelf.adopt(thing, state)
         self.accesses += 1
         if key is STRUCTURE and not entry.is_asked:
             entry.is_asked = True
             if entry.grown is not None:
-                self._catch_up(entry, entry.grown)
+                self._shelf.catch_up(entry, entry.grown)
         if entry.owner is not state:
             self._note_shared(entry, state, key, kind, site)
             return
@@ -254,7 +252,7 @@ class Ledger:
             if when != step:
                 opening = OPENING_OF_STRUCTURE if key is STRUCTURE else OPENING_OF_VALUE
                 if kind in opening[was]:
-                    self.judge.open(entry, state, key, before, kind, site)
+                    self.foresight.open(entry, state, key, before, kind, site)
                 kind = IN_SEQUENCE[was].get(kind, kind)
             elif was == kind:
                 if where != site:
@@ -270,36 +268,8 @@ class Ledger:
         if kind == "show":
             return
         if entry.windows and (kind == "write" or kind == "update"):
-            self.judge.foretell(entry, state, key, kind, site)
+            self.foresight.foretell(entry, state, key, kind, site)
         entry.alone[key] = ("read" if kind == "check" else kind, 0, step, site)
-
-    def _catch_up(self, entry: Entry, grown: Grown) -> None:
-        """Note who added to a container before anybody asked what is in it."""
-        entry.grown = None
-        if any(one is not entry.owner for one, *_ in grown) and entry.places is None:
-            self._share(entry)
-        if entry.places is None:
-            _, step, site, _ = grown[-1]
-            entry.alone[STRUCTURE] = ("update", 0, step, site)
-            return
-        place = self._add(entry.places, entry, STRUCTURE)
-        for one, step, site, tick in grown:
-            if one.is_over:
-                continue
-            if place not in one.uses:
-                self._join_in(entry, place, one)
-            place.version += 1
-            place.writer, place.tick = one, tick
-            place.written = one.uses[place] = ("update", place.version, step, site)
-
-    @staticmethod
-    def _join_in(entry: Entry, place: Place, state: TaskState) -> None:
-        """Note that a task uses a place, and perhaps its object, for the first time."""
-        place.users += 1
-        if entry.latest is not state:
-            entry.latest = state
-            entry.users += 1
-            state.entries.append(entry)
 
     def _note_shared(
         self, entry: Entry, state: TaskState, key: Any, kind: Kind, site: int
@@ -308,16 +278,16 @@ class Ledger:
             self.judge.settle(state, site)
         places = entry.places
         if places is None:
-            places = self._share(entry)
+            places = self._shelf.share(entry)
         place = places.get(key)
         if place is None:
-            place = self._add(places, entry, key)
+            place = self._shelf.add(places, entry, key)
         uses = state.uses
         before = uses.get(place)
         step = state.step
         writer = place.writer
         if before is None:
-            self._join_in(entry, place, state)
+            self._shelf.join_in(entry, place, state)
             if (
                 writer is not None
                 and kind not in WRITES
@@ -341,7 +311,7 @@ class Ledger:
                         OPENING_OF_STRUCTURE if key is STRUCTURE else OPENING_OF_VALUE
                     )
                     if kind in opening[was]:
-                        self.judge.open(entry, state, key, before, kind, site)
+                        self.foresight.open(entry, state, key, before, kind, site)
                     kind = IN_SEQUENCE[was].get(kind, kind)
                 elif was == kind and kind not in WRITES:
                     if where != site:
@@ -380,11 +350,11 @@ class Ledger:
         place.tick = self._tick
         if place.is_relied and place.users > 1:
             # It costs more than all the rest: only where somebody else relies on it.
-            place.stack = self.judge.stack(sys._getframe(1))
+            place.stack = self._stack(sys._getframe(1))
         elif place.stack:
             place.stack = ()
         if entry.windows:
-            self.judge.foretell(entry, state, key, kind, site)
+            self.foresight.foretell(entry, state, key, kind, site)
         uses[place] = place.written = (kind, version, step, site)
 
     def resume(self, value: Any, site: int) -> Any:
@@ -413,12 +383,12 @@ class Ledger:
             self.judge.convict(state)
         if state.fresh:
             for entry in state.fresh:
-                if _is_only_ours(entry):
+                if is_only_ours(entry):
                     # It was of this step only.
-                    self._drop(entry)
+                    self._shelf.drop(entry)
             state.fresh.clear()
         if len(state.uses) + len(state.entries) > MOST_TOUCHED:
-            self._forget(state, len(state.uses) // 2, len(state.entries) // 2)
+            self._shelf.forget(state, len(state.uses) // 2, len(state.entries) // 2)
         for source in state.waits_for.pop(site, ()):
             self.signals.hear(source)
         state.is_due = bool(state.waits_for)
@@ -462,100 +432,7 @@ class Ledger:
         for place in state.uses:
             place.users -= 1
         state.uses.clear()
-        self._forget(state, 0, len(state.entries))
-
-    def _forget(self, state: TaskState, places: int, entries: int) -> None:
-        """Give up the places and objects that a task used first."""
-        uses = state.uses
-        for place in list(islice(uses, places)):
-            place.users -= 1
-            del uses[place]
-        for entry in state.entries[:entries]:
-            entry.users -= 1
-            if entry.users == 0:
-                self._leave(entry)
-        del state.entries[:entries]
-
-    def _leave(self, entry: Entry) -> None:
-        """Give up an object that no running task uses, unless it has a window."""
-        if entry.windows is None or _is_only_ours(entry):
-            self._drop(entry)
-            return
-        entry.owner, entry.places = None, {}
-        entry.alone.clear()
-
-    def _drop(self, entry: Entry) -> None:
-        if self._entries.get(entry.key) is entry:
-            del self._entries[entry.key]
-        if entry.windows is not None and entry.owner is not None:
-            # Two uses of something that nobody else ever saw: as a rule it is so.
-            self.judge.give_up(entry)
-        # Its places may still be known to tasks: they must not keep it alive.
-        entry.held = None
-
-    def _adopt(self, thing: Any, state: TaskState) -> Entry:
-        key = id(thing)
-        if type(thing).__weakrefoffset__:
-            held = Reference(thing, self._gone)
-            held.key = key
-            entry = Entry(key, held, state)
-        else:
-            entry = Entry(key, thing, state)
-            state.fresh.append(entry)
-            state.is_due = True
-        self._entries[key] = entry
-        state.entries.append(entry)
-        if len(self._entries) > self._sweep_at:
-            self._sweep()
-        return entry
-
-    def _gone(self, reference: Reference) -> None:
-        entry = self._entries.get(reference.key)
-        if entry is not None and entry.held is reference:
-            self._drop(entry)
-
-    def _share(self, entry: Entry) -> dict[Any, Place]:
-        """Give an object places, now that a second task uses it."""
-        places = entry.places = {}
-        entry.is_keyed = CATEGORIES[type(entry.thing)] is not None
-        owner, entry.owner = entry.owner, None
-        for key, use in entry.alone.items():
-            place = places[key] = Place(entry, key)
-            if owner is not None:
-                place.users = 1
-                owner.uses[place] = use
-                if use[0] in _WRITTEN:
-                    place.writer, place.written = owner, use
-                place.is_relied = use[0] != "update" and use[0] != "result"
-        entry.alone.clear()
-        return places
-
-    def _sweep(self) -> None:
-        """Forget what only we hold, and the oldest of what nobody uses."""
-        entries = self._entries
-        for entry in list(entries.values()):
-            if _is_only_ours(entry):
-                self._drop(entry)
-        if len(entries) > MOST_OBJECTS:
-            idle = [entry for entry in entries.values() if entry.users == 0]
-            for entry in (idle or list(entries.values()))[: MOST_OBJECTS // 2]:
-                self._drop(entry)
-        self._sweep_at = max(2_048, 2 * len(entries))
-
-    @staticmethod
-    def _add(places: dict[Any, Place], entry: Entry, key: Any) -> Place:
-        if len(places) >= MOST_PLACES:
-            for old in [old for old, place in places.items() if not place.users]:
-                del places[old]
-        place = places[key] = Place(entry, key)
-        return place
-
-
-def _is_only_ours(entry: Entry) -> bool:
-    """Whether nothing but the books keeps an object alive."""
-    # Our entry and the argument; a reference is always only ours.
-    held = entry.held
-    return type(held) is not Reference and sys.getrefcount(held) <= 3
+        self._shelf.forget(state, 0, len(state.entries))
 
 
 _NO_CONTEXT: Final = contextvars.Context()

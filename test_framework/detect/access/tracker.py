@@ -79,7 +79,7 @@ class AccessTracker:
         """Return what it saw so far, one alarm per cause; may be asked again."""
         self._ledger.judge.settle()
         # What was seen after all is no longer foretold.
-        conflicts = self._ledger.judge.foretold | self._ledger.judge.found
+        conflicts = self._ledger.foresight.foretold | self._ledger.judge.found
         found = [
             alarm_of(
                 conflict, self._imports.sites, self._imports.origins, root=self._root
