@@ -7,12 +7,14 @@ after the last has left.
 """
 
 import asyncio
+import gc
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from test_framework.core import AlarmRecord, Level, UsageError, WatchRecord
+from test_framework.detect.leaks.backwards import last_holder
 from test_framework.detect.leaks.files import (
     Place,
     count_places,
@@ -266,13 +268,18 @@ def _survivor(name: str, holding: Holding) -> AlarmRecord:
 def _loose(
     name: str, ids: Collection[int], tasks: Iterable[asyncio.Task[Any]]
 ) -> AlarmRecord:
-    held = tuple(f"Holder  {line}" for line in locals_holding(ids, tasks))
+    held = [f"Holder  {line}" for line in locals_holding(ids, tasks)]
+    if not held:
+        lone = [value for value in gc.get_objects() if id(value) in ids][:_HOLDERS]
+        found = [last_holder(value) for value in lone]
+        held = [f"Holder  {line}" for line in dict.fromkeys(found) if line]
     return AlarmRecord(
         rule="context-kept-alive",
         level="warning",
         claim=f"{len(ids)} instance(s) of {name} are alive and no module holds them",
         site=name,
-        evidence=held[:_HOLDERS] or ("Holder  a thread or the code of a library",),
+        evidence=tuple(held[:_HOLDERS])
+        or ("Holder  a thread or the code of a library",),
         count=len(ids),
     )
 

@@ -459,6 +459,48 @@ async def test_a_task_that_holds_a_context_is_named() -> None:
     assert "in wait_with of task waiter holds it as context" in alarm.evidence[0]
 
 
+def expire(_: object) -> None:
+    """Be called by a timer, some day."""
+
+
+@pytest.mark.power
+async def test_a_timer_that_holds_a_context_is_named() -> None:
+    """Neither a module nor a task holds it, and it lives until the timer is due."""
+    timer = asyncio.get_running_loop().call_later(
+        3600, expire, {"contexts": [program.Context("text")]}
+    )
+
+    (alarm,) = look(classes=[f"{NAME}:Context"])
+
+    timer.cancel()
+    assert (alarm.rule, alarm.level) == ("context-kept-alive", "warning")
+    (holder,) = alarm.evidence
+    assert holder.startswith(
+        "Holder  a timer of the loop that calls expire (tests/unit/"
+    )
+    assert holder.endswith("by way of tuple, dict, list")
+    assert look(classes=[f"{NAME}:Context"]) == []
+
+
+async def test_a_coroutine_that_holds_a_context_in_a_list_is_named() -> None:
+    """What a task keeps in a list of its own is no variable that names it."""
+
+    async def wait() -> None:
+        contexts = [program.Context("text")]
+        await asyncio.Event().wait()
+        contexts.clear()
+
+    task = asyncio.create_task(wait(), name="waiter")
+    await asyncio.sleep(0)
+
+    (alarm,) = look(classes=[f"{NAME}:Context"])
+
+    task.cancel()
+    await asyncio.wait([task])
+    assert "wait, which " in alarm.evidence[0] or "task waiter" in alarm.evidence[0]
+    assert alarm.evidence[0].endswith("by way of list")
+
+
 @pytest.mark.power
 @pytest.mark.parametrize(("count", "level"), [(1, "warning"), (3, "error")])
 async def test_a_task_that_outlives_its_request_is_found(
