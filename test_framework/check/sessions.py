@@ -137,7 +137,8 @@ def _laid_out(log: CallLog) -> Versions:
             "and write. Leave other calls out, or record them as one of these."
         )
         raise UsageError(message)
-    numbers, are = integers(log)
+    numbers, are, fit = integers(log)
+    are &= fit
     told = np.where(write & ~are[log.result], log.argument, log.result)
     known = log.is_known
     wrong = known & ~are[told] & ~(read & (told < 0))

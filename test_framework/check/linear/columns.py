@@ -4,6 +4,7 @@ Processes, keys, kinds and values may be anything hashable; inside they are numb
 tables turn those back.
 """
 
+import contextlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,9 @@ FOREVER = int(np.iinfo(np.int64).max)
 
 NEVER = int(np.iinfo(np.int64).min)
 """Before all instants."""
+
+MOST_COUNTED = 1 << 60
+"""Sums of two numbers below this fit in 64 bits."""
 
 NOTHING = -1
 """Number of the value None."""
@@ -204,16 +208,23 @@ def require_order(call: Call) -> None:
         raise UsageError(message)
 
 
-def integers(log: CallLog) -> tuple[Ints, Mask]:
-    """Return the values of a log as integers, and which of them are.
+def integers(log: CallLog) -> tuple[Ints, Mask, Mask]:
+    """Return the values of a log as integers, which of them are, and which fit.
 
     Returns:
-        By number, 0 for what is no integer of 61 bits; the last one stands for None,
-        whose number is -1.
+        By number, 0 for what is no integer or has more than 60 bits; the last one
+        stands for None, whose number is -1.
     """
     numbers = np.zeros(len(log.values) + 1, dtype=np.int64)
     are = np.zeros(len(log.values) + 1, dtype=np.bool_)
+    fit = np.ones(len(log.values) + 1, dtype=np.bool_)
+    if set(map(type, log.values)) == {int}:
+        with contextlib.suppress(OverflowError):  # then one by one
+            numbers[:-1], are[:-1] = np.array(log.values, dtype=np.int64), True
+            fit = np.abs(numbers) < MOST_COUNTED
+            return np.where(fit, numbers, 0), are, fit
     for place, value in enumerate(log.values):
-        if type(value) is int and abs(value) < 1 << 60:
-            numbers[place], are[place] = value, True
-    return numbers, are
+        if type(value) is int:
+            are[place], fit[place] = True, abs(value) < MOST_COUNTED
+            numbers[place] = value if fit[place] else 0
+    return numbers, are, fit

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from test_framework.check.linear.columns import CallLog, Ints, Mask
+from test_framework.check.linear.columns import CallLog, Ints, Mask, integers
 from test_framework.check.linear.models import Counter, number, unheard_of
 from test_framework.check.linear.ruling import (
     MOST_ANOMALIES,
@@ -26,8 +26,6 @@ from test_framework.check.linear.ruling import (
 )
 from test_framework.check.linear.zones import Axis, out_of_order
 from test_framework.check.witness import Anomaly, Link
-
-_MOST_COUNTED = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +82,12 @@ def _integers(
     log: CallLog, model: Counter, column: Ints, must: Mask
 ) -> tuple[Ints, Mask]:
     """Return the integers that a column holds, and which fit in 64 bits."""
-    integers, fits, is_integer = [], [], []
-    for value in log.values:
-        is_integer.append(type(value) is int)
-        fits.append(type(value) is not int or abs(value) < _MOST_COUNTED)
-        integers.append(value if is_integer[-1] and fits[-1] else 0)
-    # The last stands for None, whose number is -1.
-    wrong = must & ~np.array([*is_integer, False])[column]
+    numbers, are, fit = integers(log)
+    wrong = must & ~are[column]
     if wrong.any():
         call = log.read(int(np.argmax(wrong)))
         number(model, call, call.result if column is log.result else call.argument)
-    return np.array([*integers, 0])[column], ~must | np.array([*fits, True])[column]
+    return numbers[column], ~must | fit[column]
 
 
 def _sorted(

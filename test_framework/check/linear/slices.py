@@ -26,6 +26,9 @@ from test_framework.check.linear.search import TURN, Outcome, search
 BUDGET_STEPS = 300_000
 """Of all searches for one witness; about 0.3 s. What is left then is shown."""
 
+ORDER_STEPS = 10_000
+"""Of the search for the longest order that a witness shows."""
+
 
 def minimal_slice(
     model: Model, calls: Sequence[Call], found: Outcome
@@ -60,23 +63,21 @@ def minimal_slice(
         kept, outcome = shorter, again
     size = len(kept)
     while size and left > 0:
-        parts = _parts(model, kept)
-        if size > 1 and outcome.stuck in kept:
-            # What could not be is nearly always part of it; at last it is tried too.
-            stuck = kept.index(outcome.stuck)
-            parts = [part for part in parts if stuck not in part]
         at, has_shrunk = 0, False
+        parts = _removable(model, kept, outcome, size)
         while at < len(parts) and left > 0:
             gone = {place for part in parts[at : at + size] for place in part}
             fewer = [call for place, call in enumerate(kept) if place not in gone]
             again = attempt(fewer) if fewer else None
-            at += size
-            if again is not None:
-                kept, outcome, has_shrunk = fewer, again, True
-                break
-        if not has_shrunk:
+            if again is None:
+                at += size
+                continue
+            kept, outcome, has_shrunk = fewer, again, True
+            parts = _removable(model, kept, outcome, size)
+        if not has_shrunk or size > 1:
             size //= 2
-    # The longest order says most when nothing was given up early.
+    # The longest order says most when nothing was given up early; that may take long.
+    left = min(left, ORDER_STEPS)
     return kept, attempt(kept, foresees=False) or outcome
 
 
@@ -92,6 +93,18 @@ def _first(model: Model, calls: Sequence[Call], end: int | None) -> list[Call]:
         for call in begun
     ]
     return [call for call in cut if call.is_known or not model.is_read(call)]
+
+
+def _removable(
+    model: Model, kept: list[Call], outcome: Outcome, size: int
+) -> list[list[int]]:
+    """Return what to try to leave out, so many parts at a time."""
+    parts = _parts(model, kept)
+    if size == 1 or outcome.stuck not in kept:
+        return parts
+    # What could not be is nearly always part of it; at last it is tried too.
+    stuck = kept.index(outcome.stuck)
+    return [part for part in parts if stuck not in part]
 
 
 def _parts(model: Model, calls: Sequence[Call]) -> list[list[int]]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from test_framework.check.linear.columns import FOREVER, NEVER, CallLog, Ints, Mask
+from test_framework.check.linear.columns import NEVER, CallLog, Ints, Mask
 
 _ROOM = 1 << 62
 
@@ -49,20 +49,20 @@ class Axis:
         if not len(log):
             return cls(begin, end, 1)
         first = int(begin.min())
-        last = int(max(begin.max(), np.where(known, end, NEVER).max()))
+        last = max(int(begin.max()), int(np.max(end, where=known, initial=NEVER)))
         if (last - first + 3) * max(len(log.keys), 1) >= _ROOM:
             # Only the order counts; ranks are small.
             times = np.unique(np.concatenate((begin, end[known])))
-            begin = np.searchsorted(times, begin)
-            end = np.where(known, np.searchsorted(times, end), FOREVER)
+            begin, end = np.searchsorted(times, begin), np.searchsorted(times, end)
             first, last = 0, len(times)
         span = last - first + 3
-        offset = log.key * span
-        return cls(
-            begin - (first - 1) + offset,
-            np.where(known, end, last + 1) - (first - 1) + offset,
-            span,
-        )
+        # In place: of a million calls, each column takes 8 MB.
+        shift = log.key * span
+        shift -= first - 1
+        begin = begin + shift
+        end = np.where(known, end, last + 1)
+        end += shift
+        return cls(begin, end, span)
 
 
 def conflicts(first_end: Ints, last_begin: Ints) -> list[tuple[int, int]]:

@@ -260,9 +260,10 @@ def _premature(log: Log, real: Ints, reads: CallLog) -> list[Anomaly]:
     """Return reads that were behind an event that had come."""
     if not len(reads):
         return []
-    numbers, are = integers(reads)
+    numbers, are, fit = integers(reads)
     rows = np.flatnonzero(reads.where("read") & reads.is_known)
     told = reads.result[rows]
+    are &= fit
     wrong = ~are[told] & (told >= 0)
     if wrong.any():
         call = reads.read(int(rows[np.argmax(wrong)]))
