@@ -12,7 +12,7 @@ from test_framework.check.transactions.levels import (
     rank_anomaly,
     rules_out,
 )
-from test_framework.check.transactions.log import Status, TransactionLog
+from test_framework.check.transactions.log import Kind, Status, TransactionLog
 from test_framework.check.transactions.witnesses import Narrator
 from test_framework.check.witness import Anomaly, Checked
 from test_framework.core import Verdict
@@ -21,10 +21,17 @@ from test_framework.core import Verdict
 def find_flaws(log: TransactionLog) -> list[str]:
     """Return why a history cannot be judged at all, whatever it holds."""
     flaws = []
-    if not np.any(log.status == Status.OK):
+    is_ok = log.status == Status.OK
+    is_read = (log.kind == Kind.READ) | (log.kind == Kind.READ_LIST)
+    if not np.any(is_ok):
         flaws.append(
             f"None of its {len(log)} transactions is known to have taken effect: there "
             "is nothing to judge. Record completions as well as invocations."
+        )
+    elif not np.any(is_read & is_ok[log.transaction]):
+        flaws.append(
+            f"None of its {np.count_nonzero(is_ok)} transactions that took effect read "
+            "anything: writes alone are never wrong. Let the workload read as well."
         )
     late = np.flatnonzero(log.completed < log.invoked)
     if len(late):

@@ -67,7 +67,7 @@ def _find_duplicates(lists: Lists, narrator: Narrator) -> Finding:
         place = int(reads.place[read])
         claim = (
             f"T1 read {narrator.value(place)} of {narrator.key(place)}: "
-            f"{log.values[value]} stands there more than once, and was appended once."
+            f"{log.values[value]} stands there twice, and was not appended twice."
         )
         anomalies.append(narrator.tell(name, claim, [(place, "T1")]))
     return Finding(name, len(cases), tuple(anomalies))

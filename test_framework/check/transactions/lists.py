@@ -66,8 +66,8 @@ def check_list_append(
     lists = Lists.of(log)
     narrator = Narrator(log)
     edges, rivals, nodes = find_dependencies(lists)
-    # What was refused is nobody's past or future.
-    completed = np.where(log.status == Status.FAIL, FOREVER, log.completed)
+    # What was refused is nobody's past, and what may yet happen is not over.
+    completed = np.where(log.status == Status.OK, log.completed, FOREVER)
     edges = Edges.join(edges, order_sessions(log))
     cycles = find_cycles(Graph(edges, rivals, nodes, log.invoked, completed))
     findings = [

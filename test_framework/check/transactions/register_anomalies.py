@@ -126,8 +126,8 @@ def _find_internal(registers: Registers, narrator: Narrator) -> Finding:
             if other != seen and log.key[other] == log.key[seen]
         ]
         claim = (
-            f"T1 read {narrator.value(seen)} of {narrator.key(seen)}, and its own "
-            f"{', '.join(others)} say otherwise."
+            f"T1 read {narrator.value(seen)} of {narrator.key(seen)}, which does not "
+            f"agree with what else it did of it: {', '.join(others)}."
         )
         anomalies.append(narrator.tell(name, claim, [(seen, "T1")]))
     return Finding(name, len(wrong), tuple(anomalies))

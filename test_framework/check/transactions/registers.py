@@ -115,7 +115,7 @@ def check_registers(
     order = VersionOrder(order.before[sound], order.after[sound])
     edges, nodes = find_register_dependencies(registers, order)
     edges = Edges.join(edges, order_sessions(log))
-    completed = np.where(log.status == Status.FAIL, FOREVER, log.completed)
+    completed = np.where(log.status == Status.OK, log.completed, FOREVER)
     nothing = np.zeros(0, dtype=np.int64)
     cycles = find_cycles(
         Graph(edges, Rivals(nothing, nothing, nothing), nodes, log.invoked, completed)

@@ -10,6 +10,7 @@ from tests.unit.check.transactions.histories import history
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
+        (("a - x+1", "b -"), "None of its 2 transactions that took effect read anyth"),
         ((), "None of its 0 transactions is known to have taken effect"),
         (("a - info x+1",), "None of its 1 transactions is known to have taken effect"),
         (
@@ -17,7 +18,10 @@ from tests.unit.check.transactions.histories import history
             "Transaction 0 appends 1 to x, and so does another operation",
         ),
         (("a - x+1", "b - x:7"), "Transaction 1 read 7 in x, which no transaction"),
-        (("a - x+1", "b - x=7"), "Transaction 1 would write 7 to x, which is no list"),
+        (
+            ("a - x+1 x:1", "b - x=7"),
+            "Transaction 1 would write 7 to x, which is no list",
+        ),
         (("a - x+1", "b - x?7"), "Transaction 1 would read 7 of x, which is no list"),
     ],
 )

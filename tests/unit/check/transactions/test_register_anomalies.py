@@ -153,6 +153,13 @@ def test_registers_that_do_not_tell_are_unknown() -> None:
     assert "snapshot-isolation" not in checked.holds
 
 
+def test_version_that_its_writer_overwrote_is_none_of_the_order() -> None:
+    """Then one write is on top of the initial version, and the order is known."""
+    checked = check_registers(history("a - x=1 x=2", "b - x?2"))
+
+    assert (checked.verdict, checked.facts["keys of partial order"]) == ("valid", 0)
+
+
 def test_blind_writes_are_valid_where_an_execution_is_found() -> None:
     """The order of versions is not known, and any that gives what was read will do."""
     log = history("a 0-9 x=1", "b 0-9 x=2", "c 0-9 x=3", "d 10-12 x?2", "e 0-12 x?1")
@@ -163,17 +170,37 @@ def test_blind_writes_are_valid_where_an_execution_is_found() -> None:
     assert checked.facts["keys of partial order"] == 1
 
 
+def test_version_that_somebody_has_yet_to_read_is_not_overwritten() -> None:
+    """The execution found lets R read 1 first, though that one must wait for y."""
+    log = history("a 0-1 x=1", "b 0-2 x=2", "w 0-3 y=1", "r 0-4 x?1 y?1", "d 0-5 x?2")
+
+    assert check_registers(log).verdict == "valid"
+
+
+def test_read_of_an_own_later_write_is_internal() -> None:
+    """Nobody sees what he has not written yet."""
+    (only,) = check_registers(history("a - x?1 x=1")).anomalies
+
+    assert only.claim == (
+        "T1 read 1 of x, which does not agree with what else it did of it: write 1 to x."
+    )
+
+
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
+        (("a - x=1", "b -"), "None of its 2 transactions that took effect read anyth"),
         ((), "None of its 0 transactions is known to have taken effect"),
-        (("a - x=1", "b - x=1"), "Transaction 0 writes 1 to x, and so does another"),
+        (
+            ("a - x=1 x?1", "b - x=1"),
+            "Transaction 0 writes 1 to x, and so does another",
+        ),
         (
             ("a - x=1", "b - x?7"),
             "Transaction 1 read 7 of x, which no transaction wrote",
         ),
         (
-            ("a - x=1", "b - x+7"),
+            ("a - x=1 x?1", "b - x+7"),
             "Transaction 1 would append 7 to x, which is no regis",
         ),
         (("a - x:",), "Transaction 0 would read [] of x, which is no register"),
