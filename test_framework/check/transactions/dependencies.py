@@ -203,6 +203,17 @@ def add_instants(
     return np.concatenate(sources), np.concatenate(targets), nodes + count
 
 
+def distinct(numbers: Ints) -> Ints:
+    """Return each number once, in order.
+
+    By sorting: ``np.unique`` of NumPy 2.4 hashes, which takes five times as long here.
+    """
+    ordered = np.sort(numbers)
+    is_new = np.ones(len(ordered), dtype=np.bool_)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return np.asarray(ordered[is_new])
+
+
 def is_known(completed: Ints, invoked: Ints, source: Ints, target: Ints) -> Flags:
     """Tell which pairs real time orders by itself."""
     return completed[source] < invoked[target]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from test_framework.check.transactions.dependencies import Flags
+from test_framework.check.transactions.dependencies import Flags, distinct
 from test_framework.check.transactions.log import (
     FOREVER,
     NOTHING,
@@ -165,7 +165,7 @@ class Contacts:
         read_place = registers.read_place[reads]
         read_code = log.transaction[read_place] * step + log.key[read_place]
         made_code = writes.transaction[made] * step + writes.key[made]
-        code = np.unique(np.concatenate((read_code, made_code)))
+        code = distinct(np.concatenate((read_code, made_code)))
         first, last = np.full((2, len(code)), NOTHING)
         at_read, at_made = (
             np.searchsorted(code, read_code),
@@ -196,19 +196,23 @@ class VersionOrder:
     @classmethod
     def join(cls, *parts: tuple[Ints, Ints]) -> "VersionOrder":
         """Return all pairs of different versions, each once."""
-        before = np.concatenate([part[0] for part in parts])
-        after = np.concatenate([part[1] for part in parts])
+        nothing = np.zeros(0, dtype=np.int64)
+        before = np.concatenate([nothing, *(part[0] for part in parts)])
+        after = np.concatenate([nothing, *(part[1] for part in parts)])
         step = int(max(before.max(initial=0), after.max(initial=0))) + 1
-        code = np.unique(before * step + after)
+        code = distinct(before * step + after)
         before, after = code // step, code % step
         differ = before != after
         return cls(before[differ], after[differ])
 
 
-def order_initial(registers: Registers) -> tuple[Ints, Ints]:
-    """Put the initial version of each key before all others."""
-    made = np.flatnonzero(registers.is_installed())
-    return len(registers.writes.place) + registers.writes.key[made], made
+def order_initial(registers: Registers, known: VersionOrder) -> tuple[Ints, Ints]:
+    """Put the initial version of each key before those that no other is before."""
+    is_first = np.ones(registers.versions, dtype=np.bool_)
+    is_first[known.after] = False
+    count = len(registers.writes.place)
+    made = np.flatnonzero(registers.is_installed() & is_first[:count])
+    return count + registers.writes.key[made], made
 
 
 def order_own(contacts: Contacts) -> tuple[Ints, Ints]:
@@ -238,7 +242,7 @@ def order_by_time(log: TransactionLog, contacts: Contacts) -> tuple[Ints, Ints]:
     of these began are left out: the order goes through that one.
     """
     owner = contacts.transaction
-    times = np.unique(np.concatenate((log.completed[owner], log.invoked[owner])))
+    times = distinct(np.concatenate((log.completed[owner], log.invoked[owner])))
     step = len(times) + 1
     ends = contacts.key * step + np.searchsorted(times, log.completed[owner])
     begins = contacts.key * step + np.searchsorted(times, log.invoked[owner])

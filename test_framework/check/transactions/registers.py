@@ -146,14 +146,16 @@ def check_registers(
 def _order_versions(registers: Registers, assumptions: Assumptions) -> VersionOrder:
     contacts = Contacts.of(registers)
     is_met_in_order = assumptions.is_sequential or assumptions.is_linearizable
-    parts = [order_initial(registers)]
+    parts: list[tuple[Ints, Ints]] = []
     if assumptions.reads_precede_writes or is_met_in_order:
         parts.append(order_own(contacts))
     if is_met_in_order:
         parts.append(order_by_sessions(registers.log, contacts))
     if assumptions.is_linearizable:
         parts.append(order_by_time(registers.log, contacts))
-    return VersionOrder.join(*parts)
+    known = VersionOrder.join(*parts)
+    initial = order_initial(registers, known)
+    return VersionOrder.join((known.before, known.after), initial)
 
 
 def _find_undecided(registers: Registers, edges: Edges) -> tuple[str, ...]:

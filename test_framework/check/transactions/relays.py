@@ -1,7 +1,8 @@
 """Relays between those who read a version and those who overwrote it.
 
-Each of the former comes before each of the latter, which are as many edges as the
-product of both. A helping node between them needs as many as their sum.
+Each of the former comes before each of the latter. If these are several, that are as
+many edges as the product of both; a helping node between them needs as many as their
+sum.
 """
 
 import numpy as np
@@ -15,10 +16,6 @@ def relay_reads(
 ) -> tuple[Edges, int]:
     """Join all who read a version with all who overwrote it, but none with itself.
 
-    Two relays for each version: one before those who only wrote, one before those who
-    read it as well. Of the latter each must come before each other, which no order can
-    do; a ring says so with fewer edges.
-
     Args:
         nodes: The first number that is free.
         reads: Transaction, version and operation of each read.
@@ -26,6 +23,42 @@ def relay_reads(
 
     Returns:
         The edges, and the first number that is free afterwards.
+    """
+    reader, read, read_place = reads
+    owner, written, write_place = writes
+    count = int(max(read.max(initial=0), written.max(initial=0))) + 1
+    writers = np.bincount(written, minlength=count)
+    is_alone = writers[written] == 1
+    only = np.full(count, NOTHING)
+    only[written[is_alone]] = np.flatnonzero(is_alone)
+    write = only[read]
+    is_direct = write != NOTHING
+    is_direct[is_direct] = owner[write[is_direct]] != reader[is_direct]
+    write = write[is_direct]
+    direct = Edges.of(
+        Edge.RW,
+        reader[is_direct],
+        owner[write],
+        read_place[is_direct],
+        write_place[write],
+    )
+    has_many = writers[read] > 1
+    relayed, nodes = _relay(
+        nodes,
+        (reader[has_many], read[has_many], read_place[has_many]),
+        (owner[~is_alone], written[~is_alone], write_place[~is_alone]),
+    )
+    return Edges.join(direct, relayed), nodes
+
+
+def _relay(
+    nodes: int, reads: tuple[Ints, Ints, Ints], writes: tuple[Ints, Ints, Ints]
+) -> tuple[Edges, int]:
+    """Join the readers and the writers of versions that several overwrote.
+
+    Two relays for each version: one before those who only wrote, one before those who
+    read it as well. Of the latter each must come before each other, which no order can
+    do; a ring says so with fewer edges.
     """
     reader, read, read_place = reads
     owner, written, write_place = writes
