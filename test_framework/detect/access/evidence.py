@@ -10,11 +10,11 @@ races using replay analysis" (PLDI 2007).
 """
 
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from types import FrameType
 from typing import Any, Final, Literal
 
 from test_framework.detect.access.books import Place, TaskState, User, Window, Wrote
@@ -76,7 +76,7 @@ class Evidence:
         elif other not in known:
             known.add(other)
 
-    def loss_of(self, case: Case, frame: FrameType) -> Loss | None:
+    def loss_of(self, case: Case) -> Loss | None:
         """Return what is lost by a write that is about to be done; None: nothing."""
         before, use = case.window.first, case.window.second
         second = self._sites[use[3]]
@@ -86,16 +86,16 @@ class Evidence:
             return "lost"
         if case.place.key is STRUCTURE and use[0] == "write":
             return "lost" if _is_filled(case.place.entry.thing) else None
-        answers = self._answers(before, second, frame)
+        answers = self._answers(before, second)
         if use[0] == "update":
             return "lost" if False in answers else None
         if False in answers:
             return "if replaced"
         return "perhaps if replaced" if None in answers else None
 
-    def is_outdated(self, before: Use, site: int, frame: FrameType) -> bool:
+    def is_outdated(self, before: Use, site: int) -> bool:
         """Whether a question that led to a line would be answered otherwise by now."""
-        return False in self._answers(before, self._sites[site], frame)
+        return False in self._answers(before, self._sites[site])
 
     def is_answer(self, before: Use, site: int) -> bool:
         """Whether what a line reads is returned by the function of an earlier use."""
@@ -115,12 +115,12 @@ class Evidence:
             if use[0] in ASKED
         )
 
-    def reread(self, before: Use, site: int, frame: FrameType) -> Pattern:
+    def reread(self, before: Use, site: int) -> Pattern:
         """Return what it is to read a place again that another user has changed."""
         second = self._sites[site]
         if any(self._flows.mixes(one, second) for one in self._reads(before)):
             return "mixed-versions"
-        if not self._flows.asks(second) and self.is_outdated(before, site, frame):
+        if not self._flows.asks(second) and self.is_outdated(before, site):
             return "stale-decision"
         return "unrepeatable-read"
 
@@ -144,9 +144,7 @@ class Evidence:
             return "lost-update"
         return "stale-check" if any(self._guards(before, second)) else None
 
-    def decision(
-        self, state: TaskState, place: Place, site: int, frame: FrameType
-    ) -> Use | None:
+    def decision(self, state: TaskState, place: Place, site: int) -> Use | None:
         """Return the outdated read that led a task to write to another place."""
         leading = self._leads_to(site)
         if not leading:
@@ -170,7 +168,7 @@ class Evidence:
                 and read is not place
                 and before[0] in ASKED
                 and not leading.isdisjoint(self._read_by(before[3]))
-                and False in self._answers(before, second, frame)
+                and False in self._answers(before, second)
             ):
                 return before
         return None
@@ -218,8 +216,9 @@ class Evidence:
         for one in self._reads(before):
             yield from self._flows.guards(one, second)
 
-    def _answers(self, before: Use, second: Site, frame: FrameType) -> set[bool | None]:
+    def _answers(self, before: Use, second: Site) -> set[bool | None]:
         """Ask the questions between two uses again: do the answers still stand?"""
+        frame = sys._getframe(1)
         return {still_stands(guard, frame) for guard in self._guards(before, second)}
 
 

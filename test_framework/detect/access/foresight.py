@@ -1,7 +1,6 @@
 """Foretells from users who come one after the other what would happen at once."""
 
 import itertools
-import sys
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
@@ -126,7 +125,7 @@ class Foresight:
                 del windows[pair]
                 self._told.add(pair)
                 self._closed.add(pair)
-            stack = self._proofs.stack(sys._getframe(1))
+            stack = self._proofs.stack()
             other = (kind, site, state.step, 0, stack)
             place = (entry.places or {}).get(key) or Place(entry, key)
             conflict = self._proofs.conflict(

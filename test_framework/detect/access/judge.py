@@ -1,7 +1,6 @@
 """Judges uses of one place: what happened, what could, and what was torn."""
 
 import itertools
-import sys
 from typing import Any, Final
 
 from test_framework.detect.access.books import (
@@ -80,7 +79,7 @@ class Judge:
         if pattern == "unrepeatable-read":
             state.reread[place] = before
             state.is_due = True
-            pattern = self.evidence.reread(before, site, sys._getframe(1))
+            pattern = self.evidence.reread(before, site)
         window = self._window(pattern, state, place, before, kind, site)
         case = Case(place, window, other, writer.user)
         if pattern == "lost-update":
@@ -112,13 +111,13 @@ class Judge:
         before, writer, other = state.reread.get(place), place.writer, place.wrote
         if before is None or writer is None:
             return
-        if self.evidence.is_outdated(before, site, sys._getframe(1)):
+        if self.evidence.is_outdated(before, site):
             window = self._window("lost-update", state, place, before, "update", site)
             self._report(Case(place, window, other, writer.user))
 
     def _weigh(self, state: TaskState, case: Case) -> None:
         """Judge whether a write that followed a read of old lost anything."""
-        loss = self.evidence.loss_of(case, sys._getframe(1))
+        loss = self.evidence.loss_of(case)
         if loss == "lost":
             self._report(case)
         elif loss is not None:
@@ -135,7 +134,7 @@ class Judge:
             return
         if state.heard.get(writer.number, -1) >= other[2]:
             return
-        before = self.evidence.decision(state, place, site, sys._getframe(1))
+        before = self.evidence.decision(state, place, site)
         if before is None:
             return
         window = self._window("lost-update", state, place, before, "write", site)
@@ -227,7 +226,7 @@ class Judge:
                 and other.written[2] == place.written[2]
             ):
                 second: Use = (kind, place.version, state.step, site)
-                stack = self._proofs.stack(sys._getframe(1))
+                stack = self._proofs.stack()
                 state.suspects.append((other, before, second, stack))
                 state.is_due = True
 
@@ -293,7 +292,7 @@ class Judge:
                 half.use,
                 ("write", 0, state.step, site),
                 state.user,
-                self._proofs.stack(sys._getframe(1)),
+                self._proofs.stack(),
                 held_since(state, half.use[2]),
                 frozenset(),
                 self._proofs.await_after(state, last_tick(state), half.use[3]),

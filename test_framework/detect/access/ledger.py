@@ -24,7 +24,6 @@ for synchronisation by hand.
 
 import asyncio
 import contextvars
-import sys
 from collections import deque
 from collections.abc import Set as AbstractSet
 from threading import get_ident, main_thread
@@ -62,6 +61,8 @@ from test_framework.detect.scope import current_operation, current_user
 MOST_TOUCHED: Final = 8_192
 _MAIN: Final = main_thread().ident
 _GROWN_KEPT: Final = 16
+_TIDIED_EACH: Final = 64
+"""Steps after which it is seen whether a task has used too much to remember."""
 
 
 class Ledger:
@@ -287,7 +288,9 @@ class Ledger:
         step = state.step
         writer = place.writer
         if before is None:
-            self._shelf.join_in(entry, place, state)
+            place.users += 1
+            if entry.latest is not state:
+                self._shelf.join_in(entry, state)
             if (
                 writer is not None
                 and kind not in WRITES
@@ -350,7 +353,7 @@ class Ledger:
         place.tick = self._tick
         if place.is_relied and place.users > 1:
             # It costs more than all the rest: only where somebody else relies on it.
-            place.stack = self._stack(sys._getframe(1))
+            place.stack = self._stack()
         elif place.stack:
             place.stack = ()
         if entry.windows:
@@ -369,9 +372,9 @@ class Ledger:
         if self._unsettled:
             self.judge.settle()
         self._tick = tick = self._tick + 1
-        state.step += 1
+        state.step = step = state.step + 1
         state.awaits.append((tick, site))
-        if state.is_due or len(state.uses) > MOST_TOUCHED:
+        if state.is_due or not step % _TIDIED_EACH:
             self._tidy(state, site)
         return value
 

@@ -66,7 +66,7 @@ class Proofs:
             before,
             (kind, place.version, state.step, site),
             state.user,
-            () if is_known else self.stack(sys._getframe(1)),
+            () if is_known else self.stack(),
             held_since(state, before[2]),
             frozenset(),
             self.await_after(state, place.tick, before[3]),
@@ -112,9 +112,10 @@ class Proofs:
         own = [site for site in spanning if self._sites[site].function == function]
         return next(iter(own or spanning), None)
 
-    def stack(self, frame: FrameType | None) -> Stack:
+    def stack(self) -> Stack:
         """Return the service's innermost frames, without keeping their locals alive."""
         files = self._files
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename not in files:
             frame = frame.f_back
         stack: list[tuple[CodeType, int]] = []

@@ -55,15 +55,15 @@ class Shelf:
             if one.is_over:
                 continue
             if place not in one.uses:
-                self.join_in(entry, place, one)
+                place.users += 1
+                self.join_in(entry, one)
             place.version += 1
             place.writer, place.tick = one, tick
             place.written = one.uses[place] = ("update", place.version, step, site)
 
     @staticmethod
-    def join_in(entry: Entry, place: Place, state: TaskState) -> None:
-        """Note that a task uses a place, and perhaps its object, for the first time."""
-        place.users += 1
+    def join_in(entry: Entry, state: TaskState) -> None:
+        """Note that a task uses an object that others use, too."""
         if entry.latest is not state:
             entry.latest = state
             entry.users += 1
