@@ -163,18 +163,20 @@ class Claims:
             return None
         first = 3 if word.startswith("EVAL") else 1
         last = None if word in {"DEL", "UNLINK"} else first + 1
+        # As they are now: by the time the answer is read, somebody else's to the same
+        # key may have been read before.
         found = [
-            resource
+            claim
             for key in args[first:last]
             if _text(key) in self._names
             and (resource := self._resources.get(_key(client, key))) is not None
-            and resource in self._claims
+            and (claim := self._claims.get(resource)) is not None
         ]
         task = current_task()
         if not found or task is None:
             return None
         if word == "GET":
-            return lambda _: self._read(found[0], task)
+            return lambda _: found[0].readers.add(task)
         if word in {"EXPIRE", "PEXPIRE"}:
             return lambda done: self._extend(found[0], word, args[2], is_done=done)
         tokens = frozenset(map(_text, args[4:])) if word.startswith("EVAL") else None
@@ -273,16 +275,9 @@ class Claims:
         if poll.wait is not None and self._watch.ledger.waits.get(task) is poll.wait:
             self._watch.give_up(poll.wait)
 
-    def _read(self, resource: Resource, task: _Task) -> None:
-        claim = self._claims.get(resource)
-        if claim is not None:
-            claim.readers.add(task)
-
-    def _extend(
-        self, resource: Resource, word: str, lifetime: Any, *, is_done: object
-    ) -> None:
-        claim = self._claims.get(resource)
-        if claim is None or not is_done:
+    @staticmethod
+    def _extend(claim: Claim, word: str, lifetime: Any, *, is_done: object) -> None:
+        if not is_done:
             return
         claim.is_late = claim.is_late or claim.until_s == math.inf
         claim.until_s = time.monotonic() + _seconds(word, lifetime)
@@ -291,7 +286,7 @@ class Claims:
 
     def _release(
         self,
-        resources: Iterable[Resource],
+        claims: Iterable[Claim],
         task: _Task,
         place: Place,
         *,
@@ -301,14 +296,14 @@ class Claims:
     ) -> None:
         """Note that keys were deleted, by a script if ``tokens`` were given to it."""
         alarms = self._watch.alarms
-        for resource in resources:
-            claim = self._claims.get(resource)
-            if claim is None:
-                continue
+        for claim in claims:
             is_own = claim.number in own or claim.token in (tokens or ())
-            if is_done or is_own:
-                self._lapse(resource, is_given_back=is_own)
+            if (is_done or is_own) and self._claims.get(claim.resource) is claim:
+                self._lapse(claim.resource)
+            lapsed = self._lapsed.get(claim.resource, deque())
             if is_own:
+                if claim in lapsed:
+                    lapsed.remove(claim)  # it did not run out, it was given back
                 claim.site.given_back += 1
                 self._make_lease(claim.site)
                 tell_expiry(alarms, claim)
@@ -320,11 +315,10 @@ class Claims:
             elif is_done and claim.task is None:
                 claim.site.is_handed_over = True
             elif is_done and task not in claim.readers:
-                lapsed = self._lapsed.get(resource, ())
                 earlier = next((one for one in lapsed if one.number in own), None)
                 tell_stranger(alarms, claim, task, place, earlier)
 
-    def _lapse(self, resource: Resource, *, is_given_back: bool = False) -> None:
+    def _lapse(self, resource: Resource) -> None:
         """Strike the claim of a key."""
         claim = self._claims.pop(resource, None)
         if claim is None:
@@ -332,9 +326,8 @@ class Claims:
         if claim.unit is not None:
             self._watch.ledger.take(claim.unit)
             claim.unit = None  # it would keep the task
-        if not is_given_back:
-            lapsed = self._lapsed.setdefault(resource, deque(maxlen=MAX_LAPSED))
-            lapsed.append(claim)
+        lapsed = self._lapsed.setdefault(resource, deque(maxlen=MAX_LAPSED))
+        lapsed.append(claim)
 
     def _make_lease(self, site: Site) -> None:
         if site.is_lease:

@@ -482,6 +482,20 @@ async def test_a_timer_that_holds_a_context_is_named() -> None:
     assert look(classes=[f"{NAME}:Context"]) == []
 
 
+async def test_the_look_itself_holds_nothing() -> None:
+    """Frames of the watchers are objects while a debugger or coverage traces them."""
+    timer = asyncio.get_running_loop().call_later(3600, expire, program.Context("text"))
+    tracing = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        (alarm,) = look(classes=[f"{NAME}:Context"])
+    finally:
+        sys.settrace(tracing)
+
+    timer.cancel()
+    assert alarm.evidence[0].startswith("Holder  a timer of the loop")
+
+
 async def test_a_coroutine_that_holds_a_context_in_a_list_is_named() -> None:
     """What a task keeps in a list of its own is no variable that names it."""
 
