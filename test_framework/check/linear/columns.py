@@ -6,8 +6,8 @@ tables turn those back.
 
 import contextlib
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -110,26 +110,19 @@ class CallLog:
         values: dict[Hashable, int] = {}
         rows: list[tuple[int, ...]] = []
         for call in calls:
-            require_order(call)
-            try:
-                rows.append(
-                    (
-                        processes.setdefault(call.process, len(processes)),
-                        kinds.setdefault(call.kind, len(kinds)),
-                        keys.setdefault(call.key, len(keys)),
-                        _number(values, call.argument),
-                        _number(values, call.result if call.is_known else None),
-                        call.invoked,
-                        FOREVER if call.completed is None else call.completed,
-                        call.index if call.index >= 0 else len(rows),
-                    )
+            require_sound(call)
+            rows.append(
+                (
+                    processes.setdefault(call.process, len(processes)),
+                    kinds.setdefault(call.kind, len(kinds)),
+                    keys.setdefault(call.key, len(keys)),
+                    _number(values, call.argument),
+                    _number(values, call.result if call.is_known else None),
+                    call.invoked,
+                    FOREVER if call.completed is None else call.completed,
+                    call.index if call.index >= 0 else len(rows),
                 )
-            except TypeError as exc:
-                message = (
-                    f"Call {call.index} ({call}) holds a value that cannot be hashed. "
-                    "Record tuples and frozensets in place of lists, dicts and sets."
-                )
-                raise UsageError(message) from exc
+            )
         table = np.array(rows, dtype=np.int64).reshape(len(rows), 8).T
         process, kind, key, argument, result, invoked, completed, index = (
             np.ascontiguousarray(column) for column in table
@@ -154,9 +147,30 @@ class CallLog:
 
 @dataclass(frozen=True, slots=True)
 class _Bool:
-    """True and False in a table, where they would be taken for 1 and 0."""
+    """True and False among values, where they would be taken for 1 and 0."""
 
     value: bool
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+_ANSWERING_VALUES: Final = {"read", "get", "dequeue"}
+
+
+def apart(call: Call) -> Call:
+    """Return a call whose booleans, where they are values, are not taken for 1 and 0.
+
+    What a ``cas`` or ``add`` returned says whether it did, and stays as it is.
+    """
+    argument, result = named(call.argument), call.result
+    if call.kind == "cas" and isinstance(argument, tuple):
+        argument = tuple(named(one) for one in argument)
+    if call.kind in _ANSWERING_VALUES:
+        result = named(result)
+    if argument == call.argument and result == call.result:
+        return call
+    return replace(call, argument=argument, result=result)
 
 
 def _number(values: dict[Hashable, int], value: Hashable) -> int:
@@ -187,11 +201,12 @@ def number_of(log: CallLog, value: Hashable) -> int:
     return NOTHING - 1
 
 
-def require_order(call: Call) -> None:
-    """Refuse a call whose times cannot be.
+def require_sound(call: Call) -> None:
+    """Refuse a call that cannot be.
 
     Raises:
-        UsageError: It ends before it begins, or no clock tells such a time.
+        UsageError: It ends before it begins, no clock tells such a time, or a value of
+            it cannot be hashed.
     """
     invoked, completed = call.invoked, call.completed
     if completed is not None and completed < invoked:
@@ -200,12 +215,21 @@ def require_order(call: Call) -> None:
             f"{invoked}. Record both on one monotonic clock."
         )
         raise UsageError(message)
-    if not NEVER < invoked <= (completed or invoked) < FOREVER:
+    last = invoked if completed is None else completed
+    if not (invoked > NEVER and last < FOREVER):
         message = (
             f"Call {call.index} ({call}) is at {invoked}, which no clock tells. Record "
             "nanoseconds in 64 bits."
         )
         raise UsageError(message)
+    try:
+        hash((call.process, call.key, call.argument, call.result))
+    except TypeError as exc:
+        message = (
+            f"Call {call.index} ({call}) holds a value that cannot be hashed. Record "
+            "tuples and frozensets in place of lists, dicts and sets."
+        )
+        raise UsageError(message) from exc
 
 
 def integers(log: CallLog) -> tuple[Ints, Mask, Mask]:

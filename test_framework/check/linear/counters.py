@@ -53,12 +53,13 @@ def judge_counters(log: CallLog, model: Counter) -> Ruling:
     Raises:
         UsageError: The model does not know an operation, or a count is no integer.
     """
-    increment, read = log.where("increment"), log.where("read")
+    silent, read = log.where("add"), log.where("read")
+    increment = log.where("increment") | silent
     odd = ~(increment | read)
     if odd.any():
         raise unheard_of(model, log.read(int(np.argmax(odd))))
     known = log.is_known
-    is_told = known & ((log.result >= 0) | read)
+    is_told = known & ~silent & ((log.result >= 0) | read)
     told, told_fits = _integers(log, model, log.result, is_told)
     given, given_fits = _integers(
         log, model, log.argument, increment & (log.argument >= 0)

@@ -70,7 +70,7 @@ def _irregular(log: CallLog, acquire: Mask, earlier: Ints, later: Ints) -> Mask:
     taken_before = after_acquire & known[earlier]
     # A release of what was not known to be taken; taking what is held already.
     irregular: Mask = np.where(acquire, taken_before, known & ~taken_before)
-    overlap = (earlier >= 0) & known[earlier] & (log.completed[earlier] > log.invoked)
+    overlap = (earlier >= 0) & known[earlier] & (log.completed[earlier] >= log.invoked)
     # A release of unknown outcome of what may not have been taken says nothing.
     return irregular | overlap | (~acquire & ~known & ~taken_before & (later >= 0))
 

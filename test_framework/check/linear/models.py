@@ -5,6 +5,7 @@ next one, or ``ILLEGAL`` when the object could not have answered so. A model tha
 say what a call must find and what it leaves (``Foreseeing``) is searched far faster.
 """
 
+import math
 from collections.abc import Hashable
 from typing import Final, Protocol, runtime_checkable
 
@@ -188,7 +189,7 @@ class Counter:
     """A number that ``increment`` adds to and returns, and ``read`` returns.
 
     The argument of an increment is what it adds, 1 by default; one that returns None
-    told nothing.
+    told nothing. ``add``, as in Jepsen, is an increment that never tells anything.
 
     Args:
         initial: What it is first.
@@ -200,10 +201,12 @@ class Counter:
         self.initial = initial
 
     def step(self, state: State, call: Call) -> object:
-        """Step over ``increment`` and ``read``."""
-        if call.kind == "increment":
+        """Step over ``increment``, ``add`` and ``read``."""
+        if call.kind in {"increment", "add"}:
             after = number(self, call, state) + amount(self, call)
-            is_told = call.is_known and call.result is not None
+            is_told = (
+                call.kind == "increment" and call.is_known and call.result is not None
+            )
             return ILLEGAL if is_told and call.result != after else after
         if call.kind == "read":
             return state if not call.is_known or call.result == state else ILLEGAL
@@ -251,27 +254,30 @@ class Lease:
     ``acquire`` returns a token above all earlier ones. ``act`` with a token was let
     through by the resource, which has seen none above it: the holder of an expired
     lease must be turned away (as ``fail``, which stands in no history). ``release``
-    says nothing. The state is the latest token and the highest one that acted.
+    says nothing. The state is the latest token, the highest one that acted, and
+    whether more may have been granted by calls of unknown outcome.
 
     Source: Kleppmann, "How to do distributed locking", 2016.
     """
 
     name = "lease"
-    initial = (0, 0)
+    initial = (-math.inf, -math.inf, False)
 
     def step(self, state: State, call: Call) -> object:
         """Step over ``acquire``, ``act`` and ``release``."""
-        granted, acted = state if isinstance(state, tuple) else (0, 0)
+        granted, acted, is_vague = state if isinstance(state, tuple) else self.initial
         if call.kind == "release":
             return state
         if call.kind == "acquire":
             if not call.is_known:
-                return granted + 1, acted
+                return granted, acted, True
             token = number(self, call, call.result)
-            return (token, acted) if token > granted else ILLEGAL
+            return (token, acted, is_vague) if token > granted else ILLEGAL
         if call.kind == "act":
             token = number(self, call, call.argument)
-            return (granted, token) if acted <= token <= granted else ILLEGAL
+            if token < acted or (token > granted and not is_vague):
+                return ILLEGAL
+            return max(granted, token), token, is_vague
         raise unheard_of(self, call)
 
     def is_read(self, call: Call) -> bool:
@@ -294,7 +300,7 @@ class DistinctSet:
         held = state if isinstance(state, frozenset) else self.initial
         is_there = call.argument in held
         if call.kind == "read":
-            is_right = not call.is_known or frozenset(call.result or ()) == held
+            is_right = not call.is_known or elements(call) == held
             return state if is_right else ILLEGAL
         if call.kind == "contains":
             is_right = not call.is_known or bool(call.result) is is_there
@@ -344,13 +350,31 @@ def pair(call: Call) -> tuple[Hashable, Hashable]:
     """Return what a ``cas`` expected and what it would set.
 
     Raises:
-        UsageError: Its argument is no pair.
+        UsageError: Its argument is no pair, or it did not return whether it did.
     """
-    argument = call.argument
-    if isinstance(argument, tuple) and len(argument) == len(("expected", "new")):
-        return argument
+    argument, wrong = call.argument, ""
+    if not isinstance(argument, tuple) or len(argument) != len(("expected", "new")):
+        wrong = f"a cas of {argument!r:.60}. Record (expected, new)."
+    elif call.is_known and type(call.result) is not bool:
+        wrong = f"a cas that returned {call.result!r:.60}. Record True or False."
+    if wrong:
+        message = f"Call {call.index} ({call}) is {wrong}"
+        raise UsageError(message)
+    expected, new = argument
+    return expected, new
+
+
+def elements(call: Call) -> frozenset[Hashable]:
+    """Return the elements that a read of a set returned.
+
+    Raises:
+        UsageError: It did not return a set or sequence.
+    """
+    if call.result is None or isinstance(call.result, frozenset | tuple):
+        return frozenset(call.result or ())
     message = (
-        f"Call {call.index} ({call}) is a cas of {argument!r}. Record (expected, new)."
+        f"Call {call.index} ({call}) is a read of a set that returned "
+        f"{call.result!r:.60}. Record a frozenset of its elements."
     )
     raise UsageError(message)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from test_framework.check.linear.columns import FOREVER, NEVER, CallLog, Ints, Mask
-from test_framework.check.linear.models import DistinctSet, unheard_of
+from test_framework.check.linear.models import DistinctSet, elements, unheard_of
 from test_framework.check.linear.ruling import (
     MOST_ANOMALIES,
     Found,
@@ -186,35 +186,32 @@ def _misplaced(log: CallLog, axis: Axis, rows: Ints, cell: Ints, stage: Ints) ->
 def _grown(log: CallLog, axis: Axis, roles: _Roles, rows: Ints) -> Found:
     """Judge one set that only grows and is read whole."""
     reads = [
-        (int(row), frozenset(log.read(int(row)).result or ()))
-        for row in rows[roles.whole[rows]]
+        (int(row), elements(log.read(int(row)))) for row in rows[roles.whole[rows]]
     ]
     reads.sort(key=lambda one: len(one[1]))
     adder = {log.read(row).argument: row for row in rows[roles.adds[rows]].tolist()}
     rank: list[tuple[int, int]] = []
     held: frozenset[object] = frozenset()
     previous = -1
-    for place, (row, elements) in enumerate(reads):
-        if not held <= elements:
-            gone = next(iter(held - elements))
+    for place, (row, seen) in enumerate(reads):
+        if not held <= seen:
+            gone = next(iter(held - seen))
             claim = (
                 f"{gone!r} was in {on(log, row)} when a read it and not when b did, "
                 "which saw other elements that a did not: neither came first."
-                if len(elements) > len(held) or elements - held
+                if len(seen) > len(held) or seen - held
                 else f"{gone!r} was in {on(log, row)} and was gone later."
             )
             link = Link(0, 1, "rw", f"a saw {gone!r} and b did not")
             one = anomaly(log, "long fork", claim, [previous, row], link)
             return [(row, one)]
-        for element in elements - held:
+        for element in seen - held:
             if element not in adder:
                 claim = f"{element!r} was in {on(log, row)}, though nobody added it."
                 return [(row, anomaly(log, "phantom element", claim, [row]))]
             rank.append((adder.pop(element), 2 * place))
-        rank.append(
-            (row, 2 * place + 1 if elements != held or not place else rank[-1][1])
-        )
-        held, previous = elements, row
+        rank.append((row, 2 * place + 1 if seen != held or not place else rank[-1][1]))
+        held, previous = seen, row
     # What no read has came after all of them, if it is known to have come.
     rank += [(row, 2 * len(reads)) for row in adder.values() if log.is_known[row]]
     own = np.array([row for row, _ in rank])

@@ -46,15 +46,15 @@ def test_sorting_of_locks_agrees_with_every_order() -> None:
 
 def lease(rng: random.Random, state: Any, fresh: int) -> Act:  # noqa: ANN401, ARG001  # of any value; tokens need no fresh ones
     """Grant a token, or let one through that is not below the last that acted."""
-    granted, acted = state
+    granted, acted, vague = state
     kind = rng.random()
-    if kind < 0.5 or not granted:
-        token = granted + rng.randrange(1, 3)
-        return "acquire", None, token, (token, acted)
+    if kind < 0.5 or granted < 0:
+        token = max(granted, 0) + rng.randrange(1, 3)
+        return "acquire", None, token, (token, acted, vague)
     if kind < 0.6:
         return "release", None, "ok", state
     token = rng.randrange(max(acted, 1), granted + 1)
-    return "act", token, "ok", (granted, token)
+    return "act", token, "ok", (granted, token, vague)
 
 
 def test_sorting_of_leases_agrees_with_every_order() -> None:
@@ -67,7 +67,7 @@ def test_sorting_of_leases_agrees_with_every_order() -> None:
     for seed in range(HISTORIES):
         rng = random.Random(seed)
         parts = [
-            draw_behaved(rng, lease, (0, 0), count=2 + seed % 5, unknown=0.08)
+            draw_behaved(rng, lease, Lease.initial, count=2 + seed % 5, unknown=0.08)
             for _ in range(2)
         ]
         calls = [replace(one, key=key) for key in range(2) for one in parts[key]]

@@ -1,5 +1,6 @@
 """Each kind of object has a broken history that is caught, and a sound one beside it."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -334,6 +335,81 @@ def test_failed_swap_is_searched_after_sorting() -> None:
     checked = check_linearizability(calls, CasRegister())
 
     assert (checked.verdict, checked.facts) == ("valid", {"calls": 2, "searched": 1})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_garbage_gets_a_verdict_or_a_sentence(name: str) -> None:
+    """Whatever was recorded, a checker answers or says what is wrong with it."""
+    kinds = {
+        "register": ["read", "write"],
+        "cas-register": ["read", "write", "cas"],
+        "key-value": ["get", "put", "append"],
+        "counter": ["increment", "add", "read"],
+        "mutex": ["acquire", "release"],
+        "lease": ["acquire", "release", "act"],
+        "set": ["add", "remove", "contains", "read"],
+        "queue": ["enqueue", "dequeue"],
+    }[name]
+    values: list[Any] = [
+        None,
+        0,
+        1,
+        -1,
+        True,
+        "",
+        "x",
+        (1, 2),
+        frozenset(),
+        1 << 80,
+        2.5,
+        [1],
+        {},
+    ]
+    rng = random.Random(name)
+    answered = 0
+    for _ in range(400):
+        own = rng.sample(values, rng.choice((1, 2, len(values))))
+        calls = []
+        for index in range(rng.randrange(6)):
+            invoked = rng.choice((0, 5, -7, 1 << 62))
+            completed = rng.choice((None, invoked, invoked + 5, invoked - 1 + index))
+            calls.append(
+                Call(
+                    rng.choice("ab"),
+                    rng.choice(kinds),
+                    rng.choice(own),
+                    rng.choice(own),
+                    invoked,
+                    completed,
+                    rng.choice((None, "k")),
+                    index,
+                )
+            )
+        try:
+            checked = check_linearizability(calls, MODELS[name]())
+            searched = check_linearizability(calls, MODELS[name](), only_search=True)
+        except UsageError as exc:
+            assert "Call " in str(exc)  # noqa: PT017  # either is right
+        else:
+            assert checked.verdict == searched.verdict
+            answered += 1
+    assert answered > 40
+
+
+def test_counter_of_jepsen_tells_nothing_when_it_adds() -> None:
+    """Its ``add`` completes with what was added; only reads tell."""
+    calls = calls_of(
+        [
+            ("alice", "add", 2, 2, 0, 1),
+            ("bob", "add", 3, 3, 0, 1),
+            ("carol", "read", None, 5, 2, 3),
+        ]
+    )
+    wrong = [*calls[:2], replace(calls[2], result=4)]
+
+    assert guess_model(calls) == "counter"
+    assert check_linearizability(calls, Counter()).verdict == "valid"
+    assert check_linearizability(wrong, Counter()).verdict == "invalid"
 
 
 def test_model_is_guessed_by_its_operations() -> None:
