@@ -17,6 +17,7 @@ BENCHMARKS = (
     "detect_access",
     "detect_leaks",
     "detect_locks",
+    "check_linear",
     "check_weak",
     "isolation_matrix",
     "battery",
