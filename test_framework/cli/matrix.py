@@ -98,14 +98,17 @@ def _name_level(
         f"that were refused show {shown}."
     )
     console.print(Text(told), soft_wrap=True)
+    for problem in found.problems:
+        console.print(Text(f"PROBLEM  {problem}", "bold red"), soft_wrap=True)
     order = list(PostgresLevel)
-    if level is None:
-        raise SystemExit(Verdict.VALID.exit_code)
-    is_kept = found.level is not None and order.index(found.level) >= order.index(level)
-    verdict = Verdict.VALID if is_kept else Verdict.INVALID
-    if not is_kept:
-        worst = found.checked.anomalies[0]
-        console.print(Text(f"BROKEN   {level.upper()}: {worst.claim}", "bold red"))
+    is_weaker = level is not None and (
+        found.level is None or order.index(found.level) < order.index(level)
+    )
+    if level is not None and is_weaker and found.checked.anomalies:
+        told = f"BROKEN   {level.upper()}: {found.checked.anomalies[0].claim}"
+        console.print(Text(told, "bold red"), soft_wrap=True)
+    is_broken = is_weaker or bool(found.problems)
+    verdict = Verdict.INVALID if is_broken else Verdict.VALID
     console.print(Text(f"verdict: {verdict}."))
     raise SystemExit(verdict.exit_code)
 

@@ -76,15 +76,10 @@ class Connection:
             return tuple(tuple(row) for row in await self._connection.fetch(sql))
 
     async def end(self, *, is_commit: bool) -> None:
-        """Commit or roll back; a commit that rolled back counts as refused."""
-        if not self._connection.is_in_transaction():
-            return
-        with _refusals():
-            status = await self._connection.execute(
-                "commit" if is_commit else "rollback"
-            )
-        if is_commit and status != "COMMIT":
-            raise RefusedError("25P02")
+        """Commit or roll back."""
+        if self._connection.is_in_transaction():
+            with _refusals():
+                await self._connection.execute("commit" if is_commit else "rollback")
 
     async def close(self) -> None:
         """Roll back what is open; the connection stays with its owner."""
@@ -130,10 +125,12 @@ def _refusals() -> Iterator[None]:
         sqlstate = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
         if sqlstate in REFUSED:
             raise RefusedError(sqlstate) from exc
-        message = (
-            f"A statement of the matrix failed: {type(exc).__name__}: {exc}. The role "
-            "needs to create, read and change a table of its own; see the error."
+        cure = (
+            "Do sessions of the service do more than hand on statements?"
+            if sqlstate is None
+            else "The role needs to create, read and change a table of its own."
         )
+        message = f"A statement failed: {type(exc).__name__}: {exc}. {cure}"
         raise TargetError(message) from exc
 
 

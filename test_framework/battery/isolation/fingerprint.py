@@ -28,7 +28,12 @@ from test_framework.battery.isolation.clients import (
     Source,
     session_source,
 )
-from test_framework.battery.isolation.matrix import connection_to, table_on
+from test_framework.battery.isolation.matrix import (
+    SHARED,
+    connection_to,
+    probe_sessions,
+    table_on,
+)
 from test_framework.battery.isolation.scenarios import PostgresLevel
 from test_framework.battery.isolation.stage import open_client
 from test_framework.check.transactions import (
@@ -65,7 +70,8 @@ class Fingerprint:
         checked: All that the checker says of the history.
         committed: Transactions that committed (count).
         refused: Those that the database refused (count).
-        seconds: How long the load lasted.
+        seconds: How long the load lasted; 0 when sessions could not be loaded at all.
+        problems: What is wrong with a service's sessions, in whole sentences.
     """
 
     level: PostgresLevel | None
@@ -74,6 +80,7 @@ class Fingerprint:
     committed: int
     refused: int
     seconds: float
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -189,6 +196,7 @@ async def fingerprint(
         message = f"seconds={seconds}: load must last for some time. Pass {SECONDS:g}."
         raise UsageError(message)
     clock = clock or MonotonicClock()
+    problems: tuple[str, ...] = ()
     columns = "k int primary key, v text not null"
     async with contextlib.AsyncExitStack() as stack:
         table = await stack.enter_async_context(table_on(dsn, columns))
@@ -200,6 +208,11 @@ async def fingerprint(
             source = _pool(connections, level)
         else:
             source = session_source(sessions)
+            _, problems = await probe_sessions(source)
+            if SHARED in problems:
+                # No two clients can work at once, so no load can be made.
+                nothing = check_list_append(LogBuilder().build(), "serializable")
+                return Fingerprint(None, (), nothing, 0, 0, 0.0, problems)
         load = _Load(source, table.name, random.Random(seed), clock)
         begun = clock.now_ns()
         checked = await _run(load, seconds)
@@ -209,7 +222,8 @@ async def fingerprint(
         name for name in proof if not name.endswith(("-process", "-realtime"))
     )
     named = _name(set(proof))
-    return Fingerprint(named, proof, checked, load.committed, load.refused, took)
+    counts = load.committed, load.refused
+    return Fingerprint(named, proof, checked, *counts, took, problems)
 
 
 async def _run(load: _Load, seconds: float) -> Checked:

@@ -143,7 +143,7 @@ async def run_sessions_matrix(
     """
     async with table_on(dsn) as table:
         source = session_source(factory)
-        said, problems = await _probe(source)
+        said, problems = await probe_sessions(source)
         if said not in {*PostgresLevel}:
             message = f"The sessions say that they run at {said!r}, which is no level."
             raise TargetError(message)
@@ -174,8 +174,13 @@ def _say_how(outcome: Outcome) -> str:
     return "blocked" if outcome.blocked else ""
 
 
-async def _probe(source: Source) -> tuple[str, tuple[str, ...]]:
-    """Return the level of a service's sessions, and what is wrong with them."""
+async def probe_sessions(source: Source) -> tuple[str, tuple[str, ...]]:
+    """Return the level of a service's sessions, and what is wrong with them.
+
+    Raises:
+        TargetError: A statement failed.
+        UsageError: The factory gives no sessions.
+    """
     async with contextlib.AsyncExitStack() as stack:
         clients: list[Client] = []
         for _ in range(2):

@@ -119,10 +119,6 @@ class _Play:
         """Begin a step, and go on once it is done or waits for somebody."""
         actor = await self._actor(step.who)
         await self._finish(actor)
-        if actor.failed and step.what not in {COMMIT, ROLLBACK}:
-            if step.label:
-                self.outcome.seen[step.label] = None
-            return
         actor.step = step
         actor.pending = asyncio.create_task(self._do(actor, step))
         await self._settle(actor)

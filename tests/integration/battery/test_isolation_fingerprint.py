@@ -2,8 +2,11 @@
 
 import asyncpg
 import pytest
+from click.testing import CliRunner
 
 from test_framework.battery.isolation import PostgresLevel, fingerprint
+from test_framework.battery.isolation.matrix import AUTOCOMMIT, SHARED
+from test_framework.cli.matrix import matrix
 from test_framework.core import UsageError
 from tests.targets import sessions
 
@@ -46,10 +49,25 @@ async def test_sessions_of_wrong_level_are_named(
     monkeypatch.setenv("MATRIX_DATABASE_URL", database_url)
     try:
         found = await fingerprint(database_url, sessions=sessions.autocommit)
+        shared = await fingerprint(database_url, sessions=sessions.shared)
     finally:
         await sessions.dispose()
 
     assert found.level in {RC, None}
+    assert found.problems == (AUTOCOMMIT,)
+    assert (shared.level, shared.problems) == (None, (SHARED,))
+
+
+def test_command_names_the_level(database_url: str) -> None:
+    """Exit 1 where a level is weaker than the one that is relied on, and else 0."""
+    runner = CliRunner()
+    options = [database_url, "--fingerprint"]
+
+    plain = runner.invoke(matrix, options)
+    kept = runner.invoke(matrix, [*options, "--level", "read committed"])
+
+    assert (plain.exit_code, kept.exit_code) == (0, 0)
+    assert plain.output.startswith("READ COMMITTED: ")
 
 
 @pytest.mark.long
