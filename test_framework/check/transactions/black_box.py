@@ -149,7 +149,7 @@ class _Judging:
         if not len(pruned.option):
             return self._answer(level, facts)
         try:
-            found_choice = search(graph.shape, pruned, self._is_over)
+            found_choice = search(graph.shape, pruned, pruned.closure, self._is_over)
         except ImportError:
             return self._answer(
                 level,

@@ -110,7 +110,6 @@ class Polygraph:
             ``2 * i + 1`` exclude each other, and one of them holds.
         option: Option of each of these edges, rising.
         pairs: Number of choices.
-        lost_update: Two reads of one write whose readers both overwrote it, if any.
     """
 
     shape: Shape
@@ -118,7 +117,6 @@ class Polygraph:
     options: Edges
     option: Ints
     pairs: int
-    lost_update: tuple[int, int] | None
 
 
 class Chains:
@@ -240,7 +238,7 @@ def build_polygraph(chains: Chains, level: Level) -> Polygraph:
     """Return the polygraph of a history that is causally consistent.
 
     Args:
-        chains: The writes of the history.
+        chains: The writes of the history, without a lost update.
         level: ``SNAPSHOT_ISOLATION`` or ``SERIALIZABLE``.
     """
     reads = chains.reads
@@ -250,10 +248,6 @@ def build_polygraph(chains: Chains, level: Level) -> Polygraph:
     writer, reader, read = reads.read_edges()
     known = _edges(before[inner], after[inner], SESSION, NOTHING)
     known = known.with_more(_edges(writer, reader, WR, read), chains.inner_edges())
-    if chains.lost_update is not None:
-        none = known.take(np.zeros(0, dtype=np.int64))
-        nobody = np.zeros(0, dtype=np.int64)
-        return Polygraph(shape, known, none, nobody, 0, chains.lost_update)
     first, second = chains.initial_pairs()
     known = known.with_more(chains.edges_between(first, second)[0])
     first, second = chains.open_pairs()
@@ -262,7 +256,7 @@ def build_polygraph(chains: Chains, level: Level) -> Polygraph:
         np.column_stack((first, second)).reshape(-1),
         np.column_stack((second, first)).reshape(-1),
     )
-    return Polygraph(shape, known, options, option, len(first), None)
+    return Polygraph(shape, known, options, option, len(first))
 
 
 def _roots(before: Ints) -> Ints:

@@ -52,12 +52,15 @@ class Found:
     cycles: int
 
 
-def search(shape: Shape, pruned: Pruned, is_over: Callable[[], bool]) -> Found:
+def search(
+    shape: Shape, pruned: Pruned, closure: Closure, is_over: Callable[[], bool]
+) -> Found:
     """Look for a choice of all that is open without a cycle.
 
     Args:
         shape: Of the polygraph.
-        pruned: What is known and what is open; its closure must be complete.
+        pruned: What is known and what is open.
+        closure: Of what is known.
         is_over: Asked between rounds whether the time is up.
 
     Raises:
@@ -65,7 +68,7 @@ def search(shape: Shape, pruned: Pruned, is_over: Callable[[], bool]) -> Found:
     """
     from pysat.solvers import Solver  # noqa: PLC0415  # an extra that few need
 
-    open_edges = _OpenEdges(shape, pruned)
+    open_edges = _OpenEdges(shape, pruned, closure)
     cycles = list(open_edges.pairs())
     rounds = 0
     with Solver(name=SOLVER) as solver:
@@ -104,11 +107,8 @@ def _solve(
 class _OpenEdges:
     """Edges whose choice is open, and the variable of each."""
 
-    def __init__(self, shape: Shape, pruned: Pruned) -> None:
-        if pruned.closure is None:
-            message = "a search needs the closure of what is known"
-            raise ValueError(message)
-        self._closure: Closure = pruned.closure
+    def __init__(self, shape: Shape, pruned: Pruned, closure: Closure) -> None:
+        self._closure = closure
         self._nodes = shape.nodes
         self._begin, self._end = shape.ends(pruned.options)
         pairs, number = np.unique(pruned.option // 2, return_inverse=True)

@@ -296,9 +296,10 @@ def levels(before: Adjacency, after: Adjacency) -> Iterator[Ints]:
 
 
 def _find(table: Ints, wanted: Ints) -> Ints:
-    """Return the place of each wanted number in a rising table, or ``NOTHING``."""
-    if not len(table):
-        return np.full(len(wanted), NOTHING)
+    """Return the place of each wanted number in a rising table, or ``NOTHING``.
+
+    Who looks for something has a reader and a writer, so no table is empty.
+    """
     at = np.searchsorted(table, wanted)
     at[at == len(table)] = 0
     return np.where(table[at] == wanted, at, NOTHING)

@@ -61,3 +61,10 @@ def test_cobra_log_alone_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="no folder"):
         read_history(tmp_path / "T1.log", format_name="cobra")
+
+
+@pytest.mark.parametrize("name", ["plume", "awdit", "dbcop", "dbcop-json"])
+def test_missing_file_is_told(tmp_path: Path, name: str) -> None:
+    """A path that leads nowhere is a sentence, whatever it should hold."""
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        read_history(tmp_path / "gone", format_name=name)

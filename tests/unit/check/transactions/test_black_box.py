@@ -204,6 +204,19 @@ def test_entangled_choices_need_each_reader(left_out: int) -> None:
     assert check_black_box(history(*rest)).verdict is Verdict.VALID
 
 
+def test_proof_holds_no_more_than_it_needs() -> None:
+    """Of two tangles that have nothing to do with each other, one is the proof."""
+    other = tuple(
+        tuple((word, key * 2, value) for word, key, value in operations)
+        for operations in ENTANGLED
+    )
+
+    checked = check_black_box(history(*ENTANGLED, *other), Level.SERIALIZABLE)
+
+    assert int(checked.facts["choices left"]) == 6
+    assert checked.anomalies[0].claim.count(";") == 3
+
+
 def test_missing_solver_ends_in_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """What pruning leaves open cannot be decided without the extra; it is named."""
     monkeypatch.setitem(sys.modules, "pysat.solvers", None)
@@ -235,6 +248,19 @@ def test_end_of_time_is_unknown() -> None:
     assert checked.reason.startswith(
         "60 s were not enough to decide 3 choices of the order of writes."
     )
+
+
+def test_end_of_time_while_pruning_is_unknown() -> None:
+    """Choices that were decided by then are no answer to the others."""
+    log = history(
+        (("w", "x", 1), ("w", "a", 1)), (("r", "a", 1), ("w", "x", 2), ("r", "x", 2))
+    )
+
+    checked = check_black_box(log, clock=Late())
+
+    assert checked.verdict is Verdict.UNKNOWN
+    assert checked.reason.startswith("60 s were not enough to decide 1 choices")
+    assert check_black_box(log).verdict is Verdict.VALID
 
 
 def test_history_over_its_memory_is_unknown() -> None:
