@@ -23,7 +23,7 @@ from test_framework.check.formats import read_history
 from test_framework.check.transactions import TransactionLog
 from test_framework.check.transactions.black_box import check_black_box
 from test_framework.check.transactions.columns import log_of_columns
-from test_framework.check.transactions.weak import WEAK, Level
+from test_framework.check.transactions.weak import WEAK, IsolationLevel
 
 EVENTS = 2_000_000
 OPERATIONS = 8
@@ -31,9 +31,9 @@ SESSIONS = 50
 KEYS = 10_000
 
 AWDIT = {
-    Level.READ_COMMITTED: (1.65e6, "0.18 GB"),
-    Level.READ_ATOMIC: (0.83e6, "0.32 GB"),
-    Level.CAUSAL: (0.15e6, "2.8 GB"),
+    IsolationLevel.READ_COMMITTED: (1.65e6, "0.18 GB"),
+    IsolationLevel.READ_ATOMIC: (0.83e6, "0.32 GB"),
+    IsolationLevel.CAUSAL: (0.15e6, "2.8 GB"),
 }
 """AWDIT cde5da5 (Rust), 2.0 M events in 50 sessions: events a second, and memory."""
 
@@ -105,7 +105,7 @@ def measure(path: str, level: str) -> None:
         message = f"{path} holds no transactions"
         raise SystemExit(message)
     judged_at = time.process_time()
-    checked = check_black_box(log, Level(level))
+    checked = check_black_box(log, IsolationLevel(level))
     ended_at = time.process_time()
     figures = {
         "verdict": checked.verdict,
@@ -122,7 +122,7 @@ def peak_mb() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def measured(path: Path, level: Level) -> dict[str, float]:
+def measured(path: Path, level: IsolationLevel) -> dict[str, float]:
     """Return the figures of a process of its own."""
     command = [sys.executable, "-m", "benchmarks.check_weak"]
     done = subprocess.run(
@@ -158,12 +158,12 @@ def hard_table(histories: Path) -> None:
     """Print how fast the levels are judged that are NP-hard."""
     print("| history | level | verdict | read and judge | PolySI | ratio | memory |")
     print("|---|---|---|--:|--:|--:|--:|")
-    levels = (Level.SNAPSHOT_ISOLATION, Level.SERIALIZABLE)
+    levels = (IsolationLevel.SNAPSHOT_ISOLATION, IsolationLevel.SERIALIZABLE)
     for name, level in itertools.product(POLYSI, levels):
         one = measured(histories / "polysi" / name, level)
         anchor, memory = POLYSI[name]
         took = one["read"] + one["judge"]
-        is_anchored = level is Level.SNAPSHOT_ISOLATION
+        is_anchored = level is IsolationLevel.SNAPSHOT_ISOLATION
         rival = f"{anchor} s | x {took / anchor:.3f}" if is_anchored else "|"
         shown = f" ({memory})" if memory and is_anchored else ""
         print(
@@ -178,7 +178,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--histories", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--level", default=Level.CAUSAL, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--level", default=IsolationLevel.CAUSAL, help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     if options.one:
         measure(options.one, options.level)

@@ -21,11 +21,11 @@ from test_framework.check.transactions import (
     check_registers,
 )
 from test_framework.check.transactions.black_box import check_black_box
-from test_framework.check.transactions.weak import Level
+from test_framework.check.transactions.weak import IsolationLevel
 from test_framework.check.witness import Checked
 from test_framework.core import UsageError
 
-BLACK_BOX = tuple(str(level) for level in Level)
+BLACK_BOX = tuple(str(level) for level in IsolationLevel)
 """Levels of histories of registers, the weakest first."""
 
 
@@ -58,7 +58,7 @@ def check_history(
     _require(model, known, "transactions on registers", (OBJECTS,))
     if model is not None and model not in BLACK_BOX:
         return check_registers(history, model)
-    level = Level(model) if model is not None else Level.SERIALIZABLE
+    level = IsolationLevel(model) if model is not None else IsolationLevel.SERIALIZABLE
     return check_black_box(history, level, limits=limits)
 
 

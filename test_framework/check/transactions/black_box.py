@@ -24,7 +24,7 @@ from test_framework.check.transactions.polygraph_witness import (
 from test_framework.check.transactions.weak import (
     CHECKER,
     WEAK,
-    Level,
+    IsolationLevel,
     judge_weak,
     say_doubt,
 )
@@ -38,7 +38,7 @@ _BYTES_PER_PAIR = 600
 
 def check_black_box(
     log: TransactionLog,
-    level: Level = Level.SERIALIZABLE,
+    level: IsolationLevel = IsolationLevel.SERIALIZABLE,
     *,
     limits: Limits | None = None,
     clock: Clock | None = None,
@@ -65,11 +65,11 @@ def check_black_box(
     reads = find_readers(log)
     judging = _Judging(reads, limits or Limits(), clock or MonotonicClock())
     checked = judging.judge(level)
-    order = list(Level)
+    order = list(IsolationLevel)
     weaker = order[: order.index(level)]
     if checked.verdict is Verdict.VALID:
         return replace(checked, holds=(level, *reversed(weaker)))
-    held: list[Level] = []
+    held: list[IsolationLevel] = []
     for one in weaker:
         lesser = judging.judge(one)
         if lesser.verdict is Verdict.INVALID:
@@ -89,9 +89,9 @@ class _Judging:
         self._limits = limits
         self._clock = clock
         self._end = clock.now_ns() + round(limits.seconds * NS_PER_S)
-        self._known: dict[Level, Checked] = {}
+        self._known: dict[IsolationLevel, Checked] = {}
 
-    def judge(self, level: Level) -> Checked:
+    def judge(self, level: IsolationLevel) -> Checked:
         """Judge by one level; what was judged before is not judged again."""
         if level not in self._known:
             is_weak = level in WEAK
@@ -103,11 +103,11 @@ class _Judging:
     def _is_over(self) -> bool:
         return self._clock.now_ns() > self._end
 
-    def _judge_hard(self, level: Level) -> Checked:
-        weaker = self.judge(Level.CAUSAL)
+    def _judge_hard(self, level: IsolationLevel) -> Checked:
+        weaker = self.judge(IsolationLevel.CAUSAL)
         if weaker.verdict is Verdict.UNKNOWN:
             # Its clocks would not fit; program order and reads-from have no cycle here.
-            weaker = self.judge(Level.READ_ATOMIC)
+            weaker = self.judge(IsolationLevel.READ_ATOMIC)
         if weaker.verdict is Verdict.INVALID:
             return replace(weaker, model=level)
         if not self._reads.answered:
@@ -128,13 +128,15 @@ class _Judging:
             )
         return self._judge_polygraph(build_polygraph(chains, level), level)
 
-    def _needed_bytes(self, chains: Chains, level: Level) -> int:
-        nodes = self._reads.initial * (2 if level is Level.SNAPSHOT_ISOLATION else 1)
+    def _needed_bytes(self, chains: Chains, level: IsolationLevel) -> int:
+        nodes = self._reads.initial * (
+            2 if level is IsolationLevel.SNAPSHOT_ISOLATION else 1
+        )
         return (
             nodes * (nodes // 64 + 1) * 8 + chains.count_open_pairs() * _BYTES_PER_PAIR
         )
 
-    def _judge_polygraph(self, graph: Polygraph, level: Level) -> Checked:
+    def _judge_polygraph(self, graph: Polygraph, level: IsolationLevel) -> Checked:
         facts = {"choices": graph.pairs}
         pruned = prune(graph, self._is_over)
         teller = Teller(self._reads, graph, pruned)
@@ -175,7 +177,7 @@ class _Judging:
 
     def _answer(
         self,
-        level: Level,
+        level: IsolationLevel,
         facts: dict[str, int] | None = None,
         *,
         anomalies: tuple[Anomaly, ...] = (),

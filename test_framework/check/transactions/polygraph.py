@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from test_framework.check.transactions.log import NOTHING, Ints
-from test_framework.check.transactions.weak import Level
+from test_framework.check.transactions.weak import IsolationLevel
 from test_framework.check.transactions.weak_reads import ReadsFrom
 
 
@@ -234,7 +234,7 @@ class Chains:
         return ww.with_more(rw).take(order), pairs[order]
 
 
-def build_polygraph(chains: Chains, level: Level) -> Polygraph:
+def build_polygraph(chains: Chains, level: IsolationLevel) -> Polygraph:
     """Return the polygraph of a history that is causally consistent.
 
     Args:
@@ -242,7 +242,7 @@ def build_polygraph(chains: Chains, level: Level) -> Polygraph:
         level: ``SNAPSHOT_ISOLATION`` or ``SERIALIZABLE``.
     """
     reads = chains.reads
-    shape = Shape(reads.initial, is_split=level is Level.SNAPSHOT_ISOLATION)
+    shape = Shape(reads.initial, is_split=level is IsolationLevel.SNAPSHOT_ISOLATION)
     before, after = reads.session_edges()
     inner = before != reads.initial
     writer, reader, read = reads.read_edges()

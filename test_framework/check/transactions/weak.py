@@ -35,7 +35,7 @@ MEMORY_BYTES = 1 << 30
 """Most that vector clocks may take (bytes)."""
 
 
-class Level(enum.StrEnum):
+class IsolationLevel(enum.StrEnum):
     """Isolation levels of histories of registers, the weakest first.
 
     All of them ask for program order of sessions as well, as the papers do that define
@@ -49,7 +49,11 @@ class Level(enum.StrEnum):
     SERIALIZABLE = "strong-session-serializable"
 
 
-WEAK = (Level.READ_COMMITTED, Level.READ_ATOMIC, Level.CAUSAL)
+WEAK = (
+    IsolationLevel.READ_COMMITTED,
+    IsolationLevel.READ_ATOMIC,
+    IsolationLevel.CAUSAL,
+)
 
 _NAMES = {
     Reason.READ_BEFORE: "non-monotonic read",
@@ -59,7 +63,7 @@ _NAMES = {
 }
 
 
-def check_weak(log: TransactionLog, level: Level) -> Checked:
+def check_weak(log: TransactionLog, level: IsolationLevel) -> Checked:
     """Judge whether a history of registers shows one of the three weak levels.
 
     Args:
@@ -76,7 +80,7 @@ def check_weak(log: TransactionLog, level: Level) -> Checked:
     return judge_weak(find_readers(log), level)
 
 
-def judge_weak(reads: ReadsFrom, level: Level) -> Checked:
+def judge_weak(reads: ReadsFrom, level: IsolationLevel) -> Checked:
     """Judge a history whose reads were matched already."""
     facts: dict[str, int | float | str] = {
         "transactions": reads.initial,
@@ -87,7 +91,7 @@ def judge_weak(reads: ReadsFrom, level: Level) -> Checked:
     if wrong:
         return Checked(CHECKER, level, Verdict.INVALID, anomalies=wrong, facts=facts)
     cycles = _cycles(reads, CommitEdges.joined([]))
-    if not cycles and level is Level.CAUSAL:
+    if not cycles and level is IsolationLevel.CAUSAL:
         sessions = facts["sessions"]
         need = 4 * (reads.initial + 1) * int(sessions)
         if need > MEMORY_BYTES:
@@ -142,10 +146,10 @@ def _causal(reads: ReadsFrom) -> CommitEdges:
     return causal_edges(reads, vector_clocks(reads))
 
 
-_EDGES: dict[Level, Callable[[ReadsFrom], CommitEdges]] = {
-    Level.READ_COMMITTED: monotonic_edges,
-    Level.READ_ATOMIC: atomic_edges,
-    Level.CAUSAL: _causal,
+_EDGES: dict[IsolationLevel, Callable[[ReadsFrom], CommitEdges]] = {
+    IsolationLevel.READ_COMMITTED: monotonic_edges,
+    IsolationLevel.READ_ATOMIC: atomic_edges,
+    IsolationLevel.CAUSAL: _causal,
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from test_framework.check.transactions import LogBuilder, TransactionLog
-from test_framework.check.transactions.weak import Level
+from test_framework.check.transactions.weak import IsolationLevel
 
 Operation = tuple[str, str, int | None]
 
@@ -83,7 +83,7 @@ def draw(rng: random.Random, *, transactions: int, keys: str = "xy") -> Tiny:
     return Tiny(tuple(sessions), tuple(tuple(answered(i)) for i in range(transactions)))
 
 
-def levels_of(tiny: Tiny) -> set[Level]:
+def levels_of(tiny: Tiny) -> set[IsolationLevel]:
     """Return the levels that some order of commits satisfies."""
     count = len(tiny.sessions)
     reads, writes = _reads_and_writes(tiny)
@@ -100,12 +100,12 @@ def levels_of(tiny: Tiny) -> set[Level]:
         if writer != INITIAL
     }
     past = _closed(base, count)
-    held: set[Level] = set()
+    held: set[IsolationLevel] = set()
     for order in itertools.permutations(range(count)):
         place = {node: at for at, node in enumerate(order)} | {INITIAL: -1}
         if any(place[i] > place[j] for i, j in base):
             continue
-        for level in set(Level) - held:
+        for level in set(IsolationLevel) - held:
             if all(
                 place[other] < place[writer]
                 for reader, found in enumerate(reads)
@@ -118,13 +118,13 @@ def levels_of(tiny: Tiny) -> set[Level]:
                 )
             ):
                 held.add(level)
-        if len(held) == len(Level):
+        if len(held) == len(IsolationLevel):
             break
     return held
 
 
 def _must_be_seen(
-    level: Level,
+    level: IsolationLevel,
     other: int,
     reader: int,
     at: int,
@@ -135,13 +135,13 @@ def _must_be_seen(
     place: dict[int, int],
 ) -> bool:
     """Tell whether the axiom of a level asks that ``reader`` did not miss ``other``."""
-    if level is Level.READ_COMMITTED:
+    if level is IsolationLevel.READ_COMMITTED:
         return any(writer == other and when < at for when, _, writer in reads[reader])
-    if level is Level.READ_ATOMIC:
+    if level is IsolationLevel.READ_ATOMIC:
         return (other, reader) in base
-    if level is Level.CAUSAL:
+    if level is IsolationLevel.CAUSAL:
         return (other, reader) in past
-    if level is Level.SERIALIZABLE:
+    if level is IsolationLevel.SERIALIZABLE:
         return place[other] < place[reader]
     nodes = range(len(reads))
     prefix = any(place[other] <= place[one] and (one, reader) in base for one in nodes)

@@ -12,7 +12,7 @@ from test_framework.check.formats import read_history
 from test_framework.check.linear import Limits
 from test_framework.check.transactions import LogBuilder, Status, TransactionLog
 from test_framework.check.transactions.black_box import check_black_box
-from test_framework.check.transactions.weak import WEAK, Level
+from test_framework.check.transactions.weak import WEAK, IsolationLevel
 from test_framework.check.witness import Anomaly
 from test_framework.core import Verdict
 from tests.unit.check.corpus import public_history
@@ -23,7 +23,7 @@ HISTORIES = 600
 
 A checker that is wrong on one history in 200 passes 600 with odds of 5 %.
 """
-HARD = (Level.SNAPSHOT_ISOLATION, Level.SERIALIZABLE)
+HARD = (IsolationLevel.SNAPSHOT_ISOLATION, IsolationLevel.SERIALIZABLE)
 
 
 def history(*transactions: tuple[Operation, ...]) -> TransactionLog:
@@ -62,20 +62,22 @@ COUNTER = history(
 @pytest.mark.parametrize(
     ("log", "weakest", "name"),
     [
-        (WRITE_SKEW, Level.SERIALIZABLE, "G2-item"),
-        (LOST_UPDATE, Level.SNAPSHOT_ISOLATION, "lost update"),
-        (LONG_FORK, Level.SNAPSHOT_ISOLATION, "G-nonadjacent"),
+        (WRITE_SKEW, IsolationLevel.SERIALIZABLE, "G2-item"),
+        (LOST_UPDATE, IsolationLevel.SNAPSHOT_ISOLATION, "lost update"),
+        (LONG_FORK, IsolationLevel.SNAPSHOT_ISOLATION, "G-nonadjacent"),
     ],
     ids=["write skew", "lost update", "long fork"],
 )
 def test_anomaly_breaks_its_level_and_no_weaker(
-    log: TransactionLog, weakest: Level, name: str
+    log: TransactionLog, weakest: IsolationLevel, name: str
 ) -> None:
     """The answer says up to where the history is sound, and from where it is not."""
     checked = check_black_box(log)
 
     assert (checked.verdict, checked.broken) == (Verdict.INVALID, (weakest,))
-    assert checked.holds == tuple(reversed(list(Level)[: list(Level).index(weakest)]))
+    assert checked.holds == tuple(
+        reversed(list(IsolationLevel)[: list(IsolationLevel).index(weakest)])
+    )
     assert check_black_box(log, weakest).anomalies[0].name == name
 
 
@@ -84,7 +86,7 @@ def test_counter_is_one_chain() -> None:
     checked = check_black_box(COUNTER)
 
     assert checked.verdict is Verdict.VALID
-    assert checked.holds[0] is Level.SERIALIZABLE
+    assert checked.holds[0] is IsolationLevel.SERIALIZABLE
     assert checked.facts["choices"] == 0
 
 
@@ -175,7 +177,7 @@ ENTANGLED: tuple[tuple[Operation, ...], ...] = (
 @pytest.mark.parametrize("level", HARD)
 @pytest.mark.parametrize("most_in_pairs", [8000, 0], ids=["pairs", "no pairs"])
 def test_entangled_choices_are_searched_and_told(
-    level: Level, most_in_pairs: int, monkeypatch: pytest.MonkeyPatch
+    level: IsolationLevel, most_in_pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proof is a few cycles that no choice of all avoids.
 
@@ -189,7 +191,7 @@ def test_entangled_choices_are_searched_and_told(
     found = checked.anomalies[0]
     assert (checked.verdict, checked.broken) == (
         Verdict.INVALID,
-        (Level.SNAPSHOT_ISOLATION,),
+        (IsolationLevel.SNAPSHOT_ISOLATION,),
     )
     assert int(checked.facts["choices left"]) == 3
     assert found.claim.startswith("Whatever order the writes of x, y, z came in")
@@ -211,7 +213,7 @@ def test_proof_holds_no_more_than_it_needs() -> None:
         for operations in ENTANGLED
     )
 
-    checked = check_black_box(history(*ENTANGLED, *other), Level.SERIALIZABLE)
+    checked = check_black_box(history(*ENTANGLED, *other), IsolationLevel.SERIALIZABLE)
 
     assert int(checked.facts["choices left"]) == 6
     assert checked.anomalies[0].claim.count(";") == 3
@@ -271,7 +273,7 @@ def test_history_over_its_memory_is_unknown() -> None:
     assert "14 transactions with 3 pairs of writes" in checked.reason
 
 
-@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("level", IsolationLevel)
 @pytest.mark.parametrize(
     "transactions",
     [
@@ -283,7 +285,7 @@ def test_history_over_its_memory_is_unknown() -> None:
     ids=["empty", "refused", "unknown", "writes only"],
 )
 def test_history_without_answers_proves_nothing(
-    transactions: list[tuple[tuple[Operation, ...], Status]], level: Level
+    transactions: list[tuple[tuple[Operation, ...], Status]], level: IsolationLevel
 ) -> None:
     """Where nothing was read, nothing holds: unknown, and never a traceback."""
     builder = LogBuilder()
@@ -318,7 +320,7 @@ def require_axioms(seed: int, tiny: Tiny) -> None:
     """Compare which of the five levels hold with what their axioms say."""
     levels = levels_of(tiny)
     checked = check_black_box(tiny.log())
-    broken = [level for level in Level if level not in levels][:1]
+    broken = [level for level in IsolationLevel if level not in levels][:1]
     assert (seed, checked.verdict, set(checked.holds), list(checked.broken)) == (
         seed,
         Verdict.INVALID if broken else Verdict.VALID,
@@ -348,9 +350,9 @@ def test_levels_agree_with_their_axioms_at_length() -> None:
 
 AWDIT = {
     "none": None,
-    "read-committed": Level.READ_COMMITTED,
-    "read-atomic": Level.READ_ATOMIC,
-    "causal": Level.CAUSAL,
+    "read-committed": IsolationLevel.READ_COMMITTED,
+    "read-atomic": IsolationLevel.READ_ATOMIC,
+    "causal": IsolationLevel.CAUSAL,
 }
 
 
@@ -381,13 +383,13 @@ LONG = (
     "fig8/twitter-10000",
 )
 BROKEN_POLYSI = {
-    "violations/dgraph": Level.CAUSAL,
-    "violations/galera": Level.SNAPSHOT_ISOLATION,
-    "violations/yugabyte": Level.READ_ATOMIC,
-    "fig7/20_100_15_10000_0.5_uniform": Level.SERIALIZABLE,
-    "fig7/20_100_15_1000_0.5_uniform": Level.SERIALIZABLE,
-    "fig7/20_250_15_10000_0.5_uniform": Level.SERIALIZABLE,
-    "fig7/30_100_15_10000_0.5_uniform": Level.SERIALIZABLE,
+    "violations/dgraph": IsolationLevel.CAUSAL,
+    "violations/galera": IsolationLevel.SNAPSHOT_ISOLATION,
+    "violations/yugabyte": IsolationLevel.READ_ATOMIC,
+    "fig7/20_100_15_10000_0.5_uniform": IsolationLevel.SERIALIZABLE,
+    "fig7/20_100_15_1000_0.5_uniform": IsolationLevel.SERIALIZABLE,
+    "fig7/20_250_15_10000_0.5_uniform": IsolationLevel.SERIALIZABLE,
+    "fig7/30_100_15_10000_0.5_uniform": IsolationLevel.SERIALIZABLE,
     "fig7/20_10_15_10000_0.5_uniform": None,
     "fig8/25_400_8_10000_0.5_uniform": None,
     "fig8/rubis-10000": None,

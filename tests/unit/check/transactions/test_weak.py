@@ -6,7 +6,7 @@ import random
 import pytest
 
 from test_framework.check.transactions import LogBuilder, Status, TransactionLog
-from test_framework.check.transactions.weak import WEAK, Level, check_weak
+from test_framework.check.transactions.weak import WEAK, IsolationLevel, check_weak
 from test_framework.check.transactions.weak_reads import find_readers
 from test_framework.check.witness import Anomaly
 from test_framework.core import UsageError, Verdict
@@ -46,11 +46,11 @@ CIRCULAR = history(
 )
 
 BROKEN = {
-    "non-monotonic read": (NON_MONOTONIC, Level.READ_COMMITTED),
-    "fractured read": (FRACTURED, Level.READ_ATOMIC),
-    "fractured read of a session": (BEHIND_OWN_SESSION, Level.READ_ATOMIC),
-    "causality violation": (ACAUSAL, Level.CAUSAL),
-    "G1c": (CIRCULAR, Level.READ_COMMITTED),
+    "non-monotonic read": (NON_MONOTONIC, IsolationLevel.READ_COMMITTED),
+    "fractured read": (FRACTURED, IsolationLevel.READ_ATOMIC),
+    "fractured read of a session": (BEHIND_OWN_SESSION, IsolationLevel.READ_ATOMIC),
+    "causality violation": (ACAUSAL, IsolationLevel.CAUSAL),
+    "G1c": (CIRCULAR, IsolationLevel.READ_COMMITTED),
 }
 
 
@@ -60,7 +60,7 @@ BROKEN = {
     ids=BROKEN,
 )
 def test_anomaly_breaks_its_level_and_no_weaker(
-    log: TransactionLog, weakest: Level, name: str
+    log: TransactionLog, weakest: IsolationLevel, name: str
 ) -> None:
     """Levels below the weakest broken one hold, and all from it on are invalid."""
     verdicts = {level: check_weak(log, level) for level in WEAK}
@@ -72,12 +72,12 @@ def test_anomaly_breaks_its_level_and_no_weaker(
 
 def test_long_fork_is_causal() -> None:
     """Two readers that disagree on the order of writes break only stronger levels."""
-    assert check_weak(LONG_FORK, Level.CAUSAL).verdict is Verdict.VALID
+    assert check_weak(LONG_FORK, IsolationLevel.CAUSAL).verdict is Verdict.VALID
 
 
 def test_witness_names_transactions_and_reasons() -> None:
     """A reader learns who must come before whom, and why."""
-    found = check_weak(ACAUSAL, Level.CAUSAL).anomalies[0]
+    found = check_weak(ACAUSAL, IsolationLevel.CAUSAL).anomalies[0]
 
     assert found.claim == "T3 read x as nobody had written it, though T1 had."
     assert [item.text for item in found.items] == [
@@ -100,7 +100,7 @@ def test_cycle_of_commits_is_explained() -> None:
         (2, (("r", "x", 1), ("r", "y", 2))),
     )
 
-    found = check_weak(log, Level.READ_ATOMIC).anomalies[0]
+    found = check_weak(log, IsolationLevel.READ_ATOMIC).anomalies[0]
 
     assert found.claim == "No order of commits fits: T1 -> T2 -> T1."
     assert [link.because for link in found.links] == [
@@ -163,21 +163,21 @@ def test_unknown_outcome_counts_once_it_was_read() -> None:
     seen = builder.build()
 
     assert find_readers(seen).number.tolist().count(3) == 0
-    assert check_weak(seen, Level.READ_ATOMIC).verdict is Verdict.INVALID
+    assert check_weak(seen, IsolationLevel.READ_ATOMIC).verdict is Verdict.INVALID
     # The client that went on after its timeout did not miss its own write.
-    assert check_weak(seen, Level.READ_ATOMIC).anomalies[0].items[0].index == 0
+    assert check_weak(seen, IsolationLevel.READ_ATOMIC).anomalies[0].items[0].index == 0
     lone = LogBuilder()
     lone.add("a", [("w", "x", 1)], status=Status.INFO)
     lone.add("a", [("r", "x", None)])
     lone.add("a", [("r", "x", 1)])
-    assert check_weak(lone.build(), Level.CAUSAL).verdict is Verdict.VALID
+    assert check_weak(lone.build(), IsolationLevel.CAUSAL).verdict is Verdict.VALID
 
 
 def test_value_of_several_writers_ends_in_unknown() -> None:
     """A read that could mean two writers proves nothing, and the sentence says which."""
     log = history((0, (("w", "x", 1),)), (1, (("w", "x", 1),)), (2, (("r", "x", 1),)))
 
-    checked = check_weak(log, Level.CAUSAL)
+    checked = check_weak(log, IsolationLevel.CAUSAL)
 
     assert checked.verdict is Verdict.UNKNOWN
     assert "several transactions wrote 1 to 'x'" in checked.reason
@@ -191,7 +191,7 @@ def test_ambiguous_read_hides_no_other_fault() -> None:
         (2, (("r", "x", 1), ("r", "z", 4))),
     )
 
-    assert check_weak(log, Level.READ_COMMITTED).verdict is Verdict.INVALID
+    assert check_weak(log, IsolationLevel.READ_COMMITTED).verdict is Verdict.INVALID
 
 
 def test_lists_are_sent_to_their_own_checker() -> None:
@@ -200,7 +200,7 @@ def test_lists_are_sent_to_their_own_checker() -> None:
     builder.add("a", [("append", "x", 1)])
 
     with pytest.raises(UsageError, match="list-append"):
-        check_weak(builder.build(), Level.CAUSAL)
+        check_weak(builder.build(), IsolationLevel.CAUSAL)
 
 
 def test_causal_over_its_memory_ends_in_unknown(
@@ -209,7 +209,7 @@ def test_causal_over_its_memory_ends_in_unknown(
     """Vector clocks that would not fit are never made."""
     monkeypatch.setattr("test_framework.check.transactions.weak.MEMORY_BYTES", 1)
 
-    checked = check_weak(LONG_FORK, Level.CAUSAL)
+    checked = check_weak(LONG_FORK, IsolationLevel.CAUSAL)
 
     assert checked.verdict is Verdict.UNKNOWN
     assert "Vector clocks of 4 transactions in 4 sessions" in checked.reason
@@ -227,7 +227,7 @@ def test_cycles_of_drawn_histories_close() -> None:
     told = 0
     for seed in range(100):
         log = draw(random.Random(seed), transactions=5).log()
-        for found in check_weak(log, Level.CAUSAL).anomalies:
+        for found in check_weak(log, IsolationLevel.CAUSAL).anomalies:
             require_cycle(found)
             told += 1
     assert told > 10
