@@ -39,7 +39,7 @@ def tell_lost_update(reads: ReadsFrom, first: int, second: int) -> Anomaly:
         f"{names[0]} and {names[1]} both read {value} of {key} and both overwrote it, "
         "so the update of one is lost."
     )
-    return narrator.anomaly("lost update", claim)
+    return narrator.anomaly("lost-update", claim)
 
 
 class Teller:

@@ -63,7 +63,7 @@ COUNTER = history(
     ("log", "weakest", "name"),
     [
         (WRITE_SKEW, IsolationLevel.SERIALIZABLE, "G2-item"),
-        (LOST_UPDATE, IsolationLevel.SNAPSHOT_ISOLATION, "lost update"),
+        (LOST_UPDATE, IsolationLevel.SNAPSHOT_ISOLATION, "lost-update"),
         (LONG_FORK, IsolationLevel.SNAPSHOT_ISOLATION, "G-nonadjacent"),
     ],
     ids=["write skew", "lost update", "long fork"],
@@ -425,7 +425,7 @@ def test_public_histories_of_polysi_have_their_verdicts(name: str) -> None:
         for one, two in itertools.pairwise(found.links):
             is_chained = one.target == two.source
             assert (
-                is_chained or "Whatever" in found.claim or found.name == "lost update"
+                is_chained or "Whatever" in found.claim or found.name == "lost-update"
             )
 
 
