@@ -156,8 +156,8 @@ async def put(worker: Worker[Any]) -> None:
 
 async def pass_on(worker: Worker[Any]) -> None:
     """Send a message and receive one: two operations."""
-    await worker.journal.call("send", worker.shared.send, "message", 0)
-    await worker.journal.call("receive", worker.shared.receive, 0)
+    await worker.journal.call("send", worker.shared.send, "message", worker.index)
+    await worker.journal.call("receive", worker.shared.receive, worker.index)
 
 
 async def pass_on_blocking(worker: Worker[Any]) -> None:
@@ -303,7 +303,7 @@ def rows(database_url: str, redis_url: str) -> list[Row]:
         Row(move, "Redis list", "task", lambda: RedisListChannel(redis_url), pass_on,
             _pass, 1_000, f"{wire} for each, half each", 2, is_wire=True),
         Row(move, "Postgres SKIP LOCKED", "task",
-            lambda: PostgresQueueChannel(database_url), pass_on, _pass, 400,
+            lambda: PostgresQueueChannel(database_url).open(), pass_on, _pass, 400,
             f"{wire} and a commit for each, half each", 2, is_wire=True),
     ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Cells that are wrong, each in one way: for tasks, for threads and for processes."""
 
 import asyncio
+import os
 
 from test_framework.battery.cells import AsyncioCell, ProcessCell, ThreadCell
 
@@ -198,6 +199,16 @@ class ProcessStaleRead(ProcessCell):
         is_same = super().compare_and_swap(expected, new)
         self.copy = new if is_same else None
         return is_same
+
+
+class ProcessCrash(ProcessCell):
+    """Takes the process of a worker with it, in the middle of the run."""
+
+    def increment(self) -> int:
+        value = super().increment()
+        if value == 20:
+            os._exit(9)
+        return value
 
 
 class ProcessTornSwap(ProcessCell):

@@ -1,6 +1,12 @@
 """The suites as people use them: a class with one line in a file of tests."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+# Imported here, numpy is not dropped with what a run of pytest inside of this one imports.
+from test_framework.battery import RaceFailure
 
 pytestmark = pytest.mark.slow
 
@@ -68,3 +74,14 @@ def test_suite_tests_what_is_made(pytester: pytest.Pytester) -> None:
     }
     done.stdout.fnmatch_lines(["*TestRacy: invalid*", "*lost update: *"])
     done.stdout.fnmatch_lines(["*SKIPPED*what does not await cannot be cancelled*"])
+
+
+async def test_first_example_of_the_docs_is_caught() -> None:
+    """docs/battery.md opens with a cell that fails as the page says."""
+    page = Path(__file__).parents[3] / "docs" / "battery.md"
+    code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102  # the page's own program
+
+    with pytest.raises(RaceFailure, match="lost update: 800 increments returned"):
+        await names["test_my_cell"]()
