@@ -174,8 +174,10 @@ def _history(run: RaceRun, rest: Sequence[Receive], room: Room) -> ChannelHistor
             if kind == "send":
                 text, to, *_ = cast("tuple[str, int]", argument)
                 whose = to if room.promise.is_addressed else None
-                end = ended if is_known else None
-                sends.append(Send(room.name(text), journal.worker, whose, invoked, end))
+                ends = (ended, None) if is_known else (None, ended)
+                sends.append(
+                    Send(room.name(text), journal.worker, whose, invoked, *ends)
+                )
             else:
                 name = room.name(str(result)) if is_known else None
                 consumer = journal.worker - room.producers

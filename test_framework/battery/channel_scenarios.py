@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 from test_framework.battery.channel_room import (
     GAVE_UP,
-    Board,
     Caller,
     Room,
     Watchdog,
@@ -108,7 +107,10 @@ async def _visit(worker: Worker[Room], room: Room, consumer: int) -> None:
     while not board.is_closing:
         receiving = asyncio.create_task(call(worker, room, "receive", consumer))
         board.waiting[consumer] = receiving
-        await asyncio.wait({receiving})
+        try:
+            await asyncio.wait({receiving})
+        finally:
+            receiving.cancel()  # of no effect, unless the run is cut off
         if receiving.cancelled():
             # For the same reason.
             await _until(lambda: board.is_closing or board.sent <= board.received)
@@ -126,19 +128,31 @@ async def _send_in_round(worker: Worker[Room], room: Room) -> None:
         await asyncio.sleep(0)
     if not board.is_closing:
         name = f"{worker.index}.{worker.iteration}"
-        await call(worker, room, "send", room.text(name), 0)
         board.sent.add(name)
-        _cancel_visitors(worker, board)
+        with contextlib.suppress(TimeoutError):
+            async with Watchdog(2 * room.patience_s):
+                await _send_and_cancel(worker, room, name)
         board.is_closing = not await _has_come(room)
     if is_last:
         await _end_round(worker, room)
 
 
-def _cancel_visitors(worker: Worker[Room], board: Board) -> None:
-    """Cancel who waits, before anybody whom the message woke has had a turn."""
-    for receiving in board.waiting.values():
-        if worker.rng.random() < worker.config.cancellations:
-            receiving.cancel()
+async def _send_and_cancel(worker: Worker[Room], room: Room, name: str) -> None:
+    """Send, and cancel who waits before anybody whom the message woke has had a turn.
+
+    The send may itself wait until somebody takes the message, so it goes on in a task:
+    when this one comes back, that one has made its first step and nobody another.
+    """
+    sending = asyncio.ensure_future(call(worker, room, "send", room.text(name), 0))
+    try:
+        await asyncio.sleep(0)
+        for receiving in room.board.waiting.values():
+            if worker.rng.random() < worker.config.cancellations:
+                receiving.cancel()
+        await asyncio.wait({sending})
+    finally:
+        sending.cancel()
+    sending.result()
 
 
 async def _has_come(room: Room) -> bool:

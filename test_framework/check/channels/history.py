@@ -69,6 +69,7 @@ class Send:
         to: The consumer it was for; None for any.
         invoked: When, on the clock of all.
         completed: When the send returned; None if it was cancelled or timed out.
+        given_up: When that was; None if it is not known.
     """
 
     message: Hashable
@@ -76,6 +77,7 @@ class Send:
     to: int | None
     invoked: int
     completed: int | None
+    given_up: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ each receive is known by what it received, and all questions are answered by sor
   (of one producer, or of all where the channel promises that);
 * a bounded channel holds at least those messages whose send is over and whose receive
   has not begun;
-* a consumer that waited while a message lay there that it was to receive, for as long
-  as anybody can be expected to be patient, has missed its wake-up.
+* a consumer that waited while a message lay there that it was to receive, or while a
+  producer waited to send it one, for as long as anybody can be expected to be patient,
+  has missed its wake-up.
 
 "Before" is that of intervals on one clock: one call was over when the other began.
 Calls that overlap may have taken effect in either order and prove nothing. A call of
@@ -70,7 +71,7 @@ def check_channel(history: ChannelHistory, promise: Promise) -> Checked:
         _lost(sent, came, history, promise),
         _overtaken(sent, came, history, promise),
         _overfull(sent, came, promise),
-        _stalls(sent, came, history),
+        _stalls(sent, came, history, promise),
     )
     found = [list(kind) for kind in kinds]
     for kind in found:
@@ -306,44 +307,67 @@ def _overfull(sent: Sent, came: Came, promise: Promise) -> Iterator[Anomaly]:
 
 
 def _stalls(
-    sent: Sent,
-    came: Came,
-    history: ChannelHistory,
+    sent: Sent, came: Came, history: ChannelHistory, promise: Promise
 ) -> Iterator[Anomaly]:
-    """Yield receives that slept beside a message which a later receive returned."""
+    """Yield receives that slept beside a message, or beside a producer that had one.
+
+    Producers wait for consumers only where the channel has a bound; elsewhere a send
+    that takes long says nothing.
+    """
     patience = history.patience_ns
-    sleepers = [
-        receive
-        for receive in history.receives
-        if receive.message is None and receive.completed - receive.invoked >= patience
-    ]
-    for sleeper in sleepers:
-        for message, receives in came.items():
-            send, receive = sent.get(message), receives[0]
-            if (
-                send is not None
-                and send.completed is not None
-                and send.completed + patience <= sleeper.completed
-                and send.to in {None, sleeper.consumer}
-                and receive.invoked >= sleeper.completed
-            ):
-                waited = sleeper.completed - max(send.completed, sleeper.invoked)
-                yield Anomaly(
-                    "lost wake-up",
-                    f"consumer {sleeper.consumer} waited {waited // NS_PER_MS} ms while "
-                    f"{message!r} lay in the channel; a new receive got it",
-                    (
-                        _received(sleeper, "w"),
-                        _sent(send, "s"),
-                        _received(receive, "r"),
-                    ),
-                    (
-                        Link(1, 0, "realtime", "s had returned while w waited"),
-                        Link(0, 2, "realtime", "w gave up before r began"),
-                        Link(1, 2, "wr", "r received what s sent"),
-                    ),
-                )
-                break
+    for sleeper in history.receives:
+        if sleeper.message is None and sleeper.completed - sleeper.invoked >= patience:
+            missed = _missed(sleeper, sent, came, patience, promise)
+            if missed is not None:
+                yield missed
+
+
+def _missed(
+    sleeper: Receive, sent: Sent, came: Came, patience: int, promise: Promise
+) -> Anomaly | None:
+    for send in sent.values():
+        if send.to not in {None, sleeper.consumer}:
+            continue
+        end = send.completed if send.completed is not None else send.given_up
+        waiting = min(end or send.invoked, sleeper.completed) - max(
+            send.invoked, sleeper.invoked
+        )
+        if promise.capacity is not None and waiting >= patience:
+            return _slept_beside_producer(sleeper, send, waiting)
+        receive = came[send.message][0] if send.message in came else None
+        if (
+            send.completed is not None
+            and send.completed + patience <= sleeper.completed
+            and receive is not None
+            and receive.invoked >= sleeper.completed
+        ):
+            return _slept_beside_message(sleeper, send, receive)
+    return None
+
+
+def _slept_beside_producer(sleeper: Receive, send: Send, waiting: int) -> Anomaly:
+    return Anomaly(
+        "lost wake-up",
+        f"consumer {sleeper.consumer} waited {waiting // NS_PER_MS} ms for a message "
+        f"while producer {send.producer} waited to send {send.message!r}",
+        (_received(sleeper, "w"), _sent(send, "s")),
+        (Link(0, 1, "concurrent", "w and s waited for each other"),),
+    )
+
+
+def _slept_beside_message(sleeper: Receive, send: Send, receive: Receive) -> Anomaly:
+    waited = sleeper.completed - max(send.completed or 0, sleeper.invoked)
+    return Anomaly(
+        "lost wake-up",
+        f"consumer {sleeper.consumer} waited {waited // NS_PER_MS} ms while "
+        f"{send.message!r} lay in the channel; a new receive got it",
+        (_received(sleeper, "w"), _sent(send, "s"), _received(receive, "r")),
+        (
+            Link(1, 0, "realtime", "s had returned while w waited"),
+            Link(0, 2, "realtime", "w gave up before r began"),
+            Link(1, 2, "wr", "r received what s sent"),
+        ),
+    )
 
 
 def _sent(send: Send, label: str) -> Item:

@@ -114,6 +114,22 @@ class SleepyChannel(AsyncioRendezvous):
         return self._messages.popleft()
 
 
+class SleepyRendezvous(AsyncioRendezvous):
+    """The same without a buffer: producer and consumer wait for each other for ever."""
+
+    async def receive(self, consumer: int) -> str:  # noqa: ARG002  # any may have it
+        """Take the oldest offer, or wait for one."""
+        while True:
+            while self._offers:
+                message, taken = self._offers.popleft()
+                if not taken.done():
+                    taken.set_result(None)
+                    return message
+            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._sleepers.append(woken)
+            await woken
+
+
 class HandingChannel:
     """Hands a message to a sleeper that may be cancelled before it wakes: it is lost."""
 

@@ -44,6 +44,7 @@ TWINS: list[tuple[WorkerKind, type, str]] = [
     ("task", twins.SharedAddressChannel, "misdelivered message"),
     ("task", twins.BoundlessChannel, "overfull channel"),
     ("task", twins.SleepyChannel, "lost wake-up"),
+    ("task", twins.SleepyRendezvous, "lost wake-up"),
     ("task", twins.HandingChannel, "lost message"),
     ("task", twins.RetryingChannel, "duplicate message"),
     ("task", twins.GluingChannel, "phantom message"),

@@ -209,6 +209,20 @@ def test_sleeper_beside_a_message_missed_its_wake_up() -> None:
     ]
 
 
+def test_consumer_and_producer_that_wait_for_each_other_missed_a_wake_up() -> None:
+    """With a bound, both waiting is wrong; without, a send may just take its time."""
+    stuck = [Send("b", 0, None, 20, None, 150)]
+    brief = [Send("b", 0, None, 20, None, 110)]
+    slept = [Receive("a", 0, 2, 3), Receive(None, 0, 10, 140)]
+    first = Send("a", 0, None, 1, 2)
+
+    rendezvous, boundless = Promise(capacity=0), Promise()
+
+    assert found([first, *stuck], slept, rendezvous) == ["lost wake-up"]
+    assert found([first, *brief], slept, rendezvous) == []
+    assert found([first, *stuck], slept, boundless) == []
+
+
 def overtaken_pairs(history: ChannelHistory, promise: Promise) -> set[object]:
     """Return which messages overtook another, by comparing all pairs."""
     receives = {one.message: one for one in history.receives}
