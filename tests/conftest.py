@@ -1,10 +1,12 @@
 """What every test is held to: no error in the loop, no task left behind."""
 
 import asyncio
+import faulthandler
 import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 pytest_plugins = ["pytester"]
@@ -40,3 +42,9 @@ async def _tidy_loop() -> AsyncIterator[None]:
     ]
     assert [context.get("message") for context in seen] == []
     assert left == []
+
+
+@pytest.fixture
+def patient() -> None:
+    """Let a test last for longer than a hang may: what it waits for has a bound."""
+    faulthandler.cancel_dump_traceback_later()

@@ -111,6 +111,7 @@ async def test_addressed_list_or_stream_is_valid(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("channel", SOUND)
 async def test_sound_channel_of_server_is_valid_over_100_seeds(
     channel: type, make: Callable[[type], Awaitable[Any]]
@@ -137,6 +138,7 @@ async def test_channel_twin_of_server_is_caught(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.power
 @pytest.mark.parametrize(("channel", "anomaly"), TWINS)
 async def test_channel_twin_of_server_is_caught_by_most_seeds(

@@ -102,16 +102,18 @@ async def test_levels_of_postgres_show_what_they_are_known_for(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("registers", [RedisRegisters, RedisMultiRegisters])
 async def test_redis_is_valid_over_100_seeds(
     registers: type, conformance: Callable[..., OrderingRaceTest]
 ) -> None:
     """The same for each of a hundred seeds."""
     for seed in range(100):
-        await conformance(registers).run(config(seed))
+        await conformance(registers).run(config(seed, iterations=12))
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("level", LEVELS)
 async def test_postgres_is_valid_over_100_seeds(
     level: Level, database_url: str
@@ -142,6 +144,7 @@ async def test_register_twin_of_server_is_caught(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.power
 @pytest.mark.parametrize(("registers", "test", "anomaly"), TWINS)
 async def test_register_twin_of_server_is_caught_by_most_seeds(

@@ -16,6 +16,9 @@ from test_framework.battery.registers import (
     ThreadRegisters,
 )
 
+_MOMENT = 100
+"""What is done between two halves of a write."""
+
 
 class CachingRegisters(AsyncioRegisters):
     """Each worker keeps what it read until word of a change comes, which takes a while."""
@@ -139,6 +142,8 @@ class ThreadTornRegisters(ThreadRegisters):
     def write(self, name: str, value: int) -> None:
         """Replace the upper half, then the lower one."""
         self._high[name] = value // 2
+        for _ in range(_MOMENT):
+            str(value)
         super().write(name, value % 2)
 
 
@@ -199,6 +204,8 @@ class ProcessTornRegisters(ProcessRegisters):
     def write(self, name: str, value: int) -> None:
         """Replace the upper half, then the lower one."""
         self._high[self.place(name)] = value // 2
+        for _ in range(_MOMENT):
+            str(value)
         super().write(name, value % 2)
 
 

@@ -77,6 +77,7 @@ async def test_sound_channel_is_valid(kind: WorkerKind, channel: type) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(("kind", "channel"), SOUND)
 async def test_sound_channel_is_valid_over_100_seeds(
     kind: WorkerKind, channel: type
@@ -105,6 +106,7 @@ async def test_channel_twin_is_caught(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.power
 @pytest.mark.parametrize(("kind", "channel", "anomaly"), TWINS)
 async def test_channel_twin_is_caught_by_most_seeds(

@@ -65,13 +65,14 @@ async def test_sound_registers_are_valid(kind: WorkerKind, registers: type) -> N
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(("kind", "registers"), SOUND)
 async def test_sound_registers_are_valid_over_100_seeds(
     kind: WorkerKind, registers: type
 ) -> None:
     """The same for each of a hundred seeds."""
     for seed in range(100):
-        await OrderingRaceTest(registers).run(config(kind, seed))
+        await OrderingRaceTest(registers).run(config(kind, seed, iterations=12))
 
 
 @pytest.mark.power
@@ -93,6 +94,7 @@ async def test_register_twin_is_caught(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.power
 @pytest.mark.parametrize(("kind", "registers", "test", "anomaly"), TWINS)
 async def test_register_twin_is_caught_by_most_seeds(
