@@ -12,6 +12,7 @@ also with the order of sessions, and of real time.
 
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from scipy import sparse
@@ -38,8 +39,11 @@ WITNESSES = 8
 _PATIENCE = 4
 """Components to search for each cycle to show, before a kind is undecided."""
 
-_WORK = 20_000_000
-"""Pairs of rivals times size of the graph, above which they are not settled."""
+_WORK = 200_000_000
+"""Nodes and edges to look at while rivals are put in order, before that is given up."""
+
+_ORDERS = 2_000
+"""Orders of rivals to try, at most."""
 
 _Write = tuple[int, int]
 """A transaction, and which of its operations."""
@@ -272,26 +276,31 @@ class _Hunt:
         other. Two that are on a bad cycle in either order are a proof; an order that
         had to be chosen and leads to one is not, and leaves it undecided.
         """
-        if any(
+        if self._choices or any(
             one.strength <= strength and one.base != "G2-item" for one, _ in self._seen
         ):
             return
         every = next(rule for rule in reversed(RULES) if rule.strength == strength)
         # It begins with an order of rivals, and needs no edges of sessions or of time.
         rule = Rule("G-nonadjacent", 0, Edge.WW, every.others, apart=True)
-        pairs = self._pair_rivals(every)
-        if len(pairs) * (self._nodes + len(self._edges)) > _WORK:
-            names = (name_anomaly(base, strength) for base in _BASES[2:4])
-            self._undecided.extend(names)
+        groups = self._group_rivals(every)
+        budget = min(_ORDERS, _WORK // (self._nodes + len(self._edges)))
+        if sum(comb(len(group), 2) for group in groups) > budget:
+            self._give_up(strength)
             return
+        pairs = [pair for group in groups for pair in combinations(group, 2)]
         edges, is_chosen = self._edges, False
         while pairs:
             left = []
             for pair in pairs:
                 ways = [_order(pair), _order(pair[::-1])]
                 bad = [self._closes(rule, edges, way) for way in ways]
+                budget -= 1
+                if budget < 0 or (all(bad) and is_chosen):
+                    self._give_up(strength)
+                    return
                 if all(bad):
-                    self._contradict(rule, edges, ways, is_chosen=is_chosen)
+                    self._contradict(rule, edges, ways)
                     return
                 if any(bad):
                     edges = Edges.join(edges, ways[bad.index(False)])
@@ -301,19 +310,21 @@ class _Hunt:
                 edges, is_chosen = Edges.join(edges, _order(left.pop())), True
             pairs = left
 
-    def _pair_rivals(self, rule: Rule) -> list[tuple[_Write, _Write]]:
-        """Return all pairs of rivals that are on one cycle of any kind."""
+    def _give_up(self, strength: int) -> None:
+        """Leave open whether snapshot isolation holds."""
+        self._undecided.extend(name_anomaly(base, strength) for base in _BASES[2:4])
+
+    def _group_rivals(self, rule: Rule) -> list[list[_Write]]:
+        """Return those rivals of each other that are on one cycle of any kind."""
         labels, _ = self._label(rule)
         rivals = self._rivals
         groups: dict[tuple[int, int], dict[int, int]] = {}
         columns = (labels[rivals.writer], rivals.key, rivals.writer, rivals.place)
         for label, key, writer, place in zip(
-            *(c.tolist() for c in columns), strict=True
+            *(column.tolist() for column in columns), strict=True
         ):
             groups.setdefault((label, key), {})[writer] = place
-        return [
-            pair for group in groups.values() for pair in combinations(group.items(), 2)
-        ]
+        return [list(group.items()) for group in groups.values()]
 
     def _closes(self, rule: Rule, edges: Edges, way: Edges) -> bool:
         """Tell whether an order of two rivals is on a cycle that is not allowed."""
@@ -321,15 +332,8 @@ class _Hunt:
         source, target = int(way.source[0]), int(way.target[0])
         return bool(plain[target] in {plain[source], after_read[source]})
 
-    def _contradict(
-        self, rule: Rule, edges: Edges, ways: list[Edges], *, is_chosen: bool
-    ) -> None:
+    def _contradict(self, rule: Rule, edges: Edges, ways: list[Edges]) -> None:
         """Keep the two cycles of rivals that no order of them avoids."""
-        strength = 2 if Edge.REALTIME in rule.others else Edge.SESSION in rule.others
-        if is_chosen:
-            names = (name_anomaly(base, strength) for base in _BASES[2:4])
-            self._undecided.extend(names)
-            return
         cycles = []
         for way in ways:
             both = Edges.join(edges, way)
@@ -342,7 +346,8 @@ class _Hunt:
             cycles.append(cycle)
         worst = [split_anomaly(classify([s.kind for s in one])) for one in cycles]
         base = _BASES[max(2, *(_BASES.index(base) for _, base in worst))]
-        name = name_anomaly(base, max(strength for strength, _ in worst))
+        strength = max(strength for strength, _ in worst)
+        name = name_anomaly(base, strength)
         self._choices.setdefault(name, []).append((cycles[0], cycles[1]))
         if base == "G-nonadjacent":
             self._undecided.append(name_anomaly("G-single", strength))

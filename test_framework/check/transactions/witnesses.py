@@ -50,8 +50,10 @@ def tell_list(elements: Sequence[Hashable]) -> str:
 
 
 def _tell_way(cycle: Cycle, numbers: Sequence[int]) -> str:
-    way = [*(step.source for step in cycle), cycle[0].source]
-    return " before ".join(f"T{numbers.index(number) + 1}" for number in way)
+    labels = [f"T{numbers.index(step.source) + 1}" for step in cycle]
+    if len(labels) > _SHOWN:
+        labels = [*labels[:2], "...", labels[-1]]
+    return " before ".join([*labels, labels[0]])
 
 
 class Narrator:
