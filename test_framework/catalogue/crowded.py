@@ -185,7 +185,10 @@ class _Crowd:
                     # Who leaves goes before the burst, for which its time would run
                     # out, and a burst is of requests.
                     _step_out(user)
-                await self._visit(visit, place, number, stay_s)
+                is_answered = await self._visit(visit, place, number, stay_s)
+                if not is_answered and not is_leaving:
+                    # Who was let down does not come again, and waits in vain once.
+                    return
                 await user.rendezvous("read")
                 await self._read(user, place, number)
 
@@ -195,7 +198,8 @@ class _Crowd:
         place: str,
         number: int,
         stay_s: float | None,
-    ) -> None:
+    ) -> bool:
+        """Tell whether it was answered."""
         invoked = self._clock.now_ns()
         answer = None
         with contextlib.suppress(TimeoutError):
@@ -205,6 +209,7 @@ class _Crowd:
             # Who leaves later does so in the time that a visit takes on this machine.
             self._visit_s = (self._clock.now_ns() - invoked) / NS_PER_S
         self._note(VISIT, place, number, invoked, answer)
+        return answer is not None
 
     async def _read(self, user: User, place: str, number: int) -> None:
         invoked = self._clock.now_ns()

@@ -11,6 +11,7 @@ from pathlib import Path
 from test_framework.catalogue.code import mend, vulnerable_code
 from test_framework.catalogue.index import load_patterns, load_themes
 from test_framework.catalogue.matrix import (
+    AUDITED,
     AUDITS,
     ROUNDS,
     RUNS,
@@ -264,7 +265,9 @@ def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
         hinted=told(Outcome.HINTED),
         missed=told(Outcome.MISSED),
         alarms=told(Outcome.FALSE_ALARM),
-        beyond="; ".join(f"{names[one]}: {why}" for one, why in pattern.beyond.items())
+        beyond="; ".join(
+            f"{names[one]}: {why}" for one, why in _beyond(pattern, outcomes).items()
+        )
         or "none",
         source=_link(pattern.source),
         file=f"test_framework/catalogue/{pattern.theme}/{pattern.file.name}",
@@ -272,6 +275,21 @@ def _page(pattern: Pattern, outcomes: dict[str, str]) -> str:
         code=vulnerable_code(pattern),
         mend=mend(pattern),
     )
+
+
+def _beyond(pattern: Pattern, outcomes: dict[str, str]) -> dict[Means, str]:
+    """Return why means from outside do not find it, where they are not expected to."""
+    reasons = dict(pattern.beyond)
+    for means in AUDITED:
+        if means in outcomes or means in reasons:
+            continue
+        if pattern.hosted is None:
+            reasons[means] = "nothing that a user is answered tells it"
+        elif means == "swarm":
+            reasons[means] = "no answer holds anything of another user"
+        else:
+            reasons[means] = "users are answered as if in turn, or wait for each other"
+    return reasons
 
 
 def _needs(pattern: Pattern) -> str:

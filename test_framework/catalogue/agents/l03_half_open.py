@@ -16,7 +16,7 @@ self.probes += 1
 -> the provider is run over while it recovers
 """
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -65,4 +65,5 @@ PATTERN = Pattern(
     vulnerable=visits(_Breaker, _call),
     safe=visits(_ProbingBreaker, _call),
     module=__name__,
+    hosted=Hosted(shown=lambda breaker, _: breaker.probes),
 )

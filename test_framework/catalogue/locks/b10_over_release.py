@@ -1,29 +1,32 @@
 """B10: semaphore released without being acquired.
 
 alice                bob                  carol
-await downloads.download()
+return await downloads.download()
 await self.slots.acquire()
-await self.run()
+return await self.run()
 self.running += 1
+running = self.running
 await external("GET file")
-                     await downloads.download()
+                     return await downloads.download()
                      await self.slots.acquire()
                      <- cancelled
                      self.slots.release()
                      <- cancelled
-                                          await downloads.download()
+                                          return await downloads.download()
                                           await self.slots.acquire()
-                                          await self.run()
+                                          return await self.run()
                                           self.running += 1
+                                          running = self.running
                                           self.slots.release()
 self.running -= 1
+return running
 self.slots.release()
 -> more downloads at a time than allowed
 """
 
 import asyncio
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -35,33 +38,35 @@ class _Downloads:
         self.slots = asyncio.Semaphore(1)
         self.running = 0
 
-    async def run(self) -> None:
+    async def run(self) -> int:
         self.running += 1
-        assert self.running == 1, "more downloads at a time than allowed"
+        running = self.running
+        assert running == 1, "more downloads at a time than allowed"
         try:
             await external("GET file")
         finally:
             self.running -= 1
+        return running
 
-    async def download(self) -> None:
+    async def download(self) -> int:
         try:
             await self.slots.acquire()
-            await self.run()
+            return await self.run()
         finally:
             self.slots.release()
 
 
 class _BalancedDownloads(_Downloads):
-    async def download(self) -> None:
+    async def download(self) -> int:
         await self.slots.acquire()
         try:
-            await self.run()
+            return await self.run()
         finally:
             self.slots.release()
 
 
-async def _download(downloads: _Downloads, user: int) -> None:  # noqa: ARG001  # any user
-    await downloads.download()
+async def _download(downloads: _Downloads, user: int) -> int:  # noqa: ARG001  # any user
+    return await downloads.download()
 
 
 PATTERN = Pattern(
@@ -79,4 +84,5 @@ PATTERN = Pattern(
     safe=visits(_BalancedDownloads, _download, users=3, gap_s=0),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(),
 )

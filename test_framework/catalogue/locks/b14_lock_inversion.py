@@ -14,7 +14,7 @@ async with self.index:
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -61,4 +61,5 @@ PATTERN = Pattern(
     safe=visits(_OrderedDocuments, _rename_or_reindex),
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

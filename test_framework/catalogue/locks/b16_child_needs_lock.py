@@ -16,7 +16,7 @@ async with self.lock:
 
 import asyncio
 
-from test_framework.catalogue.pattern import ANY_ORDER, Area, Pattern
+from test_framework.catalogue.pattern import ANY_ORDER, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -66,4 +66,5 @@ PATTERN = Pattern(
     module=__name__,
     needs=ANY_ORDER,
     kind="deadlock",
+    hosted=Hosted(),
 )

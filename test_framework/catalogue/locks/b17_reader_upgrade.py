@@ -24,7 +24,7 @@ await self.changed.wait_for(lambda: not self.is_writing and self.readers == as_r
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -98,4 +98,5 @@ PATTERN = Pattern(
     safe=visits(_RelockingSettings, _ensure),
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

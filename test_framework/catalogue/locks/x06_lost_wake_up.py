@@ -23,7 +23,7 @@ waiter.set_result(None)
 import asyncio
 from collections import deque
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -92,4 +92,5 @@ PATTERN = Pattern(
     safe=visits(_PassingLimiter, _call_model, _slot_is_there, gap_s=0),
     needs=CANCELLED_USERS,
     module=__name__,
+    hosted=Hosted(shown=lambda limiter, _: limiter.is_free),
 )

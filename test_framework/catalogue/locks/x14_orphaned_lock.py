@@ -12,7 +12,7 @@ await external("INSERT")
 
 import asyncio
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -55,4 +55,5 @@ PATTERN = Pattern(
     needs=CANCELLED_USERS,
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -16,7 +16,7 @@ async with self.pool:
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -61,4 +61,5 @@ PATTERN = Pattern(
     safe=visits(_OneConnection, _handle),
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -15,7 +15,7 @@ await external("ROLLBACK")
 
 import asyncio
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -69,4 +69,5 @@ PATTERN = Pattern(
     needs=CANCELLED_USERS,
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -17,7 +17,7 @@ await external("connect")
 
 import asyncio
 
-from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Pattern
+from test_framework.catalogue.pattern import CANCELLED_USERS, Area, Hosted, Pattern
 from test_framework.catalogue.world import NAMES, visits
 from test_framework.explore import external
 
@@ -78,4 +78,5 @@ PATTERN = Pattern(
     needs=CANCELLED_USERS,
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -16,7 +16,7 @@ await self.jobs.get()
 import asyncio
 import contextlib
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
 
@@ -60,4 +60,5 @@ PATTERN = Pattern(
     safe=visits(_PatientExports, _empty_queue),
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -18,7 +18,7 @@ await job
 
 import asyncio
 
-from test_framework.catalogue.pattern import Area, Pattern
+from test_framework.catalogue.pattern import Area, Hosted, Pattern
 from test_framework.catalogue.queues import Job
 from test_framework.catalogue.world import visits
 from test_framework.explore import external
@@ -68,4 +68,5 @@ PATTERN = Pattern(
     safe=visits(_SeparateCrawler, _crawl),
     kind="deadlock",
     module=__name__,
+    hosted=Hosted(),
 )

@@ -129,9 +129,21 @@ def test_silence_is_a_miss_only_where_a_finding_is_expected() -> None:
 
 
 @pytest.mark.long
-def test_matrix_is_what_is_measured_now() -> None:
-    """All of it; where this fails, make matrix measures it anew."""
-    assert measure_all(TESTS) == MATRIX
+def test_matrix_is_what_is_measured_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but audits, whose timing is real; where this fails, make matrix anew.
+
+    What audits find is compared by test_audits_find_what_the_matrix_says.
+    """
+    monkeypatch.setattr(
+        "test_framework.catalogue.measure.measure_hosted", lambda _patterns: {}
+    )
+    inside = {"explorer", *WATCHED}
+
+    measured = measure_all(TESTS)
+
+    for id_, outcomes in MATRIX.items():
+        found = {one: measured[id_][one] for one in inside & measured[id_].keys()}
+        assert found == {one: outcomes[one] for one in inside & outcomes.keys()}, id_
 
 
 def test_services_that_audits_judge_name_patterns() -> None:
@@ -140,8 +152,9 @@ def test_services_that_audits_judge_name_patterns() -> None:
 
     assert len(found) > 10
     assert found["P01"] == {"swarm", "checkers"}
-    for id_, means in found.items():
-        assert {MATRIX[id_].get(one) for one in means} == {Outcome.FOUND}, id_
+    # A service may name one that has no twins here, as it takes a real database.
+    for id_ in found.keys() & MATRIX.keys():
+        assert {MATRIX[id_].get(one) for one in found[id_]} == {Outcome.FOUND}, id_
 
 
 def test_what_an_audit_ought_to_find_is_hosted() -> None:

@@ -73,13 +73,13 @@ def test_twins_answer_alike_to_users_in_turn(pattern: Pattern) -> None:
 
 def test_each_hosted_pattern_shows_something() -> None:
     """A visit is answered, or something is read, that is more than nothing."""
-    mute = []
+    mute = set()
     for pattern in HOSTED:
         model = InTurn(pattern)
         orders = [(number,) for number in range(pattern.crowd)]
         told = [model.told(order) for order in orders]
         if all(one is not None and {one[0], *one[1]} == {"null"} for one in told):
-            mute.append(pattern.id)
+            mute.add(pattern.id if pattern.kind == "assertion" else pattern.kind)
 
-    # These fail or never answer where they are broken.
-    assert sorted(mute) == ["D01", "D12", "P09"]
+    # Those show their bug by failing, or by never answering.
+    assert mute == {"deadlock", "exception"}
