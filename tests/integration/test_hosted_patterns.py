@@ -20,6 +20,10 @@ SHOWN = ("P01", "W08", "D05", "X01", "P09")
 """Contamination, also over WebSockets; an update lost; a disconnect; a failure."""
 
 
+SHARES = 6
+"""So many tests share all patterns, for none may take two minutes."""
+
+
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[Means, Outcome | None]]:
     """Audit both twins of five patterns."""
@@ -47,18 +51,20 @@ def test_hosted_twin_is_told_from_its_mend(
 
 
 @pytest.mark.long
-def test_audits_find_what_the_matrix_says() -> None:
-    """All hosted patterns; what audits missed or found by chance may differ."""
+@pytest.mark.parametrize("share", range(SHARES))
+def test_audits_find_what_the_matrix_says(share: int) -> None:
+    """Each hosted pattern, by the means that ought to find it; no safe twin is hurt."""
     matrix = load_matrix()
+    patterns = load_patterns()[share::SHARES]
     expected = {
         (one.id, means)
-        for one in load_patterns()
+        for one in patterns
         for means in AUDITED
         if one.hosted is not None and means in one.detectors
         if matrix[one.id].get(means) == Outcome.FOUND
     }
 
-    measured = measure_hosted(load_patterns())
+    measured = measure_hosted(patterns)
 
     found = {
         (id_, means)
@@ -70,6 +76,7 @@ def test_audits_find_what_the_matrix_says() -> None:
         id_ for id_, by in measured.items() if Outcome.FALSE_ALARM in by.values()
     ]
     assert alarmed == []
+    # The swarm finds D02 in the reference service, whose session holds more than one row.
     assert expected - found <= {("D02", "swarm")}
 
 
