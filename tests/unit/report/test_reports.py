@@ -8,7 +8,7 @@ from junitparser import JUnitXml
 from rich.console import Console
 
 from test_framework.check import Judgement, judge
-from test_framework.core import History, UsageError
+from test_framework.core import History, RouteRecord, UsageError
 from test_framework.report import (
     audit_document,
     junit_report,
@@ -90,6 +90,19 @@ def test_document_fields_are_all_documented() -> None:
     missing = [name for name in [*document, *findings[0]] if f"`{name}`" not in text]
 
     assert missing == []
+
+
+def test_finding_shows_the_lines_that_answered() -> None:
+    """People and machines read where to look first."""
+    history = leaking_run()
+    history.add(RouteRecord("GET /inbox", "api.py:7 inbox", before=("who.py:3 who",)))
+
+    text = text_of(history)
+    (finding,) = audit_document(judge(history), history)["findings"]
+
+    assert "   Handler  GET /inbox  api.py:7 inbox\n" in text.replace(" \n", "\n")
+    assert "before it  who.py:3 who" in text
+    assert finding["handlers"][0] == "GET /inbox  api.py:7 inbox"
 
 
 def test_junit_fails_the_broken_rule_only() -> None:
