@@ -171,7 +171,7 @@ _SERVICES = {
 async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
     """Serve all twins."""
     if scope["type"] == "lifespan":
-        await _live(receive, send)
+        await _span(receive, send)
         return
     _, id_, twin, *rest = scope["path"].split("/")
     rooms = _SERVICES[id_, twin]
@@ -246,7 +246,7 @@ async def _answer(send: Send, status: int, content: object = None) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _span(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         with contextlib.suppress(KeyError):
