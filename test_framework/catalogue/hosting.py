@@ -131,7 +131,8 @@ class _Round:
 
     async def show(self, number: int) -> object:
         """Return what a user reads when nobody is at work any more."""
-        await asyncio.wait(self._visits, timeout=PATIENCE_S)
+        if self._visits:
+            await asyncio.wait(self._visits, timeout=PATIENCE_S)
         if self._shown is None:
             return None
         return self._context.run(self._shown, self._state, number)
