@@ -1,8 +1,8 @@
 """Who holds an object that no walk from the modules came to, seen from the object.
 
 Walks backwards over ``gc.get_referrers``, nearest holder first, until it meets something
-that lives by itself: a timer or callback of the loop, a task, a module of a library, a
-function that runs. Each step looks at all objects of the process, some milliseconds, so
+that lives by itself: a timer or callback of the loop, a task, a module of a library, the
+frame of a function that failed. Each step looks at all objects of the process, some milliseconds, so
 only few are made, and only for what is told anyway.
 
 Source: the idea is that of objgraph's ``find_backref_chain``.
@@ -13,7 +13,6 @@ import functools
 import gc
 import sys
 import threading
-from pathlib import Path
 from types import (
     CoroutineType,
     FrameType,
@@ -29,7 +28,6 @@ from test_framework.detect.leaks.modules import relative_site
 MOST_STEPS = 25
 """Objects whose holders are asked for."""
 
-_OURS = str(Path(__file__).parent)
 _SHOWN = 3
 
 
@@ -37,7 +35,7 @@ def last_holder(value: object) -> str:
     """Return what keeps an object alive; empty when it was not found.
 
     Args:
-        value: The object; variables of the caller that refer to it do not count.
+        value: The object; variables of functions that run do not count.
     """
     modules = {
         id(vars(module)): name
@@ -54,7 +52,7 @@ def last_holder(value: object) -> str:
         holders = gc.get_referrers(kept[index])
         seen.add(id(holders))
         for holder in holders:
-            if id(holder) in seen or _is_ours(holder):
+            if id(holder) in seen:
                 continue
             seen.add(id(holder))
             told = _told(holder, modules)
@@ -64,10 +62,6 @@ def last_holder(value: object) -> str:
             parents.append(index)
         del holders
     return ""
-
-
-def _is_ours(holder: object) -> bool:
-    return isinstance(holder, FrameType) and holder.f_code.co_filename.startswith(_OURS)
 
 
 def _told(holder: Any, modules: dict[int, str]) -> str:  # noqa: ANN401  # any object
@@ -83,9 +77,10 @@ def _told(holder: Any, modules: dict[int, str]) -> str:  # noqa: ANN401  # any o
     if issubclass(kind, threading.Thread):
         return f"thread {holder.name}"
     if kind is FrameType:
+        # The collector does not know of frames that run.
         code = holder.f_code
-        line = relative_site(code.co_filename, holder.f_lineno or 0)
-        return f"{code.co_qualname}, which runs at {line}"
+        line = relative_site(code.co_filename, holder.f_lineno or code.co_firstlineno)
+        return f"the frame of {code.co_qualname} at {line}, which a traceback keeps"
     if kind is CoroutineType or kind is GeneratorType:
         return f"{holder.__qualname__}, which waits"
     return ""

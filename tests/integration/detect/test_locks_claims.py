@@ -157,7 +157,9 @@ async def test_who_lets_go_after_some_tries_is_a_warning(
         await both.wait()
         await refused.wait()
         await ask_twice(f"{key}:2")
+        assert asyncio.current_task() in watcher._watch.ledger.waits
         await release(client, key, token)
+        assert asyncio.current_task() not in watcher._watch.ledger.waits
 
     async def patient() -> None:
         token = await claim(client, f"{key}:2", ex=60)

@@ -482,18 +482,23 @@ async def test_a_timer_that_holds_a_context_is_named() -> None:
     assert look(classes=[f"{NAME}:Context"]) == []
 
 
-async def test_the_look_itself_holds_nothing() -> None:
-    """Frames of the watchers are objects while a debugger or coverage traces them."""
-    timer = asyncio.get_running_loop().call_later(3600, expire, program.Context("text"))
-    tracing = sys.gettrace()
-    sys.settrace(lambda *_: None)
-    try:
-        (alarm,) = look(classes=[f"{NAME}:Context"])
-    finally:
-        sys.settrace(tracing)
+def fail_with(context: object) -> None:
+    """Fail, with a context in a variable."""
+    raise ValueError(type(context))
+
+
+@pytest.mark.power
+async def test_a_frame_that_an_error_keeps_is_named() -> None:
+    """An error that is kept keeps the variables of whoever raised it."""
+    with pytest.raises(ValueError, match="Context") as raised:
+        fail_with(program.Context("text"))
+    timer = asyncio.get_running_loop().call_later(3600, expire, raised.value)
+    del raised
+
+    (alarm,) = look(classes=[f"{NAME}:Context"])
 
     timer.cancel()
-    assert alarm.evidence[0].startswith("Holder  a timer of the loop")
+    assert alarm.evidence[0].startswith("Holder  the frame of fail_with at tests/unit/")
 
 
 async def test_a_coroutine_that_holds_a_context_in_a_list_is_named() -> None:
@@ -511,7 +516,7 @@ async def test_a_coroutine_that_holds_a_context_in_a_list_is_named() -> None:
 
     task.cancel()
     await asyncio.wait([task])
-    assert "wait, which " in alarm.evidence[0] or "task waiter" in alarm.evidence[0]
+    assert ".wait, which waits" in alarm.evidence[0]
     assert alarm.evidence[0].endswith("by way of list")
 
 

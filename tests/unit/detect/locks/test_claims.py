@@ -85,3 +85,27 @@ async def test_a_delete_of_the_next_holders_lease_is_told_all_the_same(
     (alarm,) = watch.alarms.records()
     assert (alarm.rule, alarm.level) == ("lock-released-by-stranger", "error")
     assert "task 'bob' holds" in alarm.claim
+
+
+async def test_who_gave_back_its_lease_had_none_that_ran_out(watch: Watch) -> None:
+    """Alice released hers, however late she read so, and deletes bob's on purpose."""
+    claims = Claims(watch, Patches())
+    bob_has, is_over = asyncio.Event(), asyncio.Event()
+
+    async def bob() -> None:
+        for answer in (None, None, "OK"):
+            sent(claims, "SET", "lease", "b", "NX", "EX", 60)(answer)
+        bob_has.set()
+        await is_over.wait()
+
+    sent(claims, "SET", "lease", "a", "NX", "EX", 60)("OK")
+    release = sent(claims, "EVAL", SCRIPT, 1, "lease", "a")
+    work = asyncio.create_task(bob(), name="bob")
+    await bob_has.wait()
+    release(1)
+    sent(claims, "DEL", "lease")(1)
+    is_over.set()
+    await work
+
+    (alarm,) = watch.alarms.records()
+    assert (alarm.rule, alarm.level) == ("lock-released-by-stranger", "warning")
