@@ -33,6 +33,7 @@ from test_framework.check.linear.ruling import (
 )
 from test_framework.check.linear.zones import Axis
 from test_framework.check.witness import Link
+from test_framework.core import InternalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,8 @@ def _not_empty(log: CallLog, axis: Axis, stays: _Stays, empty: Ints) -> Found:
         while until <= last:
             reaching = np.where(begin[own] < until, end[own], -1)
             best = int(np.argmax(reaching))
+            if reaching[best] <= until:
+                raise InternalError("A queue was held without a break, but by nobody.")
             covering.append(int(stays.put[sure[own]][best]))
             until = int(reaching[best])
         claim = (

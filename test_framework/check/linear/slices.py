@@ -169,13 +169,24 @@ def _value(call: Call) -> Hashable:
 
 
 def _holdings(calls: Sequence[Call]) -> list[list[int]]:
-    """Pair each taking of a lock with the release of it by the same process."""
+    """Pair each taking of a lock with the release of it by the same process.
+
+    Only where each process is known to take and release in turn; else a release may
+    be that of a lock which another process took.
+    """
     groups: list[list[int]] = []
-    open_ones: dict[Hashable, list[int]] = {}
+    latest: dict[Hashable, tuple[Call, list[int]]] = {}
     for place, call in enumerate(calls):
+        before, group = latest.get(call.process, (None, []))
+        is_next = before is None or (
+            before.completed is not None and before.completed < call.invoked
+        )
+        was_taken = before is not None and before.kind == "acquire"
+        if not is_next or was_taken is (call.kind == "acquire"):
+            return []
         if call.kind == "acquire":
-            open_ones[call.process] = [place]
-            groups.append(open_ones[call.process])
-        elif call.process in open_ones:
-            open_ones.pop(call.process).append(place)
+            group = []
+            groups.append(group)
+        group.append(place)
+        latest[call.process] = call, group
     return groups

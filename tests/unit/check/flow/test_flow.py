@@ -63,6 +63,16 @@ def test_declared_flow_is_no_finding(policy: FlowPolicy) -> None:
     )
 
 
+def test_shared_key_is_shared_by_those_who_share_it() -> None:
+    """Neither who writes nor who reads may be a stranger to it."""
+    policy = FlowPolicy(shared=(Shared(("thread/*",), ("alice", "bob")),))
+    by_stranger = [write("carol", "thread/7", SECRET), read("bob", "thread/7", SECRET)]
+    elsewhere = [write("alice", "note/7", SECRET), read("bob", "note/7", SECRET)]
+
+    assert check_flow(by_stranger, policy).verdict == "invalid"
+    assert check_flow(elsewhere, policy).verdict == "invalid"
+
+
 def test_cache_that_mixes_up_its_keys_is_caught() -> None:
     """A text that only one user wrote belongs to that user under any key."""
     mixed_up = [write("alice", "alice/note", SECRET), read("bob", "bob/note", SECRET)]
