@@ -19,7 +19,7 @@ from test_framework.battery.isolation import (
     run_matrix,
     run_sessions_matrix,
 )
-from test_framework.core import IsolationError, UsageError
+from test_framework.core import IsolationError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -68,8 +68,15 @@ class Playing:
         return self._found
 
     async def _bounded(self) -> Matrix:
-        async with asyncio.timeout(PLAY_S):
-            return await self._play()
+        try:
+            async with asyncio.timeout(PLAY_S):
+                return await self._play()
+        except TimeoutError as exc:
+            message = (
+                f"The matrix was not played within {PLAY_S:g} s. See what holds up the "
+                "database or the sessions of the service."
+            )
+            raise TargetError(message) from exc
 
     def _play(self) -> "Coroutine[Any, Any, Matrix]":
         if self._sessions is not None:

@@ -131,6 +131,22 @@ async def test_role_without_rights_is_told(dsn: str) -> None:
         await admin.close()
 
 
+async def test_role_that_may_not_look_takes_longer(dsn: str) -> None:
+    """Whoever cannot see what waits goes by the time, to the same table."""
+    admin = await asyncpg.connect(dsn)
+    try:
+        await admin.execute("create role matrix_maker login password 'x'")
+        await admin.execute("grant create on schema public to matrix_maker")
+        url = dsn.replace(dsn[len("postgresql://") : dsn.index("@")], "matrix_maker:x")
+
+        found = await run_sessions_matrix(sessions.repeatable_read, url)
+    finally:
+        await admin.execute("drop owned by matrix_maker; drop role matrix_maker")
+        await admin.close()
+
+    assert found.allowed(RR) == PUBLISHED[RR]
+
+
 async def test_nobody_at_the_address_is_told() -> None:
     """A wrong address is one sentence."""
     with pytest.raises(TargetError, match="Postgres does not answer"):
