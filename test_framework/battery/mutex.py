@@ -30,9 +30,9 @@ MAX_STAY = 4
 
 BLOCK_SHARE = 0.5
 READ_SHARE = 0.7
-STALL_SHARE = 0.25
-_MOST_ACTS = 60
-"""Turns of all workers: a quarter of them waits for the end of a lease."""
+STALL_SHARE = 0.15
+_MOST_ACTS = 100
+"""Turns of all workers: a part of them waits for the end of a lease."""
 
 STALL_TTLS = 1.5
 """How long a worker that stalls keeps a lease, in times of its life."""

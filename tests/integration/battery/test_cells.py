@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 ATTEMPTS = 5
 BLOCKS = [range(at, at + 25) for at in range(0, 100, 25)]
-"""A hundred seeds, in parts that end before the limit of a test."""
+"""A hundred seeds, in parts that several processes can share."""
 WORKERS = 4
 TURNS = 12
 
@@ -93,6 +93,7 @@ async def test_processes_share_cell_of_server(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.parametrize("cell", SOUND)
 async def test_sound_cell_of_server_is_valid_over_100_seeds(
@@ -122,6 +123,7 @@ async def test_twin_of_server_cell_is_caught(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.power
 @pytest.mark.parametrize(("cell", "scenario", "anomaly"), TWINS)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 ATTEMPTS = 8
 BLOCKS = [range(at, at + 25) for at in range(0, 100, 25)]
-"""A hundred seeds, in parts that end before the limit of a test."""
+"""A hundred seeds, in parts that several processes can share."""
 TTL_S = 0.04
 
 ServerLock = type[RedisLease] | type[PostgresAdvisoryLock]
@@ -47,7 +47,7 @@ def conformance(
 
 
 def config(
-    seed: int, kind: WorkerKind = "task", *, turns: int = 20, quiet_s: float = 5.0
+    seed: int, kind: WorkerKind = "task", *, turns: int = 25, quiet_s: float = 5.0
 ) -> RaceTestConfig:
     """Return a small run; how often it finds each twin is what was measured."""
     return RaceTestConfig(
@@ -88,6 +88,7 @@ async def test_processes_share_lock_of_server(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.parametrize("lock", SOUND)
 async def test_sound_lock_of_server_is_valid_over_100_seeds(
@@ -112,6 +113,7 @@ async def test_twin_of_server_lock_is_caught(
 
 @pytest.mark.long
 @pytest.mark.power
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.parametrize(("lock", "scenario", "anomaly"), TWINS)
 async def test_twin_of_server_lock_is_caught_by_most_seeds(

@@ -19,7 +19,7 @@ from tests.unit.battery import cell_twins as twins
 SEEDS = 3
 ATTEMPTS = 5
 BLOCKS = [range(at, at + 25) for at in range(0, 100, 25)]
-"""A hundred seeds, in parts that end before the limit of a test."""
+"""A hundred seeds, in parts that several processes can share."""
 QUIET_S = 1.0
 """A twin that hangs is given up after it; a sound cell has more time."""
 
@@ -68,6 +68,7 @@ async def test_sound_cell_is_valid(kind: WorkerKind, cell: type[Cell]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.parametrize(("kind", "cell"), SOUND)
 async def test_sound_cell_is_valid_over_100_seeds(
@@ -97,6 +98,7 @@ async def test_twin_is_caught(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.power
 @pytest.mark.parametrize(("kind", "cell", "scenario", "anomaly"), TWINS)

@@ -1,5 +1,8 @@
 """Histories of locks are judged: holds, waits, order of arrival, fencing tokens."""
 
+import itertools
+import random
+
 import pytest
 
 from test_framework.battery.holding import (
@@ -11,7 +14,7 @@ from test_framework.battery.holding import (
 )
 from test_framework.battery.journal import Pending
 from test_framework.battery.patience import Hang
-from test_framework.check.linear import Call
+from test_framework.check.linear import Call, Mutex, check_linearizability
 from test_framework.core import NS_PER_S, Verdict
 
 
@@ -197,3 +200,27 @@ def test_fencing_without_late_act_proves_nothing() -> None:
     calls = lease(0, 10, 1, act(0, 12, 1)) + lease(1, 30, 2, act(1, 32, 2))
 
     assert check_fencing(calls, ttl_s=20 / NS_PER_S).verdict is Verdict.UNKNOWN
+
+
+def test_exclusion_is_what_a_search_over_all_orders_says() -> None:
+    """On 400 random histories of a lock the spans say what the model of a mutex says."""
+    rng = random.Random(3)
+    verdicts = set()
+    for _ in range(400):
+        calls = []
+        for worker in range(3):
+            times = itertools.accumulate(rng.randint(1, 12) for _ in range(8))
+            for begun, got, given, done in zip(*[times] * 4, strict=True):
+                if rng.random() < 0.2:
+                    calls.append(call(worker, "acquire", begun, None))
+                    continue
+                calls.append(call(worker, "acquire", begun, got))
+                calls.append(call(worker, "release", given, done))
+        calls.sort(key=lambda one: one.invoked)
+
+        judged = check_exclusion(holds_of(calls)).verdict
+        searched = check_linearizability(calls, Mutex(), only_search=True).verdict
+
+        assert judged is searched, calls
+        verdicts.add(judged)
+    assert verdicts == {Verdict.VALID, Verdict.INVALID}

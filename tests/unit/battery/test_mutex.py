@@ -20,7 +20,7 @@ Make = Callable[[], Any]
 
 SEEDS = 3
 BLOCKS = [range(at, at + 25) for at in range(0, 100, 25)]
-"""A hundred seeds, in parts that end before the limit of a test."""
+"""A hundred seeds, in parts that several processes can share."""
 ATTEMPTS = 8
 OVERTAKES = 16
 """Of a queue none are due; the twins let 30 and more pass."""
@@ -92,6 +92,7 @@ async def test_sound_lock_is_valid(kind: WorkerKind, make: Make, name: str) -> N
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.parametrize(("kind", "make", "name"), SOUND)
 async def test_sound_lock_is_valid_over_100_seeds(
@@ -115,6 +116,7 @@ async def test_lock_twin_is_caught(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seeds", BLOCKS, ids=str)
 @pytest.mark.power
 @pytest.mark.parametrize(("kind", "make", "scenario", "anomaly"), TWINS)
