@@ -162,14 +162,6 @@ def check_progress(
     if ttl_s is not None and since_s < ttl_s:
         reason = f"{who} waited for a lease that ends after {ttl_s:g} s: raise quiet_s"
         return Checked(name, model, Verdict.UNKNOWN, reason=f"{reason}.")
-    cut = [call for call in calls if not call.is_known and call.process not in waiting]
-    releases = [call for call in cut if call.kind in _RELEASES.values()]
-    waits = [
-        call
-        for call in cut
-        if call.kind in _RELEASES and (call.completed or 0) <= hang.since_ns
-    ]
-    suspects = (releases or waits or list(calls))[-1:]
     return Checked(
         name,
         model,
@@ -178,10 +170,23 @@ def check_progress(
             Anomaly(
                 "lost wake-up",
                 f"{who} waited for the lock for {since_s:.1f} s in which nobody had it",
-                tuple(item_of(call, f"T{at}") for at, call in enumerate(suspects, 1)),
+                _last_moves(calls, hang),
             ),
         ),
     )
+
+
+def _last_moves(calls: Sequence[Call], hang: Hang) -> tuple[Item, ...]:
+    """Return what may have lost a wake-up: the last cancelled call, and the last of all.
+
+    Those that still wait are its victims.
+    """
+    waiting = {(one.worker, one.invoked) for one in hang.pending}
+    moves = [one for one in calls if (one.process, one.invoked) not in waiting]
+    cancelled = [one for one in moves if not one.is_known]
+    known = [one for one in moves if one.is_known]
+    last = sorted(cancelled[-1:] + known[-1:], key=lambda one: one.invoked)
+    return tuple(item_of(one, f"T{at}") for at, one in enumerate(last, 1))
 
 
 def check_fairness(calls: Sequence[Call], *, overtakes: int | None) -> Checked:
