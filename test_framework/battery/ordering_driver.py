@@ -28,7 +28,6 @@ _BLOCKED_S = 0.02
 
 _ATTEMPTS = 50
 _MAX_LAG = 4
-_PREEMPTED = 0.3
 _HEADSTART_NS = 150_000
 _SHOWN = 5
 
@@ -196,7 +195,8 @@ class Driver:
         is_free: bool,
     ) -> tuple[Action, ...]:
         def action(kind: Kind, *arguments: object) -> Action:
-            is_preempted = self._is_spinning and is_free and rng.random() < _PREEMPTED
+            may_be = self._is_spinning and is_free
+            is_preempted = may_be and rng.random() < self._config.preemptions
             return Action(
                 kind,
                 arguments,
