@@ -94,28 +94,30 @@ class Driver:
             done.reason = "a call of an earlier litmus test has not returned yet."
             return done
         orders = _shuffled_orders(self._model.events(litmus), rng)
+        whole = each = asyncio.timeout(self._config.timeout_s)
         try:
-            async with asyncio.timeout(self._config.timeout_s):
+            async with whole:
                 for iteration in range(self._config.iterations):
                     order = None if iteration % 2 else next(orders)
-                    async with asyncio.timeout(self._config.quiet_s):
+                    each = asyncio.timeout(self._config.quiet_s)
+                    async with each:
                         await self._execute(litmus, order, rng, done)
-        except TimeoutError:
-            # Its lane is not to be asked again: the answer would be to the old question.
-            self._is_stuck = True
-            done.verdict = Verdict.UNKNOWN
-            done.reason = (
-                f"it was broken off after {len(done.runs):,} of "
-                f"{self._config.iterations:,} executions: some call did not return. "
-                "Raise quiet_s or timeout_s if it may take as long."
-            )
         except Exception as error:  # noqa: BLE001  # whatever the registers raise
-            is_down = isinstance(error, (TargetError, OSError))
-            done.verdict = Verdict.UNKNOWN if is_down else Verdict.INVALID
-            done.reason = f"{type(error).__name__}: {error}"
-            if not is_down:
-                done.anomalies.append(Anomaly("error", done.reason))
+            if whole.expired() or each.expired():
+                self._break_off(done)
+            else:
+                _fail(done, error)
         return done
+
+    def _break_off(self, done: Executions) -> None:
+        # Its lane is not to be asked again: the answer would be to the old question.
+        self._is_stuck = True
+        done.verdict = Verdict.UNKNOWN
+        done.reason = (
+            f"it was broken off after {len(done.runs):,} of "
+            f"{self._config.iterations:,} executions: some call did not return. "
+            "Raise quiet_s or timeout_s if it may take as long."
+        )
 
     async def _execute(
         self,
@@ -300,6 +302,14 @@ class Driver:
             worker.is_refused = True
         else:
             worker.answers += answers
+
+
+def _fail(done: Executions, error: Exception) -> None:
+    is_down = isinstance(error, (TargetError, OSError))
+    done.verdict = Verdict.UNKNOWN if is_down else Verdict.INVALID
+    done.reason = f"{type(error).__name__}: {error}"
+    if not is_down:
+        done.anomalies.append(Anomaly("error", done.reason))
 
 
 async def _end(workers: Sequence[_Attempt]) -> None:
