@@ -60,7 +60,7 @@ async def test_redis_shows_nothing_that_is_forbidden(
     registers: type, conformance: Callable[..., OrderingRaceTest]
 ) -> None:
     """Commands are atomic, and so are batches between MULTI and EXEC."""
-    report = await conformance(registers).run(config(1, iterations=12))
+    report = await conformance(registers).run(config(1, iterations=6))
 
     assert report.verdict is Verdict.VALID
 
@@ -72,7 +72,7 @@ async def test_postgres_shows_nothing_that_its_level_forbids(
     """At every isolation level, all litmus tests."""
     test = OrderingRaceTest(lambda: PostgresRegisters(database_url, level), name=level)
 
-    report = await test.run(config(1, iterations=6))
+    report = await test.run(config(1, iterations=4))
 
     assert report.verdict is Verdict.VALID
 

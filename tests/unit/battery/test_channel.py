@@ -5,6 +5,7 @@ three miss it happens once in 1,000 runs at most.
 """
 
 import asyncio
+import threading
 
 import pytest
 
@@ -14,6 +15,7 @@ from test_framework.battery import (
     RaceTestConfig,
     WorkerKind,
 )
+from test_framework.battery.channel_room import Watchdog
 from test_framework.battery.channels import (
     AsyncioChannel,
     AsyncioMailboxes,
@@ -184,9 +186,35 @@ async def test_send_that_never_returns_is_a_stall() -> None:
     report = await ChannelRaceTest(Stuck).check(config("task", 1, quiet_s=0.2))
 
     assert report.verdict is Verdict.INVALID
-    assert [one.name for one in report.anomalies] == ["task-stall"]
+    assert {one.name for one in report.anomalies} == {"task-stall", "lost wake-up"}
     assert "0 of" in str(report)
     assert "Stuck.send" in str(report)
+
+
+async def test_machine_that_stood_still_ends_nobodys_patience() -> None:
+    """A loop that did not turn for longer than the patience has ticked but once."""
+    async with Watchdog(0.2) as watchdog:
+        await asyncio.sleep(0)
+        threading.Event().wait(0.4)
+        await asyncio.sleep(0)
+        watchdog.rest()
+
+
+async def test_waiting_in_vain_ends_patience_and_cancellation_passes() -> None:
+    """It ends with TimeoutError; who is cancelled from outside is still cancelled."""
+    with pytest.raises(TimeoutError):
+        async with Watchdog(0.01):
+            await asyncio.Event().wait()
+
+    async def wait() -> None:
+        async with Watchdog(60):
+            await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
 
 
 async def test_one_worker_is_no_channel() -> None:

@@ -12,7 +12,7 @@ from test_framework.battery import RaceTestConfig
 from test_framework.battery.suites import ChannelRaceSuite, OrderingRaceSuite
 from test_framework.check.channels import Order, Promise
 
-CONFIG = RaceTestConfig(workers=4, iterations=30, seed=1)
+CONFIG = RaceTestConfig(workers=4, iterations=8, seed=1)
 
 
 class Stack:
