@@ -25,6 +25,7 @@ from test_framework.check.transactions.dependencies import (
     Graph,
     Rivals,
     add_instants,
+    distinct,
     is_known,
 )
 from test_framework.check.transactions.levels import name_anomaly, split_anomaly
@@ -39,7 +40,7 @@ WITNESSES = 8
 _PATIENCE = 4
 """Components to search for each cycle to show, before a kind is undecided."""
 
-_WORK = 200_000_000
+_WORK = 10_000_000
 """Nodes and edges to look at while rivals are put in order, before that is given up."""
 
 _ORDERS = 2_000
@@ -185,7 +186,7 @@ class _Hunt:
         inside = own == after_read[edges.target[decisive]]
         decisive, own = decisive[inside], own[inside]
         sizes = np.bincount(np.concatenate((plain, after_read)))
-        components = np.unique(own)
+        components = distinct(own)
         components = components[np.argsort(sizes[components], kind="stable")]
         is_complete, tried = True, 0
         for component in components.tolist():
@@ -364,12 +365,14 @@ def split(walk: Cycle) -> list[Cycle]:
     """Return the cycles of a closed walk that pass each transaction once."""
     cycles: list[Cycle] = []
     steps: list[Step] = []
+    at: dict[int, int] = {}
     for step in walk:
+        at[step.source] = len(steps)
         steps.append(step)
-        begin = next(
-            (at for at, one in enumerate(steps) if one.source == step.target), None
-        )
+        begin = at.get(step.target)
         if begin is not None:
             cycles.append(tuple(steps[begin:]))
+            for one in steps[begin:]:
+                del at[one.source]
             del steps[begin:]
     return cycles

@@ -214,6 +214,12 @@ def distinct(numbers: Ints) -> Ints:
     return np.asarray(ordered[is_new])
 
 
+def is_among(numbers: Ints, pool: Ints) -> Flags:
+    """Tell which numbers are in a pool; by sorting, as ``distinct``."""
+    ordered = np.append(np.sort(pool), np.iinfo(np.int64).max)
+    return np.asarray(ordered[np.searchsorted(ordered, numbers)] == numbers)
+
+
 def is_known(completed: Ints, invoked: Ints, source: Ints, target: Ints) -> Flags:
     """Tell which pairs real time orders by itself."""
     return completed[source] < invoked[target]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from test_framework.check.transactions.dependencies import Edge, Edges, Flags
+from test_framework.check.transactions.dependencies import Edge, Edges, Flags, is_among
 from test_framework.check.transactions.log import NOTHING, Ints
 from test_framework.check.transactions.rules import Rule
 
@@ -46,7 +46,7 @@ class _Way(NamedTuple):
     """How a state was reached: from which one, by which edges (relayed: two)."""
 
     before: int
-    kind: Edge
+    kind: int
     first: int
     second: int
 
@@ -113,12 +113,15 @@ class Maze:
         self._automaton = Automaton(rule)
         usable = members[edges.source] & members[edges.target] & edges.are(rule.kinds)
         self._usable = edges.select(usable)
-        self._forward: dict[int, list[tuple[int, Edge, int]]] = {}
-        kinds = list(Edge)
-        for edge in np.flatnonzero(usable).tolist():
-            self._forward.setdefault(int(edges.source[edge]), []).append(
-                (int(edges.target[edge]), kinds[int(edges.kind[edge])], edge)
-            )
+        chosen = np.flatnonzero(usable)
+        source = edges.source[chosen]
+        chosen = chosen[np.argsort(source, kind="stable")]
+        self._first = np.searchsorted(
+            edges.source[chosen], np.arange(len(members) + 1)
+        ).tolist()
+        self._edge = chosen.tolist()
+        self._target = edges.target[chosen].tolist()
+        self._kind = edges.kind[chosen].tolist()
         self._uses_time = Edge.REALTIME in rule.others
         own = np.flatnonzero(members[: self._count])
         by_begin = own[np.argsort(invoked[own], kind="stable")]
@@ -152,8 +155,8 @@ class Maze:
     def _has_return(self, decisive: Ints) -> Flags:
         """Tell which edges have one that leads back, or real time that does."""
         source, target = self._edges.source[decisive], self._edges.target[decisive]
-        step = int(max(self._edges.source.max(), self._edges.target.max())) + 1
-        back = np.isin(
+        step = len(self._first)
+        back = is_among(
             target * step + source, self._usable.source * step + self._usable.target
         )
         if self._uses_time:
@@ -162,16 +165,26 @@ class Maze:
             back[plain] |= ended < begun
         return back
 
+    def _after(self, node: int) -> Iterator[tuple[int, int, int]]:
+        """Return target, kind and number of each edge from a node."""
+        begin, end = self._first[node], self._first[node + 1]
+        return zip(
+            self._target[begin:end],
+            self._kind[begin:end],
+            self._edge[begin:end],
+            strict=True,
+        )
+
     def _successors(
         self, node: int, relays: set[int]
-    ) -> Iterator[tuple[int, Edge, int, int]]:
+    ) -> Iterator[tuple[int, int, int, int]]:
         """Yield what comes after a node; what is behind a relay once only."""
-        for target, kind, edge in self._forward.get(node, ()):
+        for target, kind, edge in self._after(node):
             if target < self._count:
                 yield target, kind, edge, NOTHING
             elif target not in relays:
                 relays.add(target)
-                for behind, _, second in self._forward.get(target, ()):
+                for behind, _, second in self._after(target):
                     yield behind, kind, edge, second
 
     def _search(self, decisive: int, limit: int | None) -> Cycle | None:
@@ -183,13 +196,13 @@ class Maze:
         """
         goal = int(self._edges.source[decisive])
         begin = int(self._edges.target[decisive])
-        kind = self._rule.decisive
+        kind = int(self._rule.decisive)
         state = self._automaton.start
         ways: dict[int, _Way] = {}
         if begin < self._count:
             ways[begin * _STATES + state] = _Way(NOTHING, kind, decisive, NOTHING)
         else:
-            for target, _, second in self._forward.get(begin, ()):
+            for target, _, second in self._after(begin):
                 way = _Way(NOTHING, kind, decisive, second)
                 ways.setdefault(target * _STATES + state, way)
         moves, is_end = self._automaton.moves, self._automaton.is_end
@@ -221,7 +234,7 @@ class Maze:
                 if after < 0:
                     continue
                 self.steps += 1
-                way = _Way(place, Edge.REALTIME, NOTHING, NOTHING)
+                way = _Way(place, int(Edge.REALTIME), NOTHING, NOTHING)
                 end = int(self._completed[node])
                 if end < self._invoked[goal] and is_end[after]:
                     return self._retrace(ways, way, goal)
@@ -251,7 +264,7 @@ class Maze:
                     int(self._edges.source_place[way.first]),
                     int(self._edges.target_place[last]),
                 )
-            steps.append(Step(source, target, way.kind, *places))
+            steps.append(Step(source, target, Edge(way.kind), *places))
             if way.before == NOTHING:
                 return tuple(reversed(steps))
             way, target = ways[way.before], source

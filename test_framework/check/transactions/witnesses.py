@@ -50,7 +50,8 @@ def tell_list(elements: Sequence[Hashable]) -> str:
 
 
 def _tell_way(cycle: Cycle, numbers: Sequence[int]) -> str:
-    labels = [f"T{numbers.index(step.source) + 1}" for step in cycle]
+    at = {number: position for position, number in enumerate(numbers, 1)}
+    labels = [f"T{at[step.source]}" for step in cycle]
     if len(labels) > _SHOWN:
         labels = [*labels[:2], "...", labels[-1]]
     return " before ".join([*labels, labels[0]])
