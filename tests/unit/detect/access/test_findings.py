@@ -23,6 +23,8 @@ PAD = ContextVar("pad", default=[])
 
 
 class Room:
+    notices = []
+
     def __init__(self):
         self.history = []
         self.seats = {}
@@ -33,6 +35,11 @@ class Room:
         self.history.append(text)
         await asyncio.sleep(0)
         return list(self.history)
+
+    async def notify(self, text):
+        self.notices.append(text)
+        await asyncio.sleep(0)
+        return list(self.notices)
 
     async def sit(self, user):
         seats = self.seats.get("row", 0)
@@ -119,6 +126,15 @@ def test_history_of_a_room_is_no_error(folder: Path) -> None:
     assert "nothing is wrong here" in alarms[0].fix
 
 
+def test_list_in_the_class_of_a_shared_object_is_no_error(folder: Path) -> None:
+    """Users who share the object know that they share what it has."""
+    alarms = told_of(folder, lambda room, user: room.notify(f"of {user}"))
+
+    assert [(alarm.rule, alarm.level) for alarm in alarms] == [
+        ("shared-contents-mixed", "warning")
+    ]
+
+
 def test_value_that_another_put_first_is_no_error(folder: Path) -> None:
     """Whoever comes first may be meant to win, so it is only asked."""
     alarms = told_of(folder, lambda room, user: room.name(f"user {user}"))
@@ -157,7 +173,7 @@ def test_line_that_made_the_container_is_told(folder: Path) -> None:
     alarms = told_of(folder, lambda room, user: room.sit(user))
 
     assert (
-        "What Room.seats holds is made at rooms.py:11: self.seats = {}"
+        "What Room.seats holds is made at rooms.py:13: self.seats = {}"
         in alarms[0].evidence
     )
 
