@@ -136,9 +136,11 @@ async def add_message(
         cast(role, messages.c.role.type),
         cast(content, messages.c.content.type),
     ).where(threads.c.id == thread_id, threads.c.user_id == context.user_id)
-    # Locked against deletion: without the lock a thread deleted at this instant is
-    # still found here, and the reference to it fails.
-    own_thread = own_thread.with_for_update(read=True, key_share=True)
+    # Locked against deletion, or a thread deleted at this instant is still found here
+    # and the reference to it fails. And against other messages: positions are drawn
+    # before the commit, so without waiting a later one could be read first, and the
+    # earlier one would then appear before what a user has read already.
+    own_thread = own_thread.with_for_update(key_share=True)
     row = (
         await context.database.execute(
             insert(messages)
