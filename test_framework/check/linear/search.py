@@ -43,11 +43,11 @@ UNASKED = object()
 TURN = 512
 """Steps between two turns."""
 
-_CONFIGURATION_BYTES = 240
-"""Of one in the set: its slot, a tuple of four, two integers; on CPython 3.11 the
-resident size grows by 130 to 220, as the set is about to grow or has just grown."""
+_CONFIGURATION_BYTES = 180
+"""Of one in the set: its slot, a tuple of four, two integers; what CPython 3.11 takes is
+between two thirds of this and all of it, as the set has just grown or is about to."""
 
-_ANSWER_BYTES = 120
+_ANSWER_BYTES = 100
 """Of one answer of the model, without the state itself."""
 
 

@@ -64,6 +64,7 @@ def broken_by(calls: list[Call]) -> set[str]:
     return broken
 
 
+@pytest.mark.slow
 def test_sorting_agrees_with_every_pair() -> None:
     """On small histories each guarantee is broken or kept as brute force says.
 

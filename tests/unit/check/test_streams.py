@@ -84,6 +84,7 @@ def precedes(one: Publication, two: Publication) -> bool:
     return one.completed < two.invoked
 
 
+@pytest.mark.slow
 def test_sorting_agrees_with_every_pair() -> None:
     """On small histories what is found is what brute force finds.
 

@@ -49,6 +49,7 @@ def test_forms_follow_each_other_without_a_separator() -> None:
     assert read("{:a 1}{:b 2} #_{:c 3} [4]") == [{"a": 1}, {"b": 2}, (4,)]
 
 
+@pytest.mark.slow
 def test_text_longer_than_a_block_is_read_whole() -> None:
     """Tokens are cut in blocks; a string across their border stays in one piece."""
     lines = [f'{{:process {n} :value "{n}\n{n}"}}\n' for n in range(60_000)]

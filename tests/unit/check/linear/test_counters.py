@@ -33,6 +33,7 @@ def amounts(rng: random.Random, state: Any, fresh: int) -> Act:  # noqa: ANN401,
     return "read", None, state, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [ones, amounts])
 def test_sorting_agrees_with_every_order(behaviour: Behaviour) -> None:
     """On small histories of two objects the verdict is that of brute force.

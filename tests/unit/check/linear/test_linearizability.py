@@ -1,6 +1,7 @@
 """Linearizability: the search agrees with trying every order, and keeps its limits."""
 
 import random
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -35,6 +36,7 @@ def call(  # one argument per field of a call
     return Call(process, kind, argument, result, invoked, completed, key)
 
 
+@pytest.mark.slow
 def test_search_agrees_with_every_order() -> None:
     """On small histories the verdict is that of brute force.
 
@@ -163,6 +165,23 @@ def test_memory_limit_ends_in_unknown() -> None:
 
     assert judged.verdict is Verdict.UNKNOWN
     assert "2,000,000 bytes" in judged.reason
+
+
+@pytest.mark.slow
+def test_memory_that_a_search_takes_is_what_it_counts() -> None:
+    """The limit is one of real bytes: the peak is near it, and not above."""
+    limit = 16_000_000
+    tracemalloc.start()
+    try:
+        judged = check_linearizability(
+            hard(40), Queue(), limits=Limits(memory_bytes=limit), only_search=True
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert judged.verdict is Verdict.UNKNOWN
+    assert limit / 4 < peak < limit * 1.1
 
 
 class JumpingClock:

@@ -4,6 +4,8 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from test_framework.check.linear import CallLog, Lease, Mutex
 from test_framework.check.linear.locks import judge_leases, judge_mutexes
 from tests.unit.check.linear.drawing import (
@@ -16,6 +18,7 @@ from tests.unit.check.linear.drawing import (
 HISTORIES = 2000
 
 
+@pytest.mark.slow
 def test_sorting_of_locks_agrees_with_every_order() -> None:
     """On small histories of two locks the verdict is that of brute force.
 
@@ -57,6 +60,7 @@ def lease(rng: random.Random, state: Any, fresh: int) -> Act:  # noqa: ANN401, A
     return "act", token, "ok", (granted, token, vague)
 
 
+@pytest.mark.slow
 def test_sorting_of_leases_agrees_with_every_order() -> None:
     """On small histories of two leases the verdict is that of brute force.
 

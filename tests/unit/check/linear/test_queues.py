@@ -4,6 +4,8 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from test_framework.check.linear import CallLog, Queue
 from test_framework.check.linear.queues import judge_queues
 from tests.unit.check.linear.drawing import Act, draw_behaved, is_linearizable
@@ -18,6 +20,7 @@ def queue(rng: random.Random, state: Any, fresh: int) -> Act:  # noqa: ANN401  #
     return "dequeue", None, state[0] if state else None, state[1:]
 
 
+@pytest.mark.slow
 def test_sorting_agrees_with_every_order() -> None:
     """On small histories of two queues the verdict is that of brute force.
 

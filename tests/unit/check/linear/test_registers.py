@@ -43,6 +43,7 @@ def cas_register(rng: random.Random, state: Any, fresh: int) -> Act:  # noqa: AN
     return "read", None, state, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [register, cas_register])
 def test_sorting_agrees_with_every_order(behaviour: Behaviour) -> None:
     """On small histories of two objects the verdict is that of brute force.

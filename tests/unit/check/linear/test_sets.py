@@ -37,6 +37,7 @@ def growing(rng: random.Random, state: Any, fresh: int) -> Act:  # noqa: ANN401 
     return "read", None, state, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [elements, growing])
 def test_sorting_agrees_with_every_order(behaviour: Behaviour) -> None:
     """On small histories of two sets the verdict is that of brute force.
