@@ -32,7 +32,7 @@ from test_framework.check.transactions.weak_reads import ReadsFrom, find_readers
 from test_framework.check.witness import Anomaly, Checked
 from test_framework.core import NS_PER_S, Clock, MonotonicClock, Verdict
 
-_BYTES_PER_PAIR = 600
+_BYTES_PER_PAIR = 400
 """Measured for a million pairs of blind writes: their options, and copies of these."""
 
 

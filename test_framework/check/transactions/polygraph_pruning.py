@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from test_framework.check.transactions.log import NOTHING, Ints
-from test_framework.check.transactions.polygraph import Edges, Polygraph
+from test_framework.check.transactions.polygraph import Edges, Numbers, Polygraph
 from test_framework.check.transactions.weak_orders import Adjacency, levels
 from test_framework.check.transactions.weak_reads import Flags
 
@@ -76,7 +76,7 @@ class Pruned:
     ruled_out: Ints
     since: Ints
     options: Edges
-    option: Ints
+    option: Numbers
     closure: Closure | None
     contradiction: int | None = None
     is_stopped: bool = False
