@@ -240,7 +240,7 @@ def check_fencing(calls: Sequence[Call], *, ttl_s: float) -> Checked:
     anomalies = [
         *_tokens_go_up(grants),
         *_old_tokens_act(acts),
-        *_live_leases_refused(acts, grants, ttl_s),
+        *_live_leases_refused(acts, grants, holds_of(calls, ttl_s=ttl_s), ttl_s),
     ]
     granted = {call.result: call.completed or 0 for call in grants}
     late = sum(
@@ -313,7 +313,7 @@ def _old_tokens_act(acts: Sequence[Call]) -> Iterator[Anomaly]:
 
 
 def _live_leases_refused(
-    acts: Sequence[Call], grants: Sequence[Call], ttl_s: float
+    acts: Sequence[Call], grants: Sequence[Call], holds: Sequence[Hold], ttl_s: float
 ) -> Iterator[Anomaly]:
     granted = {grant.result: grant for grant in grants}
     for act in acts:
@@ -324,7 +324,7 @@ def _live_leases_refused(
             other.result > act.argument and other.invoked < act.completed
             for other in grants
         )
-        if not others or act.completed < _certain_until(grant, ttl_s):
+        if not others or act.completed < _lives_until(grant, holds, ttl_s):
             yield Anomaly(
                 "live lease refused",
                 f"token {act.argument} was refused, and its lease had not ended"
@@ -333,6 +333,21 @@ def _live_leases_refused(
                 _two(grant, act),
             )
             return
+
+
+def _lives_until(grant: Call, holds: Sequence[Hold], ttl_s: float) -> float:
+    """Return until when a lease that waited for others has not ended, nanoseconds.
+
+    It was not granted while another one was held for certain. Nor was it before that
+    one if it could not have ended by itself in between: so it was granted after it.
+    """
+    since: float = grant.invoked
+    life_ns = ttl_s * CERTAIN_SHARE * NS_PER_S
+    for hold in holds:
+        is_before = hold.begin < min(since + life_ns, grant.completed or 0)
+        if hold.acquire is not grant and is_before:
+            since = max(since, min(hold.end, grant.completed or 0))
+    return since + life_ns
 
 
 def _two(one: Call, other: Call) -> tuple[Item, Item]:

@@ -165,13 +165,11 @@ async def test_witness_names_the_calls() -> None:
 
 async def test_order_is_judged_unless_turned_off() -> None:
     """Without ordering checks, a stale read is no matter; with them it is."""
-    cell = AtomicRaceTest(twins.ThreadStaleRead)
-    off = RaceTestConfig(
-        kind="thread", workers=4, iterations=100, seed=1, check_ordering=False
-    )
+    cell = AtomicRaceTest(twins.TaskStaleRead)
+    off = RaceTestConfig(workers=4, iterations=100, seed=1, check_ordering=False)
 
     without = await cell.check(off, scenarios=["mixed"])
-    judged = await cell.check(config("thread", 1), scenarios=["mixed"])
+    judged = await cell.check(config("task", 1), scenarios=["mixed"])
 
     assert without.verdict is Verdict.VALID
     assert judged.verdict is Verdict.INVALID

@@ -195,6 +195,28 @@ def test_tokens_fence_leases_that_have_ended(
     assert checked.verdict is (Verdict.INVALID if found else Verdict.VALID)
 
 
+@pytest.mark.parametrize(("until", "is_live"), [(60, True), (75, False)])
+def test_lease_that_waited_lives_from_when_the_other_ended(
+    until: int, *, is_live: bool
+) -> None:
+    """One that was asked for long before has its life from the end of the one before."""
+    calls = [
+        call(1, "acquire", 5, 50, 1),
+        *lease(0, 10, 2, act(0, 15, 2)),
+        call(0, "release", 25, 26),
+        # 18 ns of 20 are certain: to 23 by its own call, to 63 by those of the others.
+        call(2, "acquire", 27, 29, 3),
+        call(2, "release", 47, 48),
+        act(1, until, 1, is_accepted=False),
+    ]
+    calls.sort(key=lambda one: one.invoked)
+
+    checked = check_fencing(calls, ttl_s=20 / NS_PER_S)
+
+    names = [one.name for one in checked.anomalies]
+    assert ("live lease refused" in names) is is_live
+
+
 def test_fencing_without_late_act_proves_nothing() -> None:
     """If every lease acted in time, no fence was needed."""
     calls = lease(0, 10, 1, act(0, 12, 1)) + lease(1, 30, 2, act(1, 32, 2))
