@@ -270,23 +270,17 @@ class Driver:
         return is_kept and not any(worker.is_refused for worker in workers)
 
     async def _again(self, workers: Sequence[_Attempt]) -> None:
-        """Begin again those that were refused, as their clients would."""
+        """Begin again those that were refused, as their clients would.
+
+        One after the other: two that lock crosswise would refuse each other for long.
+        """
         if self._model.unit is not Unit.TRANSACTION:
             return
-        refused = [
-            (lane, worker)
-            for lane, worker in zip(self._crew, workers, strict=False)
-            if worker.is_refused
-        ]
-        for _, worker in refused:
-            worker.answers.clear()
-            worker.is_refused = False
-        await asyncio.gather(
-            *(
-                self._play(lane, worker, worker.program, 0, attempts=_ATTEMPTS)
-                for lane, worker in refused
-            )
-        )
+        for lane, worker in zip(self._crew, workers, strict=False):
+            if worker.is_refused:
+                worker.answers.clear()
+                worker.is_refused = False
+                await self._play(lane, worker, worker.program, 0, attempts=_ATTEMPTS)
 
     async def _play(
         self,
