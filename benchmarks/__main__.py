@@ -18,6 +18,7 @@ BENCHMARKS = (
     "detect_leaks",
     "detect_locks",
     "check_linear",
+    "check_transactions",
     "check_weak",
     "isolation_matrix",
     "battery",
