@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from test_framework.check.linear.calls import Call
 from test_framework.check.linear.columns import (
     FOREVER,
     NEVER,
@@ -371,7 +372,14 @@ def _back_and_forth(log: CallLog, axis: Axis, one: Ints, two: Ints) -> Anomaly:
     name = "stale read" if last.kind == "read" else "non-linearizable"
     claim = (
         f"{label(place[begun[0]])} on {on(log, begun[0])} was called after "
-        f"{label(place[ended[1]])} had returned, yet is about a value that had to be "
-        "gone by then."
+        f"{label(place[ended[1]])} had returned, yet is about {_value(last)!r}, which "
+        "had to be gone by then."
     )
     return anomaly(log, name, claim, rows, *links)
+
+
+def _value(call: Call) -> object:
+    """Return the value that a call saw or set."""
+    if call.kind == "cas":
+        return pair(call)[1]
+    return call.result if call.kind == "read" else call.argument
