@@ -129,6 +129,13 @@ class ChannelRaceTest:
             promise: Promise = (
                 self._promise or getattr(channel, "promise", None) or Promise()
             )
+            for method in ("send", "receive"):
+                if not callable(getattr(channel, method, None)):
+                    raise UsageError(
+                        f"{self.name} has no method {method}. A channel has "
+                        "send(message, to) and receive(consumer); see Channel and "
+                        "BlockingChannel in test_framework.battery.channels."
+                    )
             is_blocking = not inspect.iscoroutinefunction(channel.receive)
             if is_blocking and config.kind == "task":
                 config = dataclasses.replace(config, kind="thread")

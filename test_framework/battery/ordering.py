@@ -23,6 +23,7 @@ from test_framework.check.litmus import (
     Litmus,
     LitmusTable,
     MemoryModel,
+    Unit,
     check_litmus,
     litmus_named,
 )
@@ -31,6 +32,13 @@ from test_framework.core import Verdict, merge, stream
 
 if TYPE_CHECKING:
     import random
+
+
+_NEEDS = {
+    Unit.OPERATION: ("read", "write"),
+    Unit.TRANSACTION: ("read", "write", "begin", "commit", "rollback"),
+    Unit.BATCH: ("read", "write", "execute"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,9 @@ class OrderingRaceTest:
             config: How: ``iterations`` are the executions of each test, which says by
                 itself how many workers it has. Registers whose methods are functions
                 are run in threads, unless processes are asked for.
+
+        Raises:
+            UsageError: They lack a method that the model needs.
         """
         config = config or RaceTestConfig()
         async with made(self._make) as registers:
@@ -115,7 +126,9 @@ class OrderingRaceTest:
             )
             kind = _kind_for(registers, config)
             count = max(len(litmus.programs) for litmus in self._tests)
-            async with lanes(registers, kind, count, config.cpus) as crew:
+            async with lanes(
+                registers, kind, count, cpus=config.cpus, needs=_NEEDS[model.unit]
+            ) as crew:
                 driver = Driver(crew, model, config, is_spinning=kind != "task")
                 judged = [
                     await _judge(driver, litmus, model, config)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from test_framework.battery.config import WorkerKind
 from test_framework.battery.ordering_parts import Answer, Part, play
 from test_framework.battery.worker import connected
-from test_framework.core import TargetError
+from test_framework.core import TargetError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -175,7 +175,12 @@ def _bind(cpu: int | None) -> None:
 
 @contextlib.asynccontextmanager
 async def lanes(
-    registers: object, kind: WorkerKind, count: int, cpus: Sequence[int] = ()
+    registers: object,
+    kind: WorkerKind,
+    count: int,
+    *,
+    cpus: Sequence[int] = (),
+    needs: Sequence[str] = (),
 ) -> AsyncIterator[list[Lane]]:
     """Start lanes on registers, and end them.
 
@@ -184,6 +189,10 @@ async def lanes(
         kind: What a lane is.
         count: How many (>= 1).
         cpus: The CPUs that threads or processes are bound to, in turns.
+        needs: Methods that a worker's view of the registers must have.
+
+    Raises:
+        UsageError: One of them is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
         if kind == "task":
@@ -191,8 +200,10 @@ async def lanes(
                 await stack.enter_async_context(connected(registers))
                 for _ in range(count)
             ]
+            _demand(views[0], needs)
             yield [_TaskLane(view) for view in views]
             return
+        _demand(registers, needs)
         started: list[Lane] = []
         for index in range(count):
             cpu = cpus[index % len(cpus)] if cpus else None
@@ -204,3 +215,13 @@ async def lanes(
         async with asyncio.timeout(_START_S):
             await asyncio.gather(*(lane.play(Part(())) for lane in started))
         yield started
+
+
+def _demand(registers: object, needs: Sequence[str]) -> None:
+    for method in needs:
+        if not callable(getattr(registers, method, None)):
+            raise UsageError(
+                f"{type(registers).__name__} has no method {method}, and is to have "
+                f"{', '.join(needs)}; see Registers in test_framework.battery.registers. "
+                "Add it, or pass a model that does without."
+            )

@@ -6,6 +6,7 @@ three miss it happens once in 1,000 runs at most.
 
 import asyncio
 import threading
+from collections import deque
 
 import pytest
 
@@ -221,3 +222,9 @@ async def test_one_worker_is_no_channel() -> None:
     """A channel has two ends."""
     with pytest.raises(UsageError, match="workers=1: a channel has a producer and"):
         await ChannelRaceTest(AsyncioChannel).check(RaceTestConfig(workers=1))
+
+
+async def test_what_cannot_receive_is_no_channel() -> None:
+    """The missing method is named, with those that a channel has."""
+    with pytest.raises(UsageError, match="deque has no method send"):
+        await ChannelRaceTest(deque).check(config("task", 1))

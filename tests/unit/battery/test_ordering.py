@@ -20,6 +20,7 @@ from test_framework.battery.registers import (
 from test_framework.check.litmus import (
     LITMUS_TESTS,
     SEQUENTIAL,
+    SERIALIZABLE,
     TOTAL_STORE_ORDER,
     interleavings,
 )
@@ -235,3 +236,11 @@ def test_unknown_litmus_test_is_refused() -> None:
     """A name that there is not is told with those that there are."""
     with pytest.raises(UsageError, match="no litmus test 'SBB'"):
         OrderingRaceTest(AsyncioRegisters, tests=["SBB"])
+
+
+async def test_registers_without_a_needed_method_are_refused() -> None:
+    """A model of transactions asks for them; what is missing is named."""
+    with pytest.raises(UsageError, match="AsyncioRegisters has no method begin"):
+        await OrderingRaceTest(AsyncioRegisters, SERIALIZABLE).check(config("task", 1))
+    with pytest.raises(UsageError, match="dict has no method read"):
+        await OrderingRaceTest(dict).check(config("task", 1))
