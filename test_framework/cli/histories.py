@@ -15,13 +15,22 @@ from test_framework.report import HISTORY_NAME, make_folder
 _OF_AN_AUDIT = b'{"type":'
 """How each line of an audit's own history begins."""
 
+_MOST = 10_000_000
+"""Seconds, or MiB: more is a mistake, and so is what is no number."""
+
 
 @click.command()
 @click.argument("history_path", metavar="HISTORY", type=click.Path(path_type=Path))
 @click.option("--report", help="Also write audit.json and junit.xml to this folder.")
 @click.option(
     "--model",
-    help="What is demanded: an object (register, queue, ...) or an isolation level.",
+    help="What is demanded: an object (register, queue, ...), an isolation level, "
+    "session-guarantees, or non-interference between users.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="TOML file: what may flow between users.",
 )
 @click.option("--format", "format_name", help="Of a history that is not recognised.")
 @click.option(
@@ -33,6 +42,7 @@ def check(  # one argument per option
     history_path: Path,
     report: str | None,
     model: str | None,
+    policy: Path | None,
     format_name: str | None,
     page: Path | None,
     seconds: float | None,
@@ -45,11 +55,13 @@ def check(  # one argument per option
     """
     options = {
         "--model": model,
+        "--policy": policy,
         "--format": format_name,
         "--page": page,
         "--seconds": seconds,
         "--memory": memory,
     }
+    _require_file(history_path)
     if _is_of_an_audit(history_path) and format_name is None:
         _refuse(
             [name for name, value in options.items() if value is not None], "audits"
@@ -57,7 +69,7 @@ def check(  # one argument per option
         _check_audit(history_path, report)
         return
     _refuse(["--report"] if report is not None else [], "other histories")
-    _check_other(history_path, model, format_name, page, (seconds, memory))
+    _check_other(history_path, (model, policy), format_name, page, (seconds, memory))
 
 
 def _is_of_an_audit(path: Path) -> bool:
@@ -69,6 +81,15 @@ def _is_of_an_audit(path: Path) -> bool:
             return file.read(len(_OF_AN_AUDIT)) == _OF_AN_AUDIT
     except OSError:
         return True
+
+
+def _require_file(path: Path) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        message = (
+            f"{str(path)!r} is neither a file nor a folder. A history is read more than "
+            "once: save it to a file first."
+        )
+        raise UsageError(message)
 
 
 def _refuse(names: list[str], of: str) -> None:
@@ -89,19 +110,25 @@ def _check_audit(path: Path, report: str | None) -> None:
 
 def _check_other(
     path: Path,
-    model: str | None,
+    demand: tuple[str | None, Path | None],
     format_name: str | None,
     page: Path | None,
     limits: tuple[float | None, int | None],
 ) -> None:
     # numpy, scipy and jinja2 are half of the time that a command needs to start.
+    from test_framework.check.flow import FlowPolicy  # noqa: PLC0415  # see above
     from test_framework.check.formats import read_history  # noqa: PLC0415  # see above
     from test_framework.check.histories import check_history  # noqa: PLC0415  # see above
     from test_framework.check.linear import Limits  # noqa: PLC0415  # see above
     from test_framework.report.checked import print_checked  # noqa: PLC0415  # see above
 
+    model, policy = demand
     usual = Limits()
     seconds, memory = limits
+    for name, value in (("--seconds", seconds), ("--memory", memory)):
+        if value is not None and not 0 < value < _MOST:
+            message = f"{name} {value:g}: pass a number above 0, such as 60."
+            raise UsageError(message)
     history = read_history(path, format_name=format_name)
     checked = check_history(
         history,
@@ -110,6 +137,7 @@ def _check_other(
             usual.seconds if seconds is None else seconds,
             usual.memory_bytes if memory is None else memory * 1024 * 1024,
         ),
+        policy=FlowPolicy.load(policy) if policy is not None else None,
     )
     console = make_console()
     print_checked(console, checked, source=path.name)

@@ -7,8 +7,8 @@ the order of time, as in Jepsen; their ``time``, if they have one, must only not
 backwards within an operation.
 
 Transactions are told by their values: sequences of ``[f key value]`` with ``append``,
-``w`` and ``r``. Events of processes that are no clients, such as ``nemesis``, say
-nothing about objects and are left out.
+``w`` and ``r``. Events of ``nemesis``, and those of type ``info`` of a process that
+invokes nothing, say nothing about objects and are left out.
 
 Source: https://github.com/jepsen-io/jepsen/blob/main/doc/tutorial/05-checker.md and the
 histories of Elle and elle-cli.
@@ -27,6 +27,9 @@ _TYPES: Final = ("invoke", "ok", "fail", "info")
 _WORDS: Final = {"append": "append", "w": "w", "write": "w", "r": "r", "read": "r"}
 _STATUS: Final = {"ok": Status.OK, "fail": Status.FAIL, "info": Status.INFO}
 _MICRO: Final = 3
+NEMESIS: Final = "nemesis"
+"""The process that injects faults."""
+
 _MOST_SHOWN: Final = 80
 
 
@@ -109,8 +112,8 @@ def _paired(events: Iterable[tuple[int, Any]]) -> list[_Operation]:
                 raise HistoryError(place, message)
             last_index = index
         process = event.get("process")
-        if isinstance(process, str) and not process.lstrip("-").isdigit():
-            continue  # nemesis and the like
+        if process == NEMESIS:
+            continue
         open_one = pending.pop(process, None)
         if kind == "invoke":
             if open_one is not None:

@@ -96,6 +96,9 @@ def guess_model(calls: Iterable[Call]) -> str:
     raise UsageError(message)
 
 
+_FOREVER_S: Final = 366 * 86_400.0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a search may cost.
@@ -109,10 +112,10 @@ class Limits:
     memory_bytes: int = 512 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.memory_bytes <= 0:
+        if not 0 < self.seconds < _FOREVER_S or self.memory_bytes <= 0:
             message = (
-                f"seconds={self.seconds}, memory_bytes={self.memory_bytes}: both must "
-                "be above 0."
+                f"seconds={self.seconds:g}, memory_bytes={self.memory_bytes}: both must "
+                "be above 0, and seconds below a year."
             )
             raise UsageError(message)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from test_framework.check.flow import FlowPolicy
 from test_framework.check.histories import check_history
 from test_framework.check.linear import Call
 from test_framework.check.transactions import LogBuilder, TransactionLog
@@ -81,3 +82,24 @@ def test_model_of_another_kind_is_refused(
     """A model that cannot judge the history is named, and those that can."""
     with pytest.raises(UsageError, match=words):
         check_history(history, model)
+
+
+@pytest.mark.power
+def test_flow_between_users_and_sessions_may_be_demanded() -> None:
+    """What one user wrote and another read is a flow, unless a policy shares it."""
+    builder = LogBuilder()
+    builder.add("a", [("append", "note", 1)], user=1, invoked=0, completed=1)
+    builder.add("b", [("r", "note", [1])], user=2, invoked=2, completed=3)
+    log = builder.build()
+    shared = FlowPolicy.of({"public": ["note"]})
+
+    assert check_history(log, "non-interference").verdict is Verdict.INVALID
+    quiet = check_history(log, "non-interference", policy=shared)
+    assert quiet.verdict is Verdict.VALID
+    backwards = [
+        Call("a", "read", None, 2, 0, 1),
+        Call("a", "read", None, 1, 2, 3),
+    ]
+    assert check_history(backwards, "session-guarantees").verdict is Verdict.INVALID
+    with pytest.raises(UsageError, match="pass --model non-interference"):
+        check_history(log, policy=shared)

@@ -1,5 +1,6 @@
 """``check`` on histories of anything: verdict, proof, page, and one sentence for a mistake."""
 
+import os
 import re
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def test_weaker_demand_is_met(tmp_path: Path) -> None:
         (SOUND, ("--model", "tree"), "--model tree: it is not known"),
         (SOUND, ("--format", "csv"), "No format is named 'csv'"),
         (SOUND, ("--report", "out"), "--report: not for other histories"),
-        (SOUND, ("--seconds", "0"), "must be above 0"),
+        (SOUND, ("--seconds", "0"), "--seconds 0: pass a number above 0"),
+        (SOUND, ("--seconds", "nan"), "--seconds nan: pass a number"),
+        (SOUND, ("--memory", "-5"), "--memory -5: pass a number above 0"),
         (SOUND, ("--page", "/nowhere/page.html"), "cannot be written"),
     ],
 )
@@ -106,3 +109,52 @@ def test_options_of_other_histories_are_refused_for_audits(tmp_path: Path) -> No
 
     assert isinstance(ended.exception, UsageError)
     assert "--model: not for audits" in str(ended.exception)
+
+
+def test_pipe_is_refused(tmp_path: Path) -> None:
+    """What can be read once only is no history, and nothing waits for its writer."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    ended = _check(path)
+
+    assert isinstance(ended.exception, UsageError)
+    assert "is neither a file nor a folder" in str(ended.exception)
+
+
+NAMED = """
+{:process 0, :type :invoke, :f :read, :value nil}
+{:process "ann", :type :invoke, :f :write, :value 1}
+{:process :nemesis, :type :info, :f :partition}
+{:process "ann", :type :ok, :f :write, :value 1}
+{:process 0, :type :ok, :f :read, :value 1}
+"""
+WRITES = """
+{:process 0, :type :invoke, :f :write, :value 1}
+{:process 0, :type :ok, :f :write, :value 1}
+"""
+
+
+def test_clients_may_have_names(tmp_path: Path) -> None:
+    """Only the nemesis is no client."""
+    ended = _check(_written(tmp_path, NAMED))
+
+    assert ended.exit_code == 0
+    assert "2 calls" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (WRITES, "No call returned anything that could be wrong"),
+        (WRITES.replace(":ok", ":fail"), "No operation took effect"),
+    ],
+)
+def test_history_that_proves_nothing_is_unknown(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    """Writes alone, or nothing at all, never look green."""
+    ended = _check(_written(tmp_path, text))
+
+    assert ended.exit_code == 3
+    assert words in ended.output
