@@ -31,13 +31,14 @@ async def made(make: Make[Any]) -> AsyncIterator[Any]:
         make: Makes it.
 
     Raises:
-        UsageError: It is no function.
+        UsageError: It is no function, or needs arguments.
     """
     if not callable(make):
         raise UsageError(
             f"{make!r} cannot be called. Pass what makes a fresh object, such as its "
             "class: each scenario takes a new one."
         )
+    _require_no_arguments(make)
     subject: Any = make()
     if inspect.isawaitable(subject):
         subject = await subject
@@ -47,6 +48,20 @@ async def made(make: Make[Any]) -> AsyncIterator[Any]:
         aclose = getattr(subject, "aclose", None)
         if aclose is not None:
             await aclose()
+
+
+def _require_no_arguments(make: Make[Any]) -> None:
+    try:
+        inspect.signature(make).bind()
+    except ValueError:
+        return  # of a function in C nothing is known
+    except TypeError as exc:
+        name = getattr(make, "__name__", repr(make))
+        message = (
+            f"{name}() cannot be called without arguments: {exc}. Pass a function that "
+            f"makes it, such as lambda: {name}(...)."
+        )
+        raise UsageError(message) from exc
 
 
 async def ask(subject: object, method: str, *arguments: object) -> Any:  # noqa: ANN401  # whatever it answers

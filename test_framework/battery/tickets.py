@@ -18,7 +18,7 @@ from test_framework.battery.journal import Journal
 from test_framework.check.linear import CallLog, Counter, check_linearizability
 from test_framework.check.linear.columns import FOREVER, NOTHING
 from test_framework.check.witness import Anomaly, Checked, Item
-from test_framework.core import Verdict
+from test_framework.core import UsageError, Verdict
 
 INCREMENT = "increment"
 
@@ -85,11 +85,26 @@ def _rows(journal: Journal) -> Columns:
         tickets = [NOTHING if ticket is None else ticket for ticket in tickets]
     rows = np.empty(len(tickets), _ROW)
     rows["worker"] = journal.worker
-    rows["ticket"] = tickets
+    rows["ticket"] = _numbers(tickets)
     rows["is_known"] = known[is_ours]
     rows["invoked"] = np.array(journal.invoked, dtype=np.int64)[is_ours]
     rows["ended"] = np.array(journal.ended, dtype=np.int64)[is_ours]
     return rows
+
+
+def _numbers(tickets: Sequence[object]) -> Columns:
+    """Return what increments returned, which must be the new values."""
+    numbers = np.asarray(tickets)
+    if len(tickets) and numbers.dtype.kind != "i":
+        odd = next(
+            (one for one in tickets if type(one) is not int), max(tickets, key=str)
+        )
+        message = (
+            f"increment() returned {odd!r} ({type(odd).__name__}). It must return the new "
+            "value, an int of 64 bits: what it returned is how a lost update shows."
+        )
+        raise UsageError(message)
+    return numbers
 
 
 def _log(rows: Columns) -> CallLog:

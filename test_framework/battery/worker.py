@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import random
 import threading
 import traceback
@@ -12,7 +13,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, TypeVarTuple
 from test_framework.battery.config import RaceTestConfig
 from test_framework.battery.journal import Journal, RefusedError, StoppedError
 from test_framework.battery.preemption import Preemption
-from test_framework.core import TargetError, stream
+from test_framework.core import TargetError, UsageError, stream
 
 Shared = TypeVar("Shared")
 Connected_co = TypeVar("Connected_co", covariant=True)
@@ -234,7 +235,17 @@ async def connected(shared: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # anyth
     if connect is None:
         yield shared
         return
-    async with connect() as own:
+    connection = connect()
+    if not hasattr(connection, "__aenter__"):
+        if inspect.iscoroutine(connection):
+            connection.close()
+        message = (
+            f"connect() of {type(shared).__name__} returned a "
+            f"{type(connection).__name__}. It must return an asynchronous context "
+            "manager: write it with contextlib.asynccontextmanager and yield."
+        )
+        raise UsageError(message)
+    async with connection as own:
         yield own
 
 

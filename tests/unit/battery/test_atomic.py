@@ -4,6 +4,9 @@ A twin is missed by at most 1 of 20 seeds (measured: docs/battery.md), so that a
 five miss it happens once in three million runs at most.
 """
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from test_framework.battery import (
@@ -197,3 +200,48 @@ async def test_wrong_use_is_a_usage_error(
     """What cannot be tested is said in a sentence."""
     with pytest.raises(UsageError, match=said):
         await AtomicRaceTest(make).run(config("task", 1), scenarios=scenarios)
+
+
+class Silent:
+    """Increments, and tells nobody to what."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+    async def get(self) -> int:
+        """Return the value."""
+        return self.value
+
+    async def increment(self) -> None:
+        """Add one."""
+        await asyncio.sleep(0)
+        self.value += 1
+
+
+class Wired(Silent):
+    """Each worker has a connection of its own, made the wrong way."""
+
+    async def connect(self) -> "Wired":
+        """Return a connection, where a context manager is due."""
+        return self
+
+
+def needs_a_value(value: int) -> Silent:
+    """Make a cell, but of what?"""
+    return Silent(value)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Silent, r"increment\(\) returned None \(NoneType\). It must return the new"),
+        (Wired, r"connect\(\) of Wired returned a coroutine. It must return an async"),
+        (needs_a_value, r"needs_a_value\(\) cannot be called without arguments"),
+    ],
+)
+async def test_mistake_of_an_own_cell_is_one_sentence(make: Any, words: str) -> None:  # noqa: ANN401  # wrong on purpose
+    """What a cell lacks is said with its name, and is no verdict."""
+    with pytest.raises(UsageError, match=words):
+        await AtomicRaceTest(make).check(
+            RaceTestConfig(kind="task", workers=2, iterations=5, seed=1)
+        )
