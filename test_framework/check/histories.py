@@ -98,6 +98,7 @@ def _check_calls(
         )
     name = guess_model(calls) if model is None else model
     made = OBJECTS[name]()
+    calls = [_as_meant(call) for call in calls if not _is_refused(call)]
     checked = check_linearizability(calls, made, limits=limits)
     if checked.verdict is not Verdict.VALID or name in _WITHOUT_ANSWERS:
         return checked
@@ -105,6 +106,28 @@ def _check_calls(
         return checked
     reason = "No call returned anything that could be wrong. Record reads as well."
     return dataclasses.replace(checked, verdict=Verdict.UNKNOWN, reason=reason)
+
+
+def _is_refused(call: Call) -> bool:
+    """Whether it is an attempt at a lock that says it did not get it."""
+    return call.kind == "acquire" and call.result is False
+
+
+def _as_meant(call: Call) -> Call:
+    """Return a call with its answer as the models know it.
+
+    Raises:
+        UsageError: An answer of yes or no is neither.
+    """
+    if call.kind == "get" and call.is_known and call.result is None:
+        return dataclasses.replace(call, result="")  # what stores say of an absent key
+    if call.kind == "contains" and call.is_known and type(call.result) is not bool:
+        message = (
+            f"Call {call.index} ({call}) is a contains that returned {call.result!r:.60}. "
+            "Record true or false."
+        )
+        raise UsageError(message)
+    return call
 
 
 def _require(

@@ -67,11 +67,10 @@ def _check_lists(calls: list[CallRecord]) -> Checked:
 
 
 def _check(model: str, records: list[CallRecord]) -> Checked:
-    from test_framework.check.linear import (  # noqa: PLC0415  # loads numpy
-        MODELS,
-        Call,
-        check_linearizability,
+    from test_framework.check.histories import (  # noqa: PLC0415  # loads numpy
+        check_history,
     )
+    from test_framework.check.linear import Call  # noqa: PLC0415  # see above
 
     calls = [
         Call(
@@ -87,7 +86,7 @@ def _check(model: str, records: list[CallRecord]) -> Checked:
         for index, record in enumerate(records)
         if record.outcome != "fail"
     ]
-    return check_linearizability(calls, MODELS[model]())
+    return check_history(calls, model)
 
 
 def _with_users(checked: Checked, records: list[CallRecord]) -> Checked:

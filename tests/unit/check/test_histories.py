@@ -103,3 +103,46 @@ def test_flow_between_users_and_sessions_may_be_demanded() -> None:
     assert check_history(backwards, "session-guarantees").verdict is Verdict.INVALID
     with pytest.raises(UsageError, match="pass --model non-interference"):
         check_history(log, policy=shared)
+
+
+@pytest.mark.parametrize(
+    ("calls", "model", "verdict"),
+    [
+        # A lock that was tried and not got is held by the other one only.
+        (
+            [("a", "acquire", None, True), ("b", "acquire", None, False)],
+            "mutex",
+            Verdict.VALID,
+        ),
+        (
+            [("a", "acquire", None, True), ("b", "acquire", None, True)],
+            "mutex",
+            Verdict.INVALID,
+        ),
+        # Stores say null of a key that is not there.
+        ([("a", "get", None, None)], "key-value", Verdict.VALID),
+        (
+            [("a", "put", "x", None), ("a", "get", None, None)],
+            "key-value",
+            Verdict.INVALID,
+        ),
+    ],
+)
+def test_answers_are_taken_as_they_are_meant(
+    calls: list[tuple[str, str, str | None, object]], model: str, verdict: Verdict
+) -> None:
+    """An attempt that failed and an absent key are said in the usual ways."""
+    history = [
+        Call(who, kind, argument, result, 2 * place, 2 * place + 1)
+        for place, (who, kind, argument, result) in enumerate(calls)
+    ]
+
+    assert check_history(history, model).verdict is verdict
+
+
+def test_answer_that_is_neither_yes_nor_no_is_refused() -> None:
+    """A contains that says "no" would count as yes."""
+    calls = [Call("a", "add", 1, None, 0, 1), Call("a", "contains", 1, "no", 2, 3)]
+
+    with pytest.raises(UsageError, match="contains that returned 'no'"):
+        check_history(calls, "set")
