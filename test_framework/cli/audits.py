@@ -119,7 +119,11 @@ def run(
                 on_start=keep_from_now_on,
                 on_end=None if comparison is None else comparison.compare,
             )
-    except (TargetError, UsageError, KeyboardInterrupt):
+    except UsageError:
+        # What a run shows that an audit file broke off is no word about the service.
+        _keep(console, history, folder, are_findings_told=False)
+        raise
+    except (TargetError, KeyboardInterrupt):
         _keep(console, history, folder)
         raise
     finally:
@@ -171,13 +175,19 @@ def doctor() -> None:
         sys.exit(EXIT_TARGET)
 
 
-def _keep(console: Console, history: History, folder: Path) -> None:
+def _keep(
+    console: Console,
+    history: History,
+    folder: Path,
+    *,
+    are_findings_told: bool = True,
+) -> None:
     """Judge what was recorded before the run broke off, and say where it is."""
     if not history.of(RunRecord):
         return
     judgement = judge(history)
     written = write_reports(folder, judgement, history)
-    if judgement.findings:
+    if judgement.findings and are_findings_told:
         print_judgement(console, judgement, history)
     end = history.of(EndRecord)
     seconds = judgement.evidence.seconds

@@ -148,7 +148,9 @@ def _check_other(
 
         try:
             page.write_text(
-                render_timeline(checked, source=path.name), encoding="utf-8"
+                render_timeline(checked, source=path.name),
+                encoding="utf-8",
+                errors="backslashreplace",
             )
         except OSError as exc:
             message = (

@@ -45,17 +45,25 @@ def print_checked(console: Console, checked: Checked, *, source: str) -> None:
     )
     verdict.append(f"   {checked.checker}, {checked.model}")
     if checked.reason:
-        verdict.append(f": {checked.reason}")
+        verdict.append(f": {_plain(checked.reason)}")
     console.print(verdict, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Return a text without anything that a terminal would obey, or cannot show."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _tell(number: int, anomaly: Anomaly) -> Iterator[Text]:
     head = Text(f"{number}. ", "bold")
     head.append(anomaly.name, "bold red")
-    yield head.append(f"  {anomaly.claim}")
+    yield head.append(f"  {_plain(anomaly.claim)}")
     for place, item in enumerate(anomaly.items):
         lead = "Let" if place == 0 else ""
-        yield Text(f"     {lead:<6} {item.label} = {item.text}  ({item.lane})")
+        told = f"{item.label} = {item.text}  ({item.lane})"
+        yield Text(f"     {lead:<6} {_plain(told)}")
     for place, link in enumerate(anomaly.links):
         lead = "Then" if place == 0 else ""
-        yield Text(f"     {lead:<6} {link.because}")
+        yield Text(f"     {lead:<6} {_plain(link.because)}")

@@ -31,6 +31,30 @@ MODELS: Final = {
 Value = int | str | Sequence[int | str] | None
 
 
+_SEQUENCES: Final = {("list", "read"), ("set", "read")}
+_NUMBERS: Final = {("counter", "read"), ("counter", "increment")}
+_BOOLEANS: Final = {("set", "contains")}
+
+
+def _require_answer(model: str, key: str, kind: str, result: object) -> None:
+    """Require that a workload said what it was answered, where a checker needs it."""
+    asked = (model, kind)
+    if asked in _SEQUENCES and not isinstance(result, list | tuple):
+        wanted = "the list of all values"
+    elif asked in _NUMBERS and type(result) is not int:
+        wanted = "the number"
+    elif asked in _BOOLEANS and type(result) is not bool:
+        wanted = "True or False"
+    else:
+        return
+    message = (
+        f"user.calling({model!r}, {key!r}, {kind!r}): its result is "
+        f"{type(result).__name__}. Set call.result to {wanted} that was answered before "
+        "the block ends, or say call.refused() or call.lost()."
+    )
+    raise UsageError(message)
+
+
 class Call:
     """A call that is under way.
 
@@ -83,6 +107,8 @@ class Objects:
         invoked_ns = clock.now_ns()
         try:
             yield call
+            if call.outcome == "ok":
+                _require_answer(model, key, kind, call.result)
         except BaseException:
             # A timeout, a cancellation, an answer that was none: it may have happened.
             if call.outcome == "ok":

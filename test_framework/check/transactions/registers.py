@@ -106,6 +106,14 @@ def check_registers(
             f"{Narrator(log).tell_operation(place)}, which is no register. Use the "
             "checker of lists."
         )
+    is_null = np.array([value is None for value in log.values], dtype=np.bool_)
+    wrote = np.flatnonzero((log.kind == Kind.WRITE) & (log.value >= 0))
+    null = wrote[is_null[log.value[wrote]]] if len(wrote) else wrote
+    if len(null):
+        flaws.append(
+            f"Transaction {log.index[log.transaction[null[0]]]} writes null, which "
+            "cannot be told from what a register holds first. Write something else."
+        )
     if flaws:
         return answer(CHECKER, model, log, flaws=flaws)
     registers, narrator = Registers.of(log), Narrator(log)

@@ -158,3 +158,25 @@ def test_history_that_proves_nothing_is_unknown(
 
     assert ended.exit_code == 3
     assert words in ended.output
+
+
+def test_terminal_and_page_are_not_commanded(tmp_path: Path) -> None:
+    """Keys and values may hold anything; nothing of it reaches a terminal raw."""
+    page = tmp_path / "page.html"
+    text = STALE.replace(":x", '"\\u001b[31mX"')
+    lines = _written(tmp_path, LINES, "history.jsonl")
+
+    ended = _check(_written(tmp_path, text))
+    odd = _check(lines, "--page", str(page))
+
+    assert (ended.exit_code, odd.exit_code) == (1, 1)
+    assert "\x1b" not in ended.output
+    assert "\\x1b[31mX" in ended.output
+    assert page.exists()
+
+
+LINES = r"""{"history": "transactions", "format": 1}
+{"session":"a","operations":[["append","\ud800","\ud801"]],"invoked":0,"completed":1}
+{"session":"b","operations":[["r","\ud800",[]]],"invoked":2,"completed":3}
+{"session":"b","operations":[["r","\ud800",["\ud801"]]],"invoked":4,"completed":5}
+"""

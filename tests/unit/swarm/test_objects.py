@@ -91,3 +91,25 @@ async def test_unknown_object_is_a_usage_error(
         Objects(recorder, 0).calling(model, "x", kind, "a"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "result", "words"),
+    [
+        ("list", "read", None, "Set call.result to the list of all values"),
+        ("list", "read", "abc", "its result is str"),
+        ("counter", "increment", None, "Set call.result to the number"),
+        ("set", "contains", "no", "Set call.result to True or False"),
+    ],
+)
+async def test_forgotten_answer_is_a_usage_error(
+    recorder: Recorder, model: str, kind: str, result: str | None, words: str
+) -> None:
+    """An answer that was not handed on would be held against the service."""
+    with (
+        pytest.raises(UsageError, match=words),
+        Objects(recorder, 0).calling(model, "x", kind, None) as call,
+    ):
+        call.result = result
+
+    assert _calls(recorder)[0].outcome == "info"
