@@ -101,7 +101,7 @@ def test_a_worker_that_keeps_an_identifier_is_told_by_line(tmp_path: Path) -> No
         Alarms(host)  # another audit begins, whose users are others
         assert settled(host) == []
 
-    assert (alarm.rule, alarm.level) == ("residue-of-departed", "error")
+    assert (alarm.rule, alarm.level) == ("residue-of-departed", "warning")
     assert (alarm.site, alarm.users) == ("leaking.py:13", (7,))
 
 
@@ -142,7 +142,7 @@ def test_an_audit_tells_the_workers_what_the_service_made() -> None:
     """Ids of notes, of which no user declared one and no canary stands beside them."""
     (alarm,) = audited(NOTES_KEEP_IDS="1")
 
-    assert (alarm.level, alarm.users) == ("error", (0, 1, 2))
+    assert (alarm.level, alarm.users) == ("warning", (0, 1, 2))
     assert alarm.site.startswith("tests/targets/notes.py:")
 
 
