@@ -41,7 +41,9 @@ async def test_message_never_appears_before_one_that_was_read(
             )
             second = asyncio.create_task(_add(service, ada.user_id, thread, "second"))
             await asyncio.wait({second}, timeout=0.3)
-            seen_early = await _read(service, ada.user_id, thread)
+            # In a task of its own: one that has a connection asks for no second one.
+            reading = asyncio.create_task(_read(service, ada.user_id, thread))
+            seen_early = await reading
         await second
 
         assert seen_early == []
