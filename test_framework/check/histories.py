@@ -15,13 +15,13 @@ from test_framework.check.linear import MODELS as OBJECTS
 from test_framework.check.linear import Call, Limits, check_linearizability, guess_model
 from test_framework.check.sessions import check_sessions
 from test_framework.check.transactions import (
-    MODELS as LEVELS,
-)
-from test_framework.check.transactions import (
-    Kind,
+    LISTS,
     TransactionLog,
     check_list_append,
     check_registers,
+)
+from test_framework.check.transactions import (
+    MODELS as LEVELS,
 )
 from test_framework.check.transactions.black_box import check_black_box
 from test_framework.check.transactions.weak import IsolationLevel
@@ -71,7 +71,7 @@ def check_history(
     if not isinstance(history, TransactionLog):
         return _check_calls(history, model, limits)
     kinds = set(np.unique(history.kind).tolist())
-    if kinds & {Kind.APPEND, Kind.READ_LIST}:
+    if not kinds.isdisjoint(LISTS):
         _require(model, (FLOW, *LEVELS), "transactions on lists", (OBJECTS, BLACK_BOX))
         timed = len(np.unique(history.invoked)) > 1
         open_model = "strict-serializable" if timed else "serializable"

@@ -24,7 +24,16 @@ from test_framework.check.transactions import LogBuilder, Status, TransactionLog
 Event = Mapping[str, Any]
 
 _TYPES: Final = ("invoke", "ok", "fail", "info")
-_WORDS: Final = {"append": "append", "w": "w", "write": "w", "r": "r", "read": "r"}
+_WORDS: Final = {
+    "append": "append",
+    "w": "w",
+    "write": "w",
+    "r": "r",
+    "read": "r",
+    "scan": "scan",
+    "rp": "scan",
+    "absent": "absent",
+}
 _STATUS: Final = {"ok": Status.OK, "fail": Status.FAIL, "info": Status.INFO}
 _MICRO: Final = 3
 NEMESIS: Final = "nemesis"
@@ -234,7 +243,8 @@ def _micros(operation: _Operation) -> list[tuple[str, Hashable, Any]]:
         if not isinstance(word, str) or word not in _WORDS:
             message = (
                 f"{micro!r:.{_MOST_SHOWN}} is no operation of a transaction. Known are "
-                "[append key value], [w key value] and [r key value]."
+                "[append key value], [w key value], [r key value] and [scan scope "
+                "lists-by-key]."
             )
             raise HistoryError(operation.place, message)
         micros.append((_WORDS[word], frozen(micro[1]), frozen(micro[2])))

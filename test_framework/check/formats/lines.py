@@ -9,7 +9,8 @@ and ``{"history": "transactions", "format": 1}`` before transactions::
     {"session": "alice", "status": "ok", "invoked": 0, "completed": 9,
      "operations": [["append", "x", 1], ["r", "x", [1]]]}
 
-(on one line). What is missing is null; an operation without ``completed`` is one of
+(on one line; ``["scan", scope, lists by key]`` reads all lists of a scope that are begun,
+see ``transactions.log.Micro``). What is missing is null; an operation without ``completed`` is one of
 unknown outcome. Values are what JSON has; arrays are sequences, ``{"set": [...]}`` is a
 set.
 """

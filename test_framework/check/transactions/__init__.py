@@ -7,6 +7,7 @@ from test_framework.check.transactions.levels import MODELS
 from test_framework.check.transactions.lists import check_list_append
 from test_framework.check.transactions.log import (
     FOREVER,
+    LISTS,
     NOTHING,
     UNKNOWN,
     Kind,
@@ -23,6 +24,7 @@ from test_framework.check.transactions.registers import (
 
 __all__ = [
     "FOREVER",
+    "LISTS",
     "MODELS",
     "NOTHING",
     "UNKNOWN",

@@ -12,7 +12,12 @@ from test_framework.check.transactions.levels import (
     rank_anomaly,
     rules_out,
 )
-from test_framework.check.transactions.log import Kind, Status, TransactionLog
+from test_framework.check.transactions.log import (
+    MOST_ABSENT,
+    Kind,
+    Status,
+    TransactionLog,
+)
 from test_framework.check.transactions.witnesses import Narrator
 from test_framework.check.witness import Anomaly, Checked
 from test_framework.core import Verdict
@@ -22,7 +27,12 @@ def find_flaws(log: TransactionLog) -> list[str]:
     """Return why a history cannot be judged at all, whatever it holds."""
     flaws = []
     is_ok = log.status == Status.OK
-    is_read = (log.kind == Kind.READ) | (log.kind == Kind.READ_LIST)
+    is_read = np.isin(log.kind, (Kind.READ, Kind.READ_LIST, Kind.ABSENT))
+    if log.omitted:
+        flaws.append(
+            f"Its scans did not find {log.omitted:,} lists, more than the "
+            f"{MOST_ABSENT:,} that are judged. Give scans a narrower scope."
+        )
     if not np.any(is_ok):
         flaws.append(
             f"None of its {len(log)} transactions is known to have taken effect: there "

@@ -17,6 +17,7 @@ from test_framework.check.transactions.dependencies import Edge, Edges, Flags, R
 from test_framework.check.transactions.log import (
     NOTHING,
     Ints,
+    Kind,
     Status,
     TransactionLog,
 )
@@ -57,6 +58,10 @@ class Lists:
         is_sound[orders.key[repeats]] = False
         is_sound[reads.key[~orders.fits]] = False
         return cls(log, runs, appends, reads, orders, repeats, is_sound)
+
+    def is_absent(self, place: Ints) -> Flags:
+        """Tell which operations are lists that a scan did not find."""
+        return np.asarray(self.log.kind[place] == Kind.ABSENT)
 
 
 def _find_repeats(log: TransactionLog, orders: Orders, appends: Appends) -> Ints:
@@ -141,10 +146,11 @@ def _order_reads(lists: Lists, known: _Known) -> Edges:
     changed = following < base[reads.key + 1]
     changed[changed] = known.writer[following[changed]] != reader[changed]
     following = following[changed]
-    lost = Edges.of(
-        Edge.RW,
+    kind = np.where(lists.is_absent(reads.place[changed]), Edge.PRW, Edge.RW)
+    lost = Edges(
         reader[changed],
         known.writer[following],
+        kind.astype(np.int64),
         reads.place[changed],
         known.place[following],
     )
@@ -196,7 +202,15 @@ def _place_tails(lists: Lists, known: _Known) -> tuple[Edges, Rivals, int]:
     has_tail[key] = True
     whole = (base[1:] - base[:-1])[reads.key]
     reads = reads.select((reads.count == whole) & has_tail[reads.key])
-    relayed, nodes = relay_reads(
-        len(lists.log), (reads.transaction, reads.key, reads.place), (owner, key, place)
-    )
-    return Edges.join(writes, relayed), Rivals(owner, key, place), nodes
+    is_absent = lists.is_absent(reads.place)
+    nodes = len(lists.log)
+    for kind, some in (
+        (Edge.RW, reads.select(~is_absent)),
+        (Edge.PRW, reads.select(is_absent)),
+    ):
+        if not len(some.place):
+            continue
+        read = (some.transaction, some.key, some.place)
+        relayed, nodes = relay_reads(nodes, read, (owner, key, place), kind=kind)
+        writes = Edges.join(writes, relayed)
+    return writes, Rivals(owner, key, place), nodes

@@ -19,6 +19,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from test_framework.check.transactions.dependencies import (
+    ANTI,
     Edge,
     Edges,
     Flags,
@@ -28,7 +29,12 @@ from test_framework.check.transactions.dependencies import (
     distinct,
     is_known,
 )
-from test_framework.check.transactions.levels import name_anomaly, split_anomaly
+from test_framework.check.transactions.levels import (
+    common_base,
+    is_as_bad,
+    name_anomaly,
+    split_anomaly,
+)
 from test_framework.check.transactions.log import FOREVER, Ints
 from test_framework.check.transactions.mazes import ENOUGH, TOO_MANY, Cycle, Maze, Step
 from test_framework.check.transactions.rules import RULES, Rule, classify
@@ -48,8 +54,6 @@ _ORDERS = 2_000
 
 _Write = tuple[int, int]
 """A transaction, and which of its operations."""
-
-_BASES = tuple(dict.fromkeys(rule.base for rule in RULES))
 
 
 def find_components(source: Ints, target: Ints, nodes: int) -> Ints:
@@ -225,7 +229,7 @@ class _Hunt:
         copies = 1
         if rule.apart:
             copies = 2
-            is_read = edges.kind == int(Edge.RW)
+            is_read = edges.are(ANTI)
             # Behind a relay the same read-write edge goes on.
             goes_on = source >= self._count
             source = np.concatenate(
@@ -249,7 +253,7 @@ class _Hunt:
         """Tell whether a cycle as bad that needs less order is known there."""
         return any(
             one.strength < rule.strength
-            and _BASES.index(one.base) <= _BASES.index(rule.base)
+            and is_as_bad(one.base, rule.base)
             and any(members[step.source] for step in cycle)
             for one, cycle in self._seen
         )
@@ -260,10 +264,10 @@ class _Hunt:
         rule = next(rule for rule in RULES if rule.name == name)
         nodes = {step.source for step in cycle}
         for one, other in self._seen:
-            is_as_bad = one.strength <= rule.strength and (
-                _BASES.index(one.base) <= _BASES.index(rule.base)
+            is_no_news = one.strength <= rule.strength and is_as_bad(
+                one.base, rule.base
             )
-            if is_as_bad and nodes == {step.source for step in other}:
+            if is_no_news and nodes == {step.source for step in other}:
                 return
         cycles = self._found.setdefault(name, [])
         if len(cycles) < self._limit:
@@ -278,7 +282,8 @@ class _Hunt:
         had to be chosen and leads to one is not, and leaves it undecided.
         """
         if self._choices or any(
-            one.strength <= strength and one.base != "G2-item" for one, _ in self._seen
+            one.strength <= strength and one.base not in {"G2-item", "G2"}
+            for one, _ in self._seen
         ):
             return
         every = next(rule for rule in reversed(RULES) if rule.strength == strength)
@@ -313,7 +318,10 @@ class _Hunt:
 
     def _give_up(self, strength: int) -> None:
         """Leave open whether snapshot isolation holds."""
-        self._undecided.extend(name_anomaly(base, strength) for base in _BASES[2:4])
+        for base in ("G-single", "G-nonadjacent"):
+            self._undecided.append(name_anomaly(base, strength))
+            if np.any(self._edges.kind == int(Edge.PRW)):
+                self._undecided.append(name_anomaly(f"{base}-predicate", strength))
 
     def _group_rivals(self, rule: Rule) -> list[list[_Write]]:
         """Return those rivals of each other that are on one cycle of any kind."""
@@ -346,12 +354,16 @@ class _Hunt:
                 raise InternalError(message)
             cycles.append(cycle)
         worst = [split_anomaly(classify([s.kind for s in one])) for one in cycles]
-        base = _BASES[max(2, *(_BASES.index(base) for _, base in worst))]
+        one, other = (
+            base if base.startswith("G-") else "G-single" for _, base in worst
+        )
+        base = common_base(one, other)
         strength = max(strength for strength, _ in worst)
         name = name_anomaly(base, strength)
         self._choices.setdefault(name, []).append((cycles[0], cycles[1]))
-        if base == "G-nonadjacent":
-            self._undecided.append(name_anomaly("G-single", strength))
+        if base.startswith("G-nonadjacent"):
+            single = base.replace("nonadjacent", "single")
+            self._undecided.append(name_anomaly(single, strength))
 
 
 def _order(pair: tuple[_Write, _Write]) -> Edges:

@@ -44,6 +44,12 @@ class Edge(enum.IntEnum):
     """The same session made the other one afterwards."""
     REALTIME = 4
     """It was over before the other one began."""
+    PRW = 5
+    """A scan of it did not find the list that the other one began."""
+
+
+ANTI = frozenset({Edge.RW, Edge.PRW})
+"""Read-write edges: of items, and of predicates."""
 
 
 @dataclass(frozen=True, slots=True)

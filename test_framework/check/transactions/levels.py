@@ -42,9 +42,15 @@ _RULED_OUT_BY: dict[str, tuple[str, ...]] = {
     "G-single": ("consistent-view", "repeatable-read"),
     "G-nonadjacent": ("snapshot-isolation", "repeatable-read"),
     "G2-item": ("repeatable-read",),
+    "G-single-predicate": ("consistent-view",),
+    "G-nonadjacent-predicate": ("snapshot-isolation",),
     "G2": ("serializable",),
 }
 """Anomalies, the worst first, with the weakest bases that rule them out."""
+
+
+_CYCLES = tuple(name for name in _RULED_OUT_BY if name.startswith(("G-", "G2")))
+"""Cycles with read-write edges."""
 
 
 class Model(NamedTuple):
@@ -105,6 +111,30 @@ def rank_anomaly(name: str) -> tuple[int, int]:
     """Return a key that sorts anomalies, the worst first."""
     strength, base = split_anomaly(name)
     return list(_RULED_OUT_BY).index(base), strength
+
+
+def is_as_bad(one: str, other: str) -> bool:
+    """Tell whether all bases that rule out the other kind of anomaly rule out this one.
+
+    Then, where this one was found, the other one is no news.
+    """
+    return _ruling_out(other) <= _ruling_out(one)
+
+
+def common_base(one: str, other: str) -> str:
+    """Return what is certain where there is either of two cycles.
+
+    It is the kind that is ruled out by just those bases that rule out both.
+    """
+    both = _ruling_out(one) & _ruling_out(other)
+    return next(name for name in _CYCLES if _ruling_out(name) == both)
+
+
+def _ruling_out(base: str) -> frozenset[str]:
+    weakest = _RULED_OUT_BY[base]
+    return frozenset(
+        name for name, below in _BELOW.items() if not below.isdisjoint(weakest)
+    )
 
 
 def rules_out(model: Model, anomaly: str) -> bool:

@@ -6,7 +6,7 @@ the tables ``keys``, ``values`` and ``sessions`` turn those back.
 
 import enum
 from array import array
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,15 @@ class Kind(enum.IntEnum):
     READ_LIST = 1
     WRITE = 2
     READ = 3
+    ABSENT = 4
+    """A scan did not find this list: it was not begun yet."""
+
+
+LISTS = (Kind.APPEND, Kind.READ_LIST, Kind.ABSENT)
+"""Kinds of operations on lists."""
+
+MOST_ABSENT = 20_000_000
+"""Lists that scans did not find, at most (count): 1 GB."""
 
 
 _KINDS = {
@@ -49,11 +58,15 @@ _KINDS = {
     "write": Kind.WRITE,
 }
 _READS = {"r", "read"}
+_SCANS = {"scan", "rp"}
 
 Micro = tuple[str, Hashable, Any]
 """``("append", key, value)``, ``("w", key, value)`` or ``("r", key, what was read)``.
 
 A read of a list is answered with a sequence, one of a register with a value or None.
+``("scan", scope, lists by key)`` reads all lists of a scope that are begun: a
+collection of keys, ``{"starts": text}`` for keys that begin with a text, or None for
+all. ``("absent", key, None)`` is what is kept of a list that a scan did not find.
 """
 
 
@@ -94,6 +107,7 @@ class TransactionLog:
         sessions: Names by number.
         keys: Names by number.
         values: Values by number.
+        omitted: Lists that scans did not find and that were too many to keep (count).
     """
 
     session: Ints
@@ -113,6 +127,7 @@ class TransactionLog:
     sessions: Sequence[Hashable] = field(repr=False)
     keys: Sequence[Hashable] = field(repr=False)
     values: Sequence[Hashable] = field(repr=False)
+    omitted: int = 0
 
     def __len__(self) -> int:
         """Return the number of transactions."""
@@ -140,6 +155,8 @@ class TransactionLog:
             start, count = int(self.start[place]), int(self.count[place])
             found = self.elements[start : start + max(count, 0)]
             return "r", key, tuple(self.values[int(number)] for number in found)
+        if kind is Kind.ABSENT:
+            return "absent", key, None
         named = None if value < 0 else self.values[value]
         word = {Kind.APPEND: "append", Kind.WRITE: "w", Kind.READ: "r"}[kind]
         return word, key, named
@@ -159,6 +176,7 @@ class LogBuilder:
         self._sessions: dict[Hashable, int] = {}
         self._keys: dict[Hashable, int] = {}
         self._values: dict[Hashable, int] = {}
+        self._scans: list[_Scan] = []
 
     def __len__(self) -> int:
         """Return the number of transactions so far."""
@@ -181,7 +199,8 @@ class LogBuilder:
 
         Raises:
             UsageError: It completes before it is invoked, or an operation is none of
-                ``append``, ``w`` and ``r``.
+                ``append``, ``w``, ``r``, ``scan`` and ``absent``, or a scan has no
+                known scope or is not answered with lists by key.
         """
         number, columns = len(self), self._columns
         place = number if index is None else index
@@ -208,6 +227,10 @@ class LogBuilder:
         self, number: int, operation: Micro, place: int, *, is_known: bool
     ) -> None:
         word, key, value = operation
+        if word in _SCANS:
+            if is_known:
+                self._add_scan(number, key, value, place)
+            return
         columns = self._columns
         elements, start, count, named = columns["elements"], 0, 0, NOTHING
         if word in _READS:
@@ -222,10 +245,12 @@ class LogBuilder:
                 named = UNKNOWN
         elif word in _KINDS:
             kind, named = _KINDS[word], _number(self._values, value)
+        elif word == "absent":
+            kind = Kind.ABSENT
         else:
             message = (
-                f"Transaction {place} has the operation {word!r}: only 'append', 'w' "
-                "and 'r' are known."
+                f"Transaction {place} has the operation {word!r}: only 'append', 'w', "
+                "'r', 'scan' and 'absent' are known."
             )
             raise UsageError(message)
         columns["transaction"].append(number)
@@ -235,6 +260,22 @@ class LogBuilder:
         columns["start"].append(start)
         columns["count"].append(count)
 
+    def _add_scan(self, number: int, scope: Any, answer: Any, place: int) -> None:  # noqa: ANN401  # as it was recorded
+        covers = _covering(scope, place)
+        found = list(answer.items()) if isinstance(answer, Mapping) else answer
+        try:
+            lists = [(key, tuple(elements)) for key, elements in found]
+        except (TypeError, ValueError):
+            message = (
+                f"Transaction {place} scans and is answered with {answer!r:.60}, which "
+                "is not lists by key, such as [[key, [1, 2]]]."
+            )
+            raise UsageError(message) from None
+        for key, elements in lists:
+            self._add_operation(number, ("r", key, elements), place, is_known=True)
+        keys = frozenset(self._keys[key] for key, _ in lists)
+        self._scans.append(_Scan(len(self._columns["kind"]), number, covers, keys))
+
     def build(self) -> TransactionLog:
         """Return what was added so far."""
         first = array("q", self._columns["first"])
@@ -243,12 +284,106 @@ class LogBuilder:
             name: np.array(column, dtype=np.int64)
             for name, column in {**self._columns, "first": first}.items()
         }
+        omitted = self._insert_absent(columns) if self._scans else 0
         return TransactionLog(
             **columns,
             sessions=tuple(self._sessions),
             keys=tuple(self._keys),
             values=tuple(self._values),
+            omitted=omitted,
         )
+
+    def _insert_absent(self, columns: dict[str, Ints]) -> int:
+        """Put in what scans did not find, and return how many that are if too many.
+
+        Only now, since which lists there are is known when all have been met.
+        """
+        names = list(self._keys)
+        covered: dict[_Scope, Ints] = {}
+        for scan in self._scans:
+            if scan.covers not in covered:
+                covered[scan.covers] = np.array(
+                    [n for n, name in enumerate(names) if scan.covers.has(name)],
+                    dtype=np.int64,
+                )
+        total = sum(len(covered[one.covers]) - len(one.found) for one in self._scans)
+        if total > MOST_ABSENT:
+            return total
+        missing = [
+            np.setdiff1d(covered[one.covers], list(one.found), assume_unique=True)
+            for one in self._scans
+        ]
+        counts = [len(one) for one in missing]
+        at = np.repeat([one.place for one in self._scans], counts)
+        owner = np.repeat([one.transaction for one in self._scans], counts)
+        key = np.concatenate(missing)
+        nothing = np.full(len(at), NOTHING)
+        empty = np.zeros(len(at), dtype=np.int64)
+        for name, column in (
+            ("transaction", owner),
+            ("kind", np.full(len(at), int(Kind.ABSENT))),
+            ("key", key),
+            ("value", nothing),
+            ("start", empty),
+            ("count", empty),
+        ):
+            columns[name] = np.insert(columns[name], at, column)
+        earlier = np.searchsorted(owner, np.arange(len(columns["first"])))
+        columns["first"] = columns["first"] + earlier
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Which keys a scan covers: those among some, or that begin so; else all."""
+
+    among: frozenset[Hashable] | None = None
+    starts: str | None = None
+
+    def has(self, key: Hashable) -> bool:
+        """Tell whether the scan would have found a list of this key."""
+        if self.among is not None:
+            return key in self.among
+        if self.starts is not None:
+            return isinstance(key, str) and key.startswith(self.starts)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """A scan that was answered.
+
+    Attributes:
+        place: Operations before what it did not find (count).
+        transaction: Its number.
+        covers: Its scope.
+        found: Numbers of the keys it found.
+    """
+
+    place: int
+    transaction: int
+    covers: _Scope
+    found: frozenset[int]
+
+
+def _covering(scope: Any, place: int) -> _Scope:  # noqa: ANN401  # as it was recorded
+    if scope in (None, True, "true"):
+        return _Scope()
+    if isinstance(scope, frozenset) and len(scope) == 1:
+        # A mapping, as a reader of histories has frozen it.
+        pair = next(iter(scope))
+        if isinstance(pair, tuple) and pair[:1] == ("starts",):
+            scope = dict([pair])
+    if isinstance(scope, Mapping):
+        if set(scope) == {"starts"} and isinstance(scope["starts"], str):
+            return _Scope(starts=scope["starts"])
+    elif isinstance(scope, Collection) and not isinstance(scope, str):
+        return _Scope(among=frozenset(scope))
+    message = (
+        f"Transaction {place} scans {scope!r:.60}: a scope is a list of keys, "
+        '{"starts": text}, or null for all keys.'
+    )
+    raise UsageError(message)
 
 
 def _number(table: dict[Hashable, int], name: Hashable) -> int:

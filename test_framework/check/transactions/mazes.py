@@ -13,7 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from test_framework.check.transactions.dependencies import Edge, Edges, Flags, is_among
+from test_framework.check.transactions.dependencies import (
+    ANTI,
+    Edge,
+    Edges,
+    Flags,
+    is_among,
+)
 from test_framework.check.transactions.log import NOTHING, Ints
 from test_framework.check.transactions.rules import Rule
 
@@ -57,7 +63,7 @@ class Automaton:
     def __init__(self, rule: Rule) -> None:
         required = {1: Edge.SESSION, 2: Edge.REALTIME}.get(rule.strength)
         # A cycle that begins with another edge may have such edges, or none.
-        is_many = Edge.RW in rule.others and rule.decisive is Edge.RW
+        is_many = rule.decisive in ANTI and not ANTI.isdisjoint(rule.others)
         self.start = _READ_LAST if is_many else 0
         self.moves = [
             [self._move(rule, state, kind, required) for kind in Edge]
@@ -74,7 +80,7 @@ class Automaton:
         """Return the next state, or ``NOTHING`` where the rule has no such way."""
         if kind not in rule.others:
             return NOTHING
-        if kind is Edge.RW:
+        if kind in ANTI:
             is_adjacent = bool(state & _READ_LAST)
             if rule.apart and is_adjacent:
                 return NOTHING

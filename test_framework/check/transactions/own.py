@@ -34,9 +34,13 @@ class OwnOperations:
         read[lists.reads.place] = np.arange(len(lists.reads.place))
         self.read = read[self.place]
         self.is_read = self.read != NOTHING
+        self.is_absent = kind == Kind.ABSENT
         before = np.cumsum(self.is_append) - self.is_append
         self.appends_before = before - before[self.begin] if len(before) else before
-        last = np.maximum.accumulate(np.where(self.is_read, spot, NOTHING))
+        # What a scan did not find may be there at the next look: where that is
+        # forbidden, a cycle tells.
+        tells = self.is_read & ~self.is_absent
+        last = np.maximum.accumulate(np.where(tells, spot, NOTHING))
         previous = np.concatenate(([NOTHING], last[:-1])) if len(spot) else spot
         self.previous_read = np.where(previous >= self.begin, previous, NOTHING)
 
@@ -74,7 +78,7 @@ def _miscounted(lists: Lists, own: OwnOperations) -> Flags:
     """Tell which reads are longer or shorter than their transaction must expect."""
     count = np.append(lists.reads.count, 0)[own.read]
     previous = own.previous_read
-    has_previous = own.is_read & (previous != NOTHING)
+    has_previous = own.is_read & ~own.is_absent & (previous != NOTHING)
     expected = np.where(
         has_previous,
         count[previous] + own.appends_before - own.appends_before[previous],
@@ -132,6 +136,10 @@ def _replay(lists: Lists, own: OwnOperations, begin: int, end: int) -> list[int]
             start = int(reads.start[own.read[spot]])
             count = int(reads.count[own.read[spot]])
             found = log.elements[start : start + count].tolist()
+            if own.is_absent[spot]:
+                if made:
+                    wrong.append(spot)
+                continue
             if expected is None:
                 agrees = not made or found[-len(made) :] == made
             else:
@@ -147,7 +155,7 @@ def find_lost_updates(lists: Lists, narrator: Narrator) -> Finding:
     own, reads = OwnOperations(lists), lists.reads
     followed = np.zeros(len(own.place), dtype=np.bool_)
     followed[:-1] = own.is_append[1:] & (own.begin[1:] == own.begin[:-1])
-    spots = np.flatnonzero(own.is_read & followed)
+    spots = np.flatnonzero(own.is_read & ~own.is_absent & followed)
     spots = spots[lists.orders.fits[own.read[spots]]]
     read = own.read[spots]
     step = int(reads.count.max(initial=0)) + 1

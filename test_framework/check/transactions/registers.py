@@ -25,6 +25,7 @@ from test_framework.check.transactions.dependencies import (
 from test_framework.check.transactions.levels import find_model, name_anomaly
 from test_framework.check.transactions.log import (
     FOREVER,
+    LISTS,
     NOTHING,
     Ints,
     Kind,
@@ -98,7 +99,7 @@ def check_registers(
     """
     find_model(model)
     flaws = find_flaws(log)
-    is_list = (log.kind == Kind.APPEND) | (log.kind == Kind.READ_LIST)
+    is_list = np.isin(log.kind, LISTS)
     if np.any(is_list):
         place = int(np.argmax(is_list))
         flaws.append(

@@ -12,7 +12,11 @@ from test_framework.check.transactions.log import NOTHING, Ints
 
 
 def relay_reads(
-    nodes: int, reads: tuple[Ints, Ints, Ints], writes: tuple[Ints, Ints, Ints]
+    nodes: int,
+    reads: tuple[Ints, Ints, Ints],
+    writes: tuple[Ints, Ints, Ints],
+    *,
+    kind: Edge = Edge.RW,
 ) -> tuple[Edges, int]:
     """Join all who read a version with all who overwrote it, but none with itself.
 
@@ -20,6 +24,7 @@ def relay_reads(
         nodes: The first number that is free.
         reads: Transaction, version and operation of each read.
         writes: Transaction, version overwritten and operation of each write.
+        kind: What the edges are.
 
     Returns:
         The edges, and the first number that is free afterwards.
@@ -36,7 +41,7 @@ def relay_reads(
     is_direct[is_direct] = owner[write[is_direct]] != reader[is_direct]
     write = write[is_direct]
     direct = Edges.of(
-        Edge.RW,
+        kind,
         reader[is_direct],
         owner[write],
         read_place[is_direct],
@@ -47,12 +52,16 @@ def relay_reads(
         nodes,
         (reader[has_many], read[has_many], read_place[has_many]),
         (owner[~is_alone], written[~is_alone], write_place[~is_alone]),
+        kind,
     )
     return Edges.join(direct, relayed), nodes
 
 
 def _relay(
-    nodes: int, reads: tuple[Ints, Ints, Ints], writes: tuple[Ints, Ints, Ints]
+    nodes: int,
+    reads: tuple[Ints, Ints, Ints],
+    writes: tuple[Ints, Ints, Ints],
+    kind: Edge,
 ) -> tuple[Edges, int]:
     """Join the readers and the writers of versions that several overwrote.
 
@@ -87,34 +96,36 @@ def _relay(
     to_shared = is_used & shared[at] & ~np.isin(by_read, both)
     return Edges.join(
         Edges.of(
-            Edge.RW, reader[to_alone], nodes + at[to_alone], read_place[to_alone], None
+            kind, reader[to_alone], nodes + at[to_alone], read_place[to_alone], None
         ),
         Edges.of(
-            Edge.RW,
+            kind,
             nodes + relay[~is_both],
             owner[~is_both],
             None,
             write_place[~is_both],
         ),
         Edges.of(
-            Edge.RW,
+            kind,
             reader[to_shared],
             nodes + len(used) + at[to_shared],
             read_place[to_shared],
             None,
         ),
         Edges.of(
-            Edge.RW,
+            kind,
             nodes + len(used) + relay[is_both],
             owner[is_both],
             None,
             write_place[is_both],
         ),
-        _join_ring(*ring),
+        _join_ring(*ring, kind),
     ), nodes + 2 * len(used)
 
 
-def _join_ring(owner: Ints, version: Ints, read: Ints, write: Ints) -> Edges:
+def _join_ring(
+    owner: Ints, version: Ints, read: Ints, write: Ints, kind: Edge
+) -> Edges:
     """Join all who overwrote the same version with their neighbours, both ways."""
     count = len(owner)
     spot = np.arange(count)
@@ -126,4 +137,4 @@ def _join_ring(owner: Ints, version: Ints, read: Ints, write: Ints) -> Edges:
     other = following != spot
     spot, following = spot[other], following[other]
     one, two = np.concatenate((spot, following)), np.concatenate((following, spot))
-    return Edges.of(Edge.RW, owner[one], owner[two], read[one], write[two])
+    return Edges.of(kind, owner[one], owner[two], read[one], write[two])

@@ -4,12 +4,16 @@ Adya's G0 to G2 ("Weak Consistency", MIT 1999), and G-nonadjacent of Cerone and 
 ("Analysing Snapshot Isolation", J.ACM 2018): snapshot isolation holds as long as each
 cycle has two read-write edges in a row. Each also with edges of the order of sessions
 or of real time (Kingsbury and Alvaro, "Elle", VLDB 2020).
+
+Where a read-write edge is one of a predicate (a scan did not find what was added later),
+repeatable read allows the cycle, and it has a name of its own: G-single-predicate,
+G-nonadjacent-predicate, G2.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from test_framework.check.transactions.dependencies import Edge
+from test_framework.check.transactions.dependencies import ANTI, Edge
 from test_framework.check.transactions.levels import name_anomaly
 
 
@@ -55,6 +59,16 @@ def _rules() -> Iterator[Rule]:
         )
         yield Rule("G-nonadjacent", strength, Edge.RW, every, apart=True)
         yield Rule("G2-item", strength, Edge.RW, every)
+        yield Rule(
+            "G-single-predicate",
+            strength,
+            Edge.PRW,
+            frozenset({*values, *order}),
+            apart=True,
+        )
+        every |= {Edge.PRW}
+        yield Rule("G-nonadjacent-predicate", strength, Edge.PRW, every, apart=True)
+        yield Rule("G2", strength, Edge.PRW, every)
 
 
 RULES = tuple(_rules())
@@ -64,7 +78,7 @@ RULES = tuple(_rules())
 def classify(kinds: Sequence[Edge]) -> str:
     """Return the name of a cycle of these edges, in their order."""
     strength = 2 if Edge.REALTIME in kinds else 1 if Edge.SESSION in kinds else 0
-    reads = kinds.count(Edge.RW)
+    reads = sum(kind in ANTI for kind in kinds)
     if reads == 0:
         base = "G1c" if Edge.WR in kinds else "G0"
     elif reads == 1:
@@ -72,7 +86,12 @@ def classify(kinds: Sequence[Edge]) -> str:
     else:
         following = (*kinds[1:], kinds[0])
         adjacent = any(
-            one is two is Edge.RW for one, two in zip(kinds, following, strict=True)
+            one in ANTI and two in ANTI
+            for one, two in zip(kinds, following, strict=True)
         )
-        base = "G2-item" if adjacent else "G-nonadjacent"
+        base = "G2" if adjacent else "G-nonadjacent"
+    if base == "G2":
+        base += "" if Edge.PRW in kinds else "-item"
+    elif Edge.PRW in kinds:
+        base += "-predicate"
     return name_anomaly(base, strength)

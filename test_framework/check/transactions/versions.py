@@ -134,9 +134,8 @@ class Reads:
     @classmethod
     def of(cls, log: TransactionLog) -> "Reads":
         """Collect them; a read of nothing is one of an empty list."""
-        is_read = (log.kind == Kind.READ_LIST) | (
-            (log.kind == Kind.READ) & (log.value == NOTHING)
-        )
+        is_read = (log.kind == Kind.READ_LIST) | (log.kind == Kind.ABSENT)
+        is_read |= (log.kind == Kind.READ) & (log.value == NOTHING)
         is_read &= (log.status == Status.OK)[log.transaction] & (log.count >= 0)
         place = np.flatnonzero(is_read)
         return cls(

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from test_framework.check.transactions.log import (
+    LISTS,
     NOTHING,
     UNKNOWN,
     Ints,
@@ -112,7 +113,7 @@ def find_readers(log: TransactionLog, *, most_misreads: int = 16) -> ReadsFrom:
     Raises:
         UsageError: It holds lists, whose reads tell more than this looks at.
     """
-    if np.isin(log.kind, (Kind.APPEND, Kind.READ_LIST)).any():
+    if np.isin(log.kind, LISTS).any():
         message = (
             "The history holds lists (append, or reads of lists), and this checker "
             "judges registers. Pick the model list-append for it."

@@ -29,6 +29,11 @@ _MEANINGS = {
     "G-nonadjacent": "several read versions older than what they depend on, and no one "
     "snapshot for each explains it",
     "G2-item": "each read what another one then overwrote, so no order explains all",
+    "G-single-predicate": "a scan of one is older than what it depends on",
+    "G-nonadjacent-predicate": "several read or scanned what is older than what they "
+    "depend on, and no one snapshot for each explains it",
+    "G2": "each read what another one then overwrote, or scanned what another one then "
+    "added to, so no order explains all",
 }
 
 
@@ -167,6 +172,8 @@ class Narrator:
             return f"append {value} to {key}"
         if kind is Kind.WRITE:
             return f"write {value} to {key}"
+        if kind is Kind.ABSENT:
+            return f"scan without {key}"
         return f"read {value} of {key}"
 
     def key(self, place: int) -> str:
@@ -182,6 +189,8 @@ class Narrator:
             return tell_list([log.values[number] for number in elements])
         if value == UNKNOWN:
             return "an unknown value"
+        if log.kind[place] == Kind.ABSENT:
+            return "[]"
         return "nothing" if value == NOTHING else str(log.values[value])
 
     def _explain(self, step: Step, source: str, target: str) -> str:
@@ -196,6 +205,8 @@ class Narrator:
         if step.kind is Edge.WR:
             return f"{target} read {two} of {key}, and saw {one}, {self._made(first, source)}"
         written = f"before {target} {self._verb(second)} {two} to it"
+        if step.kind is Edge.PRW:
+            return f"{source} scanned and did not find {key}, {written}"
         if step.kind is Edge.WW:
             return f"{source} {self._verb(first)} {one} to {key}, {written}"
         return f"{source} read {one} of {key}, {written}"

@@ -141,6 +141,26 @@ def test_transactions_become_columns(tmp_path: Path) -> None:
     assert [(one.invoked, one.completed) for one in found][-1] == (6, None)
 
 
+def test_scans_are_read_in_either_word(tmp_path: Path) -> None:
+    """With lists as a mapping or as pairs; what was not found is kept."""
+    log = log_of(
+        tmp_path,
+        """
+        {:process 0 :type :invoke :f :txn :value [[:append "t/x" 1] [:append "u" 1]]}
+        {:process 0 :type :ok :f :txn :value [[:append "t/x" 1] [:append "u" 1]]}
+        {:process 1 :type :invoke :f :txn :value [[:rp :true nil]]}
+        {:process 1 :type :ok :f :txn :value [[:rp :true {"t/x" [1]}]]}
+        {:process 2 :type :invoke :f :txn :value [[:scan {:starts "t/"} nil]]}
+        {:process 2 :type :ok :f :txn :value [[:scan {:starts "t/"} []]]}
+        """,
+    )
+
+    assert [log.read(n).operations for n in (1, 2)] == [
+        (("r", "t/x", (1,)), ("absent", "u", None)),
+        (("absent", "t/x", None),),
+    ]
+
+
 def test_transactions_without_processes_come_one_by_one(tmp_path: Path) -> None:
     """As in the example of Elle's paper."""
     log = log_of(
@@ -177,13 +197,14 @@ def test_transactions_come_back_as_they_were_written(tmp_path: Path) -> None:
     builder.add("a", [("append", "x", 1), ("r", "x", (1,))], invoked=3, completed=9)
     builder.add("b", [("w", "y", 2)], status=Status.FAIL, invoked=4, completed=5)
     builder.add("a", [("r", "y", None)], status=Status.INFO, user=7, invoked=10)
+    builder.add("b", [("scan", ["x", "z"], {"z": [1]})], invoked=11, completed=12)
     log = builder.build()
 
     write_history(tmp_path / "own.jsonl", log)
     again = read_history(tmp_path / "own.jsonl")
 
     assert isinstance(again, TransactionLog)
-    assert [again.read(n) for n in range(3)] == [log.read(n) for n in range(3)]
+    assert [again.read(n) for n in range(4)] == [log.read(n) for n in range(4)]
 
 
 def test_value_that_json_has_not_is_refused(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _execute(
 
 
 def _written(operations: Iterable[Micro]) -> set[Hashable]:
-    return {key for word, key, _ in operations if word != "r"}
+    return {key for word, key, _ in operations if word in {"append", "w"}}
 
 
 def _run(one: Transaction, snapshot: State, written: set[Hashable]) -> State:

@@ -75,6 +75,64 @@ def draw_versioned_lists(rng: random.Random) -> TransactionLog:
     return _record(rng, answers, doubt=0.1)
 
 
+def draw_scanned_lists(rng: random.Random) -> TransactionLog:
+    """Return versions chosen as above, some of them by scans of all lists.
+
+    What a scan finds need not be what the same transaction read before or reads later:
+    lists that were begun meanwhile are phantoms.
+    """
+    keys = "xyz"[: rng.randint(1, 3)]
+    plans = _draw_plans(rng, transactions=rng.randint(2, 4), keys=len(keys))
+    versions: dict[str, list[list[int]]] = {key: [[]] for key in keys}
+    for plan in rng.sample(plans, len(plans)):
+        for key in dict.fromkeys(key for word, key, _ in plan if word == "append"):
+            made = [
+                value for word, own, value in plan if (word, own) == ("append", key)
+            ]
+            versions[key].append(versions[key][-1] + made)
+    answers = []
+    for plan in plans:
+        view = _View(rng, versions, plan)
+        answer: list[Micro] = []
+        for word, key, value in plan:
+            if word == "append":
+                view.append(key, value)
+                answer.append((word, key, value))
+            elif rng.random() < 0.4:
+                answer.append((word, key, view.read(key)))
+            else:
+                answer.append(("scan", None, view.scan(keys)))
+        answers.append(answer)
+    return _record(rng, answers, doubt=0.1)
+
+
+class _View:
+    """What one transaction may see: a version of each list, from before its own."""
+
+    def __init__(
+        self, rng: random.Random, versions: dict[str, list[list[int]]], plan: _Plan
+    ) -> None:
+        self._rng, self._versions, self._plan = rng, versions, plan
+        self._store: dict[str, list[int]] = {}
+        self._changed: set[str] = set()
+
+    def read(self, key: str) -> list[int]:
+        if key not in self._store:
+            mine = {v for word, own, v in self._plan if (word, own) == ("append", key)}
+            allowed = [one for one in self._versions[key] if mine.isdisjoint(one)]
+            self._store[key] = allowed[-1] if mine else self._rng.choice(allowed)
+        return self._store[key]
+
+    def append(self, key: str, value: int) -> None:
+        self._store[key] = [*self.read(key), value]
+        self._changed.add(key)
+
+    def scan(self, keys: str) -> list[tuple[str, list[int]]]:
+        """Return lists that are begun, without some that are not its own."""
+        seen = [k for k in keys if k in self._changed or self._rng.random() < 0.6]
+        return [(key, self.read(key)) for key in seen if self.read(key)]
+
+
 def draw_wild_registers(rng: random.Random) -> TransactionLog:
     """Return up to 4 transactions that read any version, and often what they overwrite."""
     plans = _draw_plans(rng, transactions=rng.randint(1, 4), keys=rng.randint(1, 2))
@@ -132,7 +190,11 @@ def _record(
         completed = invoked + rng.randint(0, 6)
         clock[session] = completed + 1
         told = [
-            (word, key, value if word != "r" or status is Status.OK else None)
+            (
+                word,
+                key,
+                value if word in {"append", "w"} or status is Status.OK else None,
+            )
             for word, key, value in answer
         ]
         builder.add(session, told, status=status, invoked=invoked, completed=completed)

@@ -13,7 +13,13 @@ _STATUSES = {"ok": Status.OK, "fail": Status.FAIL, "info": Status.INFO}
 
 
 def read_operation(text: str) -> Micro:
-    """Read ``x+1`` (append), ``x=1`` (write), ``x:1,2`` (list read) or ``x?1`` (read)."""
+    """Read ``x+1`` (append), ``x=1`` (write), ``x:1,2`` (list read) or ``x?1`` (read).
+
+    ``*x:1,2/y:3`` is a scan of all lists that found two.
+    """
+    if text[0] == "*":
+        found = [read_operation(one) for one in text[1:].split("/") if one]
+        return "scan", None, [(key, elements) for _, key, elements in found]
     key, sign, rest = text[0], text[1], text[2:]
     if sign == "+":
         return "append", key, int(rest)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from test_framework.check.transactions import MODELS, check_list_append
+from test_framework.check.transactions import MODELS, LogBuilder, check_list_append
 from tests.unit.check.transactions.histories import history
 
 
@@ -118,6 +118,32 @@ TWINS = {
         ("a 0-2 y+1", "b 0-9 y: x+1", "c 2-3 x:"),
         ("strong-repeatable-read",),
     ),
+    "G-single-predicate": Twins(
+        ("a - x+1 y+1", "b - *y:1"),
+        ("a - x+1 y+1", "b - *x:1/y:1"),
+        ("consistent-view",),
+    ),
+    "G-nonadjacent-predicate": Twins(
+        ("a - x+1", "b - y+1", "c - *x:1", "d - *y:1"),
+        ("a - x+1", "b - y+1", "c - *x:1", "d - *x:1/y:1"),
+        ("snapshot-isolation",),
+    ),
+    "G2": Twins(
+        ("a - * x+1", "b - * y+1"), ("a - * x+1", "b - *x:1 y+1"), ("serializable",)
+    ),
+    "G-single-predicate-process": Twins(
+        ("a - x+1", "a - *"),
+        ("a - x+1", "a - *x:1"),
+        ("strong-session-consistent-view",),
+    ),
+    "G2-process": Twins(
+        ("a - y+1", "b - * x+1", "a - x:"),
+        ("a - y+1", "b - * x+1", "a - x:1"),
+        ("strong-session-serializable",),
+    ),
+    "G-single-predicate-realtime": Twins(
+        ("a 0-1 x+1", "b 2-3 *"), ("a 0-2 x+1", "b 2-3 *"), ("strong-consistent-view",)
+    ),
 }
 
 
@@ -170,6 +196,56 @@ def test_each_step_of_a_cycle_is_a_sentence() -> None:
         "T3 read [1] of x, and saw 1, which T2 appended",
         "T1 read [1] of y, and saw 1, which T3 appended",
     ]
+
+
+def test_scan_without_a_list_is_a_sentence() -> None:
+    """What was not found is named, and what was added."""
+    checked = check_list_append(history("a - * x+1", "b - * y+2"), "repeatable-read")
+
+    assert (checked.verdict, checked.broken) == ("valid", ("serializable",))
+    assert checked.anomalies[0].claim == (
+        "T1 before T2 before T1: each read what another one then overwrote, or scanned "
+        "what another one then added to, so no order explains all."
+    )
+    assert [one.text for one in checked.anomalies[0].items] == [
+        "scan without x, scan without y, append 1 to x",
+        "scan without x, scan without y, append 2 to y",
+    ]
+    assert [one.because for one in checked.anomalies[0].links] == [
+        "T1 scanned and did not find y, before T2 appended 2 to it",
+        "T2 scanned and did not find x, before T1 appended 1 to it",
+    ]
+
+
+def test_phantom_within_a_transaction_leaves_repeatable_read_whole() -> None:
+    """A list that was begun between a scan and a read is no fault of item reads."""
+    checked = check_list_append(history("a - * x:1", "b - x+1"), "repeatable-read")
+
+    assert (checked.verdict, checked.broken) == ("valid", ("consistent-view",))
+    assert [one.name for one in checked.anomalies] == ["G-single-predicate"]
+
+
+def test_scan_must_find_what_its_transaction_appended() -> None:
+    """Not to see the own list is internal, whatever others do."""
+    checked = check_list_append(history("a - x+1 *"))
+
+    assert [one.name for one in checked.anomalies] == ["internal"]
+    assert checked.broken == ITEM
+
+
+def test_scan_covers_its_scope_alone() -> None:
+    """Lists outside of it say nothing, and those of others within it do."""
+    for scope, verdict in (
+        (["x"], "valid"),
+        ({"starts": "x"}, "valid"),
+        (["x", "y"], "invalid"),
+        (None, "invalid"),
+    ):
+        builder = LogBuilder()
+        builder.add("a", [("append", "x", 1), ("append", "y", 1)])
+        builder.add("b", [("scan", scope, {"x": [1]})])
+
+        assert check_list_append(builder.build()).verdict == verdict, scope
 
 
 def test_orders_of_sessions_and_of_time_are_sentences() -> None:

@@ -35,6 +35,18 @@ def test_history_with_a_flaw_is_unknown(lines: tuple[str, ...], reason: str) -> 
     assert checked.holds == ()
 
 
+def test_more_than_can_be_kept_of_scans_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was left out might be wrong."""
+    monkeypatch.setattr("test_framework.check.transactions.log.MOST_ABSENT", 1)
+
+    checked = check_list_append(history("a - x+1 y+1", "b - *", "c - x:1"))
+
+    assert (checked.verdict, checked.holds) == ("unknown", ())
+    assert checked.reason.startswith("Its scans did not find 2 lists, more than the ")
+
+
 def test_anomaly_counts_in_spite_of_a_flaw() -> None:
     """A value nobody appended does not excuse a read of what was refused."""
     log = history("a - x:7", "b - fail y+1", "c - y:1")

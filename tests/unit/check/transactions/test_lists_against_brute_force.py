@@ -14,6 +14,7 @@ import pytest
 from test_framework.check.transactions import TransactionLog, check_list_append
 from tests.unit.check.transactions.brute_force import MODELS, can_explain
 from tests.unit.check.transactions.drawing import (
+    draw_scanned_lists,
     draw_versioned_lists,
     draw_wild_lists,
 )
@@ -40,7 +41,9 @@ def compare(draw: Draw, seeds: range) -> Counter[str]:
     return held
 
 
-@pytest.mark.parametrize("draw", [draw_wild_lists, draw_versioned_lists])
+@pytest.mark.parametrize(
+    "draw", [draw_wild_lists, draw_versioned_lists, draw_scanned_lists]
+)
 def test_lists_hold_what_an_execution_explains(draw: Draw) -> None:
     """Each model holds if and only if some execution gives what was read."""
     held = compare(draw, range(500))
@@ -49,7 +52,9 @@ def test_lists_hold_what_an_execution_explains(draw: Draw) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("draw", [draw_wild_lists, draw_versioned_lists])
+@pytest.mark.parametrize(
+    "draw", [draw_wild_lists, draw_versioned_lists, draw_scanned_lists]
+)
 def test_many_lists_hold_what_an_execution_explains(draw: Draw) -> None:
     """The same for 5,000 histories."""
     held = compare(draw, range(500, 5_500))

@@ -6,7 +6,7 @@ each transaction once, each with every choice of edges (Adya, 1999; Elle, VLDB 2
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import pairwise, product
 
 import pytest
@@ -22,7 +22,10 @@ from test_framework.check.transactions.dependencies import Edge
 from test_framework.check.transactions.levels import judge_levels
 from test_framework.check.transactions.rules import classify
 from tests.unit.check.transactions.brute_force import order_of
-from tests.unit.check.transactions.drawing import draw_versioned_lists
+from tests.unit.check.transactions.drawing import (
+    draw_scanned_lists,
+    draw_versioned_lists,
+)
 from tests.unit.check.transactions.histories import history
 from tests.unit.check.transactions.test_list_anomalies import TWINS
 
@@ -34,22 +37,24 @@ def define_edges(log: TransactionLog) -> tuple[Pairs, bool]:
     edges: Pairs = defaultdict(set)
     all_of_it = [log.read(number) for number in range(len(log))]
     writer: dict[tuple[Hashable, int], int] = {}
-    reads: dict[Hashable, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
+    reads: dict[Hashable, list[tuple[int, tuple[int, ...], Edge]]] = defaultdict(list)
     for each in all_of_it:
         for word, key, value in each.operations:
             if word == "append" and each.status is not Status.FAIL:
                 writer[key, value] = each.number
             elif word == "r" and each.status is Status.OK:
-                reads[key].append((each.number, tuple(value or ())))
+                reads[key].append((each.number, tuple(value or ()), Edge.RW))
+            elif word == "absent" and each.status is Status.OK:
+                reads[key].append((each.number, (), Edge.PRW))
     seen = {
         writer[key, value]
         for key, lists in reads.items()
-        for _, values in lists
+        for _, values, _ in lists
         for value in values
     }
     is_total = True
     for key in {key for key, _ in writer} | set(reads):
-        longest = max((values for _, values in reads[key]), key=len, default=())
+        longest = max((values for _, values, _ in reads[key]), key=len, default=())
         order = [writer[key, value] for value in longest]
         tails = {
             number
@@ -60,12 +65,12 @@ def define_edges(log: TransactionLog) -> tuple[Pairs, bool]:
         is_total &= len(tails) < 2
         for pair in [*pairwise(order), *product(order[-1:], tails)]:
             edges[pair].add(Edge.WW)
-        for reader, values in reads[key]:
+        for reader, values, kind in reads[key]:
             makers = order[: len(values)]
             if makers:
                 edges[makers[-1], reader].add(Edge.WR)
             for other in set(order[len(values) :][:1]) or tails:
-                edges[reader, other].add(Edge.RW)
+                edges[reader, other].add(kind)
     for pair in order_of(log, 1):
         edges[pair].add(Edge.SESSION)
     for one, two in order_of(log, 2):
@@ -101,11 +106,14 @@ def define_cycles(edges: Pairs) -> set[str]:
     }
 
 
-def compare(seeds: range) -> Counter[str]:
+def compare(
+    seeds: range,
+    draw: Callable[[random.Random], TransactionLog] = draw_versioned_lists,
+) -> Counter[str]:
     """Compare what is broken, and return how often each weakest model was."""
     seen: Counter[str] = Counter()
     for seed in seeds:
-        log = draw_versioned_lists(random.Random(seed))
+        log = draw(random.Random(seed))
         if any(log.status == Status.FAIL):
             continue
         edges, is_total = define_edges(log)
@@ -131,10 +139,18 @@ def test_broken_levels_are_those_of_the_definitions() -> None:
     assert any(name.startswith("strong-r") for name in seen)
 
 
+def test_broken_levels_with_scans_are_those_of_the_definitions() -> None:
+    """Phantoms break serializability and leave repeatable read whole."""
+    seen = compare(range(600), draw_scanned_lists)
+
+    assert {"serializable", "consistent-view", "snapshot-isolation"} <= set(seen)
+
+
 @pytest.mark.long
 def test_broken_levels_of_many_are_those_of_the_definitions() -> None:
     """The same for 5,000 histories."""
     assert compare(range(400, 5_400))["snapshot-isolation"]
+    assert compare(range(600, 5_600), draw_scanned_lists)["serializable"]
 
 
 def surround(lines: tuple[str, ...], seed: int) -> TransactionLog:

@@ -27,6 +27,24 @@ def test_transactions_come_back_as_they_went_in() -> None:
     assert log.first.tolist() == [0, 2, 4]
 
 
+def test_what_scans_did_not_find_stands_in_its_transaction() -> None:
+    """Also what was met only later, and at the end of a transaction."""
+    builder = LogBuilder()
+    builder.add("a", [("append", "x", 1), ("scan", None, [["x", [1]]])])
+    builder.add("b", [])
+    builder.add("a", [("scan", ["y", "z"], []), ("append", "y", 2)])
+    builder.add("a", [("scan", None, None)], status=Status.INFO)
+
+    log = builder.build()
+
+    assert [log.read(number).operations for number in range(4)] == [
+        (("append", "x", 1), ("r", "x", (1,)), ("absent", "y", None)),
+        (),
+        (("absent", "y", None), ("append", "y", 2)),
+        (),
+    ]
+
+
 def test_unknown_outcome_never_ends() -> None:
     """What timed out may take effect at any later time, whatever end was written."""
     builder = LogBuilder()
