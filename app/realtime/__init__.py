@@ -4,5 +4,19 @@ from app.realtime.emitter import UserEmitter
 from app.realtime.events import Event, EventLog
 from app.realtime.follow import follow
 from app.realtime.hub import Hub
+from app.realtime.revocations import (
+    EVERY_SESSION,
+    announce_revoked,
+    sessions_channel,
+)
 
-__all__ = ["Event", "EventLog", "Hub", "UserEmitter", "follow"]
+__all__ = [
+    "EVERY_SESSION",
+    "Event",
+    "EventLog",
+    "Hub",
+    "UserEmitter",
+    "announce_revoked",
+    "follow",
+    "sessions_channel",
+]
