@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from test_framework.battery.locks import FileLock
 from test_framework.battery.locks.files import OpenFile
@@ -172,14 +172,30 @@ class ThreadHeldTwice:
 class ThreadLostWakeUp:
     """Clears the event of a release that came between the look and the wait."""
 
+    made: ClassVar[list["ThreadLostWakeUp"]] = []
+    """Threads wait in them for ever, and would hold their loops under later tests."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._free = threading.Event()
+        self._is_over = False
+        self.made.append(self)
+
+    @classmethod
+    def let_go(cls) -> None:
+        """End all waits."""
+        while cls.made:
+            twin = cls.made.pop()
+            twin._is_over = True
+            twin._free.set()
 
     def acquire(self) -> None:
         while not self._lock.acquire(blocking=False):
             self._free.clear()
             self._free.wait()
+            if self._is_over:
+                message = "The test is over."
+                raise RuntimeError(message)
 
     def release(self) -> None:
         self._lock.release()

@@ -6,7 +6,7 @@ miss it happens once in 65,000 runs at most.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +61,13 @@ def config(
     return RaceTestConfig(
         kind=kind, workers=4, iterations=turns, seed=seed, quiet_s=quiet_s
     )
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """Let threads go that a twin would keep for ever."""
+    yield
+    twins.ThreadLostWakeUp.let_go()
 
 
 def conformance(kind: WorkerKind, make: Make, name: str = "") -> MutexRaceTest:
