@@ -3,7 +3,8 @@
 import asyncio
 import faulthandler
 import gc
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -21,12 +22,20 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _settled_heap() -> Iterator[None]:
+    """Take what a module leaves in caches out of later collections as well."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest_asyncio.fixture(autouse=True)
-async def _tidy_loop() -> AsyncIterator[None]:
+async def _tidy_loop(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Fail a test whose loop handler saw an error or that leaves tasks behind.
 
     Warnings as errors do not see a task that died unwatched: it is reported when it
-    is collected, to the loop's handler.
+    is collected, to the loop's handler. A plain function makes no tasks in this loop.
     """
     loop = asyncio.get_running_loop()
     seen: list[dict[str, Any]] = []
@@ -34,7 +43,8 @@ async def _tidy_loop() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
     await asyncio.sleep(0)
-    gc.collect()
+    if inspect.iscoroutinefunction(request.function):
+        gc.collect()
     left = [
         task
         for task in asyncio.all_tasks() - before

@@ -1,13 +1,16 @@
-"""The wheel as a stranger gets it: built, installed into nothing, run elsewhere.
+"""The wheel as a stranger gets it: built, installed, run elsewhere.
 
 The service audited is ``examples/notes``, which knows neither this repository nor
-its reference service. Needs the package index that made the development environment.
+its reference service. By default the wheel stands beside the packages of this
+environment; the long test installs it into nothing, with what it asks for, from the
+package index that made the development environment.
 """
 
 import json
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -55,6 +58,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def beside_ours(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The commands of an environment of the wheel, with our packages behind it.
+
+    Ours come after its own on the path, and our own source is not among them: it is
+    there by a ``.pth`` file, which is read for the environment's own packages only.
+    """
+    folder = tmp_path_factory.mktemp("beside")
+    venv.create(folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+    succeed(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
+    (packages / "ours.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands of an environment that holds the wheel, what it needs, and FastAPI."""
     folder = tmp_path_factory.mktemp("environment")
@@ -93,44 +112,72 @@ def test_wheel_holds_the_framework_alone(wheel: Path) -> None:
 
 
 def test_installed_audit_convicts_the_leaking_service(
-    installed: Path, tmp_path: Path
+    beside_ours: Path, tmp_path: Path
 ) -> None:
     """The installed command finds the example's mistake: exit code 1 and findings."""
-    done = audit(installed, tmp_path, "service")
+    convict(beside_ours, tmp_path)
+
+
+def test_installed_audit_acquits_the_fixed_service(
+    beside_ours: Path, tmp_path: Path
+) -> None:
+    """The installed command finds nothing in the example's fixed sibling."""
+    acquit(beside_ours, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("patient")
+def test_audit_installed_into_nothing_does_the_same(
+    installed: Path, tmp_path: Path
+) -> None:
+    """What the wheel asks for is all it needs."""
+    convict(installed, tmp_path)
+    acquit(installed, tmp_path)
+
+
+def convict(commands: Path, folder: Path) -> None:
+    """Audit the leaking service, and require its one finding."""
+    done = audit(commands, folder, "service")
 
     assert done.returncode == 1, done.stdout + done.stderr
-    report = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
+    report = json.loads((folder / "out" / "audit.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "invalid"
     (finding,) = report["findings"]
     assert finding["rule"].startswith("foreign-canary-in-")
     assert finding["victim"] != finding["observer"]
 
 
-def test_installed_audit_acquits_the_fixed_service(
-    installed: Path, tmp_path: Path
-) -> None:
-    """The installed command finds nothing in the example's fixed sibling."""
-    done = audit(installed, tmp_path, "service_fixed")
+def acquit(commands: Path, folder: Path) -> None:
+    """Audit the mended service, and require that nothing is found."""
+    done = audit(commands, folder, "service_fixed")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
+    report = json.loads((folder / "out" / "audit.json").read_text(encoding="utf-8"))
     assert (report["verdict"], report["findings"]) == ("valid", [])
     assert report["users"] == 100
 
 
-def test_installed_plugin_offers_its_fixtures(installed: Path, tmp_path: Path) -> None:
+def pytest_of(commands: Path) -> tuple[str | Path, ...]:
+    """Return how to run pytest with the packages of an environment."""
+    return commands / "python", "-m", "pytest"
+
+
+def test_installed_plugin_offers_its_fixtures(
+    beside_ours: Path, tmp_path: Path
+) -> None:
     """Pytest of the new environment knows the plugin by its entry point."""
-    done = run(installed / "pytest", "--fixtures", "-q", cwd=tmp_path)
+    done = run(*pytest_of(beside_ours), "--fixtures", "-q", cwd=tmp_path)
 
     assert "swarm" in done.stdout
-    assert "--run-seed" in run(installed / "pytest", "--help", cwd=tmp_path).stdout
+    helped = run(*pytest_of(beside_ours), "--help", cwd=tmp_path)
+    assert "--run-seed" in helped.stdout
 
 
 def test_installed_command_without_target_says_what_to_pass(
-    installed: Path, tmp_path: Path
+    beside_ours: Path, tmp_path: Path
 ) -> None:
     """Without anything to audit there is one sentence with the cure, and exit code 2."""
-    done = run(installed / "isolation-audit", "run", cwd=tmp_path)
+    done = run(beside_ours / "isolation-audit", "run", cwd=tmp_path)
 
     assert done.returncode == 2
     assert "--target" in done.stderr
