@@ -5,19 +5,24 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from app.api.dependencies import Authenticated, PartsOf, Work
-from app.api.documents import forget_cached
+from app.api.dependencies import Authenticated, PartsOf, Plain, Work
+from app.api.documents import commit_and_forget, to_its_end
 from app.api.frontier import record_of
 from app.api.parts import Parts
 from app.api.problems import Problem, not_found, unauthorized
-from app.api.schemas import Credentials, RefreshToken
+from app.api.schemas import Credentials, NewPassword, RefreshToken
+from app.context import UserExecutionContext
+from app.realtime import EVERY_SESSION, announce_revoked
 from app.storage import (
     Account,
     Profile,
     UsernameTakenError,
     add_account,
+    change_password,
     find_account,
+    find_own_account,
     find_profile,
+    holds_password,
 )
 
 router = APIRouter(tags=["auth"])
@@ -73,6 +78,8 @@ async def log_in(
     record_of(request.scope).user_id = account.user_id
     family_id = str(parts.new_id())
     async with parts.sessions.for_user(account.user_id) as session:
+        if not await holds_password(session, account):
+            raise unauthorized("The username or the password is wrong.")
         await parts.refresh_tokens.forget_expired(session, account.user_id)
         token = await parts.refresh_tokens.issue(session, account.user_id, family_id)
         request_id = record_of(request.scope).request_id
@@ -87,7 +94,9 @@ async def refresh(body: RefreshToken, parts: PartsOf, request: Request) -> Token
     async with parts.sessions.for_auth() as session:
         rotation = await parts.refresh_tokens.rotate(session, body.refresh_token)
     record_of(request.scope).user_id = rotation.user_id
-    # Raised after the commit: a replayed token has ended its family.
+    if rotation.family_id and rotation.user_id and not rotation.token:
+        # A replayed token has ended its family, which is committed by now.
+        await announce_revoked(parts.redis, rotation.user_id, rotation.family_id)
     if not (rotation.token and rotation.user_id and rotation.family_id):
         raise unauthorized("The refresh token is not valid any more. Log in again.")
     return _pair(parts, rotation.user_id, rotation.family_id, rotation.token)
@@ -98,7 +107,35 @@ async def log_out(caller: Authenticated, context: Work, parts: PartsOf) -> None:
     """End the session the access token came from."""
     await parts.refresh_tokens.revoke(context.database, caller.claims.session_id)
     await context.audit.record("session.ended", caller.claims.session_id)
-    await forget_cached(context)
+    await to_its_end(_leave(context, parts, caller.claims.session_id))
+
+
+@router.post("/auth/logout/everywhere", status_code=204)
+async def log_out_everywhere(context: Work, parts: PartsOf) -> None:
+    """End all sessions of the user, on every device."""
+    await parts.refresh_tokens.revoke_all(context.database, context.user_id)
+    await context.audit.record("sessions.ended", context.user_id)
+    await to_its_end(_leave(context, parts, EVERY_SESSION))
+
+
+@router.post("/auth/password", status_code=204)
+async def post_password(body: NewPassword, context: Plain, parts: PartsOf) -> None:
+    """Change the password, which ends all sessions: log in again with the new one."""
+    async with parts.sessions.for_user(context.user_id) as session:
+        account = await find_own_account(context.child(session=session))
+    if account is None:
+        raise not_found("user")
+    # Both hashes outside of a transaction: each takes tens of milliseconds.
+    if not await parts.passwords.verify(body.password, account.password_hash):
+        raise Problem(403, "The password is wrong. Nothing was changed.")
+    password_hash = await parts.passwords.hash(body.new_password)
+    async with parts.sessions.for_user(context.user_id) as session:
+        work = context.child(session=session)
+        if not await change_password(session, account, password_hash):
+            raise Problem(409, "The password was changed meanwhile. Log in again.")
+        await parts.refresh_tokens.revoke_all(session, context.user_id)
+        await work.audit.record("password.changed", context.user_id)
+        await to_its_end(_leave(work, parts, EVERY_SESSION))
 
 
 @router.get("/me")
@@ -108,6 +145,11 @@ async def me(context: Work) -> Profile:
     if profile is None:
         raise not_found("user")
     return profile
+
+
+async def _leave(context: UserExecutionContext, parts: Parts, session_id: str) -> None:
+    await commit_and_forget(context)
+    await announce_revoked(parts.redis, context.user_id, session_id)
 
 
 def _pair(parts: Parts, user_id: str, family_id: str, token: str) -> TokenPair:

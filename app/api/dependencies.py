@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from app.api.frontier import record_of
 from app.api.parts import Parts
-from app.api.problems import unauthorized
+from app.api.problems import session_ended, unauthorized
 from app.context import UserExecutionContext
 from app.security import Claims, TokenError
 
@@ -76,18 +76,33 @@ async def authenticate(request: Request) -> Caller:
     return Caller(claims, context)
 
 
+async def is_logged_in(parts: Parts, claims: Claims) -> bool:
+    """Return whether the login of a token goes on, in a transaction of its own."""
+    async with parts.sessions.for_user(claims.user_id) as session:
+        return await parts.refresh_tokens.is_live(session, claims.session_id)
+
+
 async def open_work(
     request: Request, caller: Annotated[Caller, Depends(authenticate)]
 ) -> AsyncIterator[UserExecutionContext]:
     """Yield the caller's context with a database session of its own."""
     context = caller.context
-    async with parts_of(request).sessions.for_user(context.user_id) as session:
+    parts = parts_of(request)
+    async with parts.sessions.for_user(context.user_id) as session:
+        # Asked in the transaction of the work: what a logout ended before is refused in
+        # every worker, with Redis or without.
+        if not await parts.refresh_tokens.is_live(session, caller.claims.session_id):
+            raise session_ended()
         yield replace(context, session=session, audit=context.audit.bound_to(session))
 
 
-async def _plain(
-    caller: Annotated[Caller, Depends(authenticate)],
+async def open_plain(
+    request: Request, caller: Annotated[Caller, Depends(authenticate)]
 ) -> UserExecutionContext:
+    """Return the caller's context without a session."""
+    # The connection is given back before the endpoint begins, which takes its own.
+    if not await is_logged_in(parts_of(request), caller.claims):
+        raise session_ended()
     return caller.context
 
 
@@ -101,6 +116,6 @@ BEARER_SCHEME = HTTPBearer(auto_error=False)
 
 PartsOf = Annotated[Parts, Depends(_parts)]
 Authenticated = Annotated[Caller, Depends(authenticate)]
-Plain = Annotated[UserExecutionContext, Depends(_plain)]
+Plain = Annotated[UserExecutionContext, Depends(open_plain)]
 # Scope "function": the transaction ends when the endpoint returns, before its answer.
 Work = Annotated[UserExecutionContext, Depends(open_work, scope="function")]

@@ -127,15 +127,17 @@ async def forget_cached(context: UserExecutionContext) -> None:
     A request that is cancelled meanwhile ends after both: in between, the old list would
     be shown until it expires.
     """
-    await _to_its_end(_commit_and_forget(context))
+    await to_its_end(commit_and_forget(context))
 
 
-async def _commit_and_forget(context: UserExecutionContext) -> None:
+async def commit_and_forget(context: UserExecutionContext) -> None:
+    """Do what ``forget_cached`` does, but end in between when cancelled."""
     await context.database.commit()
     await context.keyspace.incr(_VERSION, ttl_s=_VERSION_S)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await some work that a cancellation must not cut in two."""
     # Not only shielded: the request's session, which the work uses, is closed as soon
     # as the request ends.
     task = asyncio.create_task(work)

@@ -56,6 +56,11 @@ def unauthorized(detail: str) -> Problem:
     return Problem(401, detail, headers={"www-authenticate": "Bearer"})
 
 
+def session_ended() -> Problem:
+    """Return the problem of a good token whose login has ended."""
+    return unauthorized("The session of this token has ended. Log in again.")
+
+
 def problem_response(
     status: int,
     detail: str,

@@ -34,6 +34,13 @@ class Credentials(_Schema):
     password: Annotated[Text, Field(min_length=8, max_length=1_000)]
 
 
+class NewPassword(_Schema):
+    """The password so far and the one from now on."""
+
+    password: Annotated[Text, Field(min_length=8, max_length=1_000)]
+    new_password: Annotated[Text, Field(min_length=8, max_length=1_000)]
+
+
 class RefreshToken(_Schema):
     """A refresh token."""
 

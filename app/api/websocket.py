@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from app.api.dependencies import bearer_token, parts_of
+from app.api.dependencies import bearer_token, is_logged_in, parts_of
 from app.api.frontier import record_of
 from app.api.parts import Parts
 from app.realtime import follow
@@ -73,9 +73,10 @@ async def _authenticate(parts: Parts, websocket: WebSocket) -> Claims | None:
     if token is None:
         return None
     try:
-        return parts.access_tokens.verify(token)
+        claims = parts.access_tokens.verify(token)
     except TokenError:
         return None
+    return claims if await is_logged_in(parts, claims) else None
 
 
 async def _first_message_token(websocket: WebSocket) -> str | None:

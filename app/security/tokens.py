@@ -1,8 +1,8 @@
 """Tokens: short signed access tokens, and random refresh tokens kept only as hashes.
 
 An access token (JWT) names its user, its login session and the key that signed it.
-It is checked without any lookup, so a logout takes effect on it when it expires;
-that is why it is short. A refresh token is random; the database holds its SHA-256.
+Its signature says nothing about a logout since: whoever serves it asks whether the login
+lives (``RefreshTokens.is_live``). A refresh token is random; the database holds its SHA-256.
 """
 
 import hashlib

@@ -5,8 +5,11 @@ from app.storage.accounts import (
     Profile,
     UsernameTakenError,
     add_account,
+    change_password,
     find_account,
+    find_own_account,
     find_profile,
+    holds_password,
 )
 from app.storage.audit import UserAuditTrail
 from app.storage.documents import (
@@ -63,6 +66,7 @@ __all__ = [
     "UsernameTakenError",
     "add_account",
     "add_message",
+    "change_password",
     "check_role",
     "create_document",
     "create_run",
@@ -71,10 +75,12 @@ __all__ = [
     "delete_thread",
     "find_account",
     "find_document",
+    "find_own_account",
     "find_profile",
     "find_run",
     "find_thread",
     "finish_run",
+    "holds_password",
     "list_documents",
     "list_messages",
     "list_runs",

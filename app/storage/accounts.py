@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -55,6 +55,48 @@ async def find_account(session: AsyncSession, username: str) -> Account | None:
         )
     ).first()
     return None if row is None else Account(*row)
+
+
+async def find_own_account(context: UserExecutionContext) -> Account | None:
+    """Return the account of the context's user; None when it is gone."""
+    row = (
+        await context.database.execute(
+            select(users.c.user_id, users.c.username, users.c.password_hash).where(
+                users.c.user_id == context.user_id
+            )
+        )
+    ).first()
+    return None if row is None else Account(*row)
+
+
+async def holds_password(session: AsyncSession, account: Account) -> bool:
+    """Return whether an account still has the password that was compared.
+
+    Verifying takes tens of milliseconds, outside of any transaction. What follows from
+    it asks again here, and until it ends nobody can change the password.
+    """
+    stored = await session.scalar(
+        select(users.c.password_hash)
+        .where(users.c.user_id == account.user_id)
+        .with_for_update(read=True)
+    )
+    return stored == account.password_hash
+
+
+async def change_password(
+    session: AsyncSession, account: Account, password_hash: str
+) -> bool:
+    """Replace the hash that was compared; False when it is not stored any more."""
+    changed = await session.execute(
+        update(users)
+        .where(
+            users.c.user_id == account.user_id,
+            users.c.password_hash == account.password_hash,
+        )
+        .values(password_hash=password_hash)
+        .returning(users.c.user_id)
+    )
+    return changed.first() is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,27 @@ All tokens of one login form a family. One ``UPDATE ... RETURNING`` spends a tok
 of twenty concurrent attempts Postgres lets one win. Whoever presents a spent token
 holds a copy, and nobody can tell which side is the thief: the family ends (RFC 9700,
 section 4.14.2).
+
+The family is the login itself: it lives while one of its tokens is neither revoked nor
+expired. Access tokens name it, and the transaction of the work that they ask for reads
+here whether it lives; so a logout that has committed is seen by every worker, whatever
+happens to Redis.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Text, cast, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.security import hash_refresh_token, new_refresh_token
@@ -52,11 +67,33 @@ class RefreshTokens:
         return token
 
     async def forget_expired(self, session: AsyncSession, user_id: str) -> None:
-        """Delete the user's tokens that have expired, so that they do not pile up."""
+        """Delete the user's tokens that have expired, so that they do not pile up.
+
+        Those that somebody else has locked are left for the next time: who locks several
+        rows without waiting is in no deadlock.
+        """
+        columns = refresh_tokens.c
+        expired = (
+            select(columns.token_hash)
+            .where(columns.user_id == user_id, columns.expires_at < func.now())
+            .with_for_update(skip_locked=True)
+        )
         await session.execute(
-            delete(refresh_tokens).where(
-                refresh_tokens.c.user_id == user_id,
-                refresh_tokens.c.expires_at < func.now(),
+            delete(refresh_tokens).where(columns.token_hash.in_(expired))
+        )
+
+    async def is_live(self, session: AsyncSession, family_id: str) -> bool:
+        """Return whether a login goes on, as the caller's transaction sees it."""
+        columns = refresh_tokens.c
+        return bool(
+            await session.scalar(
+                select(
+                    exists().where(
+                        columns.family_id == family_id,
+                        columns.revoked_at.is_(None),
+                        columns.expires_at > func.now(),
+                    )
+                )
             )
         )
 
@@ -114,6 +151,27 @@ class RefreshTokens:
                 refresh_tokens.c.revoked_at.is_(None),
             )
             .values(revoked_at=func.now())
+        )
+
+    async def revoke_all(self, session: AsyncSession, user_id: str) -> None:
+        """End all logins of a user that have begun."""
+        columns = refresh_tokens.c
+        is_open = (
+            columns.user_id == user_id,
+            columns.revoked_at.is_(None),
+            columns.expires_at > func.now(),
+        )
+        # In one order, whoever asks: two that lock the same logins cannot cross.
+        families = (
+            select(columns.family_id)
+            .where(*is_open)
+            .distinct()
+            .order_by(columns.family_id)
+            .subquery()
+        )
+        await session.execute(select(_family_lock(families.c.family_id)))
+        await session.execute(
+            update(refresh_tokens).where(*is_open).values(revoked_at=func.now())
         )
 
 

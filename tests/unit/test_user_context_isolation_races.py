@@ -30,6 +30,7 @@ from tests.unit.app.parts import (
     MemoryEmitter,
     MemoryKeyspace,
     MemoryTrail,
+    OpenLogins,
     context_of,
 )
 
@@ -79,6 +80,7 @@ class Office:
         parts = SimpleNamespace(
             access_tokens=tokens,
             sessions=sessions,
+            refresh_tokens=OpenLogins(),
             redis=None,
             events=None,
             # A user's keys outlive a request, as they do in Redis.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.context import UserExecutionContext
+from test_framework.explore import external
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -68,6 +69,17 @@ class MemoryTrail:
     async def record(self, action: str, subject: str) -> None:
         """Keep an entry."""
         self.entries.append((action, subject))
+
+
+class OpenLogins:
+    """The logins of a service where nobody has left."""
+
+    async def is_live(self, session: object, family_id: str) -> bool:
+        """Return that the login goes on, after a round trip."""
+        assert session is not None
+        assert family_id
+        await external("SELECT")
+        return True
 
 
 def context_of(user_id: str, *, request_id: str = "r-1") -> UserExecutionContext:

@@ -25,7 +25,7 @@ from app.security import AccessTokens
 from app.settings import SigningKey
 from test_framework.explore import Report, Scenario, explore, external
 from tests.unit.app.exploring import USERS_ALONE, assert_found
-from tests.unit.app.parts import MemoryKeyspace
+from tests.unit.app.parts import MemoryKeyspace, OpenLogins
 
 Opening = Callable[[Request, Caller], AsyncIterator[UserExecutionContext]]
 
@@ -78,6 +78,7 @@ class _House:
         parts = SimpleNamespace(
             access_tokens=_TOKENS,
             sessions=self,
+            refresh_tokens=OpenLogins(),
             redis=None,
             events=self,
             keyspaces=lambda _, user_id: MemoryKeyspace(user_id),

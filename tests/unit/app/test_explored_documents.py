@@ -131,6 +131,6 @@ async def _directly(work: Awaitable[None]) -> None:
 @pytest.mark.power
 def test_disturbed_writer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancelled between its commit and the new version, it leaves the old list."""
-    monkeypatch.setattr("app.api.documents._to_its_end", _directly)
+    monkeypatch.setattr("app.api.documents.to_its_end", _directly)
 
     assert_found(_explored(), "assertion", "the list shows")

@@ -5,8 +5,9 @@ any instant; one client leaves at any instant, the other stays until its token e
 """
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -26,6 +27,7 @@ from app.settings import SigningKey
 from test_framework.explore import Report, Scenario, explore, external
 from tests.unit.app.exploring import USERS_ALONE, assert_found
 from tests.unit.app.fakes.redis import MemoryRedis
+from tests.unit.app.parts import OpenLogins
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -65,6 +67,15 @@ class _Client:
             self.frames.append(json.loads(message["text"]))
 
 
+class _NoDatabase:
+    """Opens sessions of nothing."""
+
+    @contextlib.asynccontextmanager
+    async def for_user(self, user_id: str) -> AsyncIterator[str]:
+        """Open one."""
+        yield user_id
+
+
 class _Office:
     """The realtime half of a process, and a client for each user."""
 
@@ -98,7 +109,13 @@ class _Office:
             return
         user_id = _USERS[number]
         client = self._clients[user_id]
-        parts = SimpleNamespace(access_tokens=_TOKENS, events=self._log, hub=self._hub)
+        parts = SimpleNamespace(
+            access_tokens=_TOKENS,
+            sessions=_NoDatabase(),
+            refresh_tokens=OpenLogins(),
+            events=self._log,
+            hub=self._hub,
+        )
         token = _TOKENS.issue(user_id, "login")
         scope = {
             "type": "websocket",
