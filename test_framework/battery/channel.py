@@ -113,6 +113,7 @@ class ChannelRaceTest:
             self.name,
             tuple(one.run for one in played),
             (*common, *(one.judged for one in played)),
+            scenarios=("stream", *(f"round {n}" for n in range(1, len(played)))),
         )
 
     def _round_seeds(self, config: RaceTestConfig, streamed: "_Played") -> list[int]:
@@ -129,13 +130,7 @@ class ChannelRaceTest:
             promise: Promise = (
                 self._promise or getattr(channel, "promise", None) or Promise()
             )
-            for method in ("send", "receive"):
-                if not callable(getattr(channel, method, None)):
-                    raise UsageError(
-                        f"{self.name} has no method {method}. A channel has "
-                        "send(message, to) and receive(consumer); see Channel and "
-                        "BlockingChannel in test_framework.battery.channels."
-                    )
+            _require_methods(channel, self.name)
             is_blocking = not inspect.iscoroutinefunction(channel.receive)
             if is_blocking and config.kind == "task":
                 config = dataclasses.replace(config, kind="thread")
@@ -151,6 +146,40 @@ class ChannelRaceTest:
             judged, checker=f"{scenario}: channel", facts=_with_odds(judged)
         )
         return _Played(run, judged)
+
+
+def _require_methods(channel: object, name: str) -> None:
+    """Check that a channel can be sent to and received from as we do it.
+
+    Raises:
+        UsageError: A method is missing, or takes other arguments.
+    """
+    is_async = inspect.iscoroutinefunction(getattr(channel, "receive", None))
+    time: tuple[float, ...] = () if is_async else (1.0,)
+    for method, own in (("send", ("message", 0)), ("receive", (0,))):
+        function, arguments = getattr(channel, method, None), (*own, *time)
+        if not callable(function):
+            wrong = f"has no method {method}"
+        elif not _takes(function, *arguments):
+            wrong = f"has a method {method}{inspect.signature(function)}"
+        else:
+            continue
+        raise UsageError(
+            f"{name} {wrong}. A channel has send(message, to) and receive(consumer), "
+            "where to and consumer are numbers that one without addresses may ignore, "
+            "and a last argument timeout_s if they block; see Channel and "
+            "BlockingChannel in test_framework.battery.channels."
+        )
+
+
+def _takes(function: Callable[..., object], *arguments: object) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # a function written in C does not tell
+        return True
+    return True
 
 
 @dataclass(frozen=True, slots=True)

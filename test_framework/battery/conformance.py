@@ -138,6 +138,7 @@ class Conformance(Generic[Subject]):
         runs: list[RaceRun] = []
         checks: list[Checked] = []
         skipped: list[str] = []
+        names: list[str] = []
         for scenario in chosen:
             async with made(self._make) as subject:
                 reason = await self._reason_to_skip(scenario, subject, config)
@@ -146,13 +147,16 @@ class Conformance(Generic[Subject]):
                     continue
                 run, found = await self._play(scenario, subject, config)
             runs.append(run)
+            names.append(scenario.name)
             checks += [
                 dataclasses.replace(check, checker=f"{scenario.name}: {check.checker}")
                 for check in found
             ]
         if not runs:
             raise self._nothing(skipped)
-        return RaceReport(self.name, tuple(runs), tuple(checks), tuple(skipped))
+        return RaceReport(
+            self.name, tuple(runs), tuple(checks), tuple(skipped), tuple(names)
+        )
 
     async def require_any(self, config: RaceTestConfig | None = None) -> None:
         """Do nothing if there is any scenario that it can be put to.

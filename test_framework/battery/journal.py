@@ -33,6 +33,10 @@ class RefusedError(Exception):
     """
 
 
+class ExitedError(Exception):
+    """Raised to a worker whose operation would have ended the process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """An operation that was begun and has not ended.
@@ -128,6 +132,11 @@ class Journal:
             self._begun = None
             self.refused += 1
             raise
+        except SystemExit as error:
+            # In a task of its own it would end the loop, and the test run with it.
+            self._write(kind, argument, None, key, invoked, is_known=False)
+            message = f"{kind} called sys.exit({error.code!r})"
+            raise ExitedError(message) from error
         except BaseException:
             self._write(kind, argument, None, key, invoked, is_known=False)
             raise

@@ -229,7 +229,8 @@ class MutexRaceTest(Conformance[AnyLock]):
 
     def obstacle(self, scenario: Scenario, offer: Offer, config: RaceTestConfig) -> str:
         """Return why a scenario cannot be played; empty if it can."""
-        if config.kind == "task" and not offer.is_async:
+        has_any = any(name in offer.methods for name in self.protocol)
+        if has_any and config.kind == "task" and not offer.is_async:
             return 'it blocks the loop of all tasks while it waits: use kind="thread"'
         return super().obstacle(scenario, offer, config)
 

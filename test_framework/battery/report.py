@@ -7,6 +7,7 @@ not reach its service.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from test_framework.battery.runner import RaceRun
 from test_framework.check.witness import Anomaly, Checked
@@ -26,12 +27,14 @@ class RaceReport:
         runs: What the workers did, scenario by scenario.
         checks: What is known of it.
         skipped: Scenarios that it was not put to, with the reason.
+        scenarios: Names of the scenarios of the runs.
     """
 
     subject: str
     runs: tuple[RaceRun, ...]
     checks: tuple[Checked, ...]
     skipped: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -156,11 +159,11 @@ def _check_overlap(run: RaceRun) -> Checked:
 
 def _lines(report: RaceReport) -> Iterator[str]:
     yield f"{report.subject}: {report.verdict}"
-    for run in report.runs:
+    for name, run in zip_longest(report.scenarios, report.runs):
         config = run.config
         yield (
-            f"  {config.workers} {config.kind} workers x {config.iterations} turns, "
-            f"seed {config.seed}: {run.overlap}"
+            f"  {f'{name}: ' if name else ''}{config.workers} {config.kind} workers x "
+            f"{config.iterations} turns, seed {config.seed}: {run.overlap}"
         )
     for check in report.checks:
         if check.verdict is Verdict.VALID:

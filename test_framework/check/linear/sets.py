@@ -78,6 +78,7 @@ def judge_sets(log: CallLog, model: DistinctSet) -> Ruling:
     ours = ~np.isin(log.key, undecided)
     axis = Axis.of(log)
     found = _elements(log, axis, roles, cells, count, ours & ~is_read)
+    found += _doubled(log, roles)
     for key in np.unique(log.key[ours & roles.whole]).tolist():
         found += _grown(log, axis, roles, np.flatnonzero(log.key == key))
     return settle(log, found, undecided)
@@ -180,6 +181,19 @@ def _misplaced(log: CallLog, axis: Axis, rows: Ints, cell: Ints, stage: Ints) ->
         link = Link(1, 0, "follows", "an element is added, found and removed, in turn")
         name = "read from the future" if stage[first] == _ADD else "non-linearizable"
         found.append((own[0], anomaly(log, name, claim, own, before(0, 1), link)))
+    return found
+
+
+def _doubled(log: CallLog, roles: _Roles) -> Found:
+    """Find reads that have an element twice."""
+    found: Found = []
+    for row in np.flatnonzero(roles.whole).tolist():
+        call = log.read(row)
+        size = len(call.result) if isinstance(call.result, tuple) else 0
+        if size > len(elements(call)):
+            twice = next(one for one in call.result if call.result.count(one) > 1)
+            claim = f"{twice!r} was in {on(log, row)} twice, which is a set."
+            found.append((row, anomaly(log, "duplicate element", claim, [row])))
     return found
 
 

@@ -60,7 +60,7 @@ _KINDS = {
 _READS = {"r", "read"}
 _SCANS = {"scan", "rp"}
 
-Micro = tuple[str, Hashable, Any]
+Micro = tuple[str, Any, Any]
 """``("append", key, value)``, ``("w", key, value)`` or ``("r", key, what was read)``.
 
 A read of a list is answered with a sequence, one of a register with a value or None.

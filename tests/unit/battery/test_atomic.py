@@ -5,7 +5,8 @@ five miss it happens once in three million runs at most.
 """
 
 import asyncio
-from typing import Any
+import sys
+from typing import Any, cast
 
 import pytest
 
@@ -176,6 +177,27 @@ async def test_order_is_judged_unless_turned_off() -> None:
 
     assert without.verdict is Verdict.VALID
     assert judged.verdict is Verdict.INVALID
+
+
+async def test_cell_that_exits_is_an_error_of_its_worker() -> None:
+    """It does not end the test run, not even from a task that is cancelled."""
+
+    class Exiting:
+        async def get(self) -> int:
+            return 0
+
+        async def increment(self) -> int:
+            await asyncio.sleep(0)
+            sys.exit(3)
+
+    report = await AtomicRaceTest(cast("Any", Exiting)).check(
+        RaceTestConfig(workers=2, iterations=4, cancellations=0.5)
+    )
+
+    assert report.verdict is Verdict.INVALID
+    assert "increment called sys.exit(3)" in str(report)
+    assert "  increments: 2 task workers x 4 turns" in str(report)
+    assert "  cancellations: 2 task workers x 4 turns" in str(report)
 
 
 async def test_cell_of_tasks_that_never_awaits_is_unknown() -> None:

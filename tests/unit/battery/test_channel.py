@@ -224,6 +224,19 @@ async def test_one_worker_is_no_channel() -> None:
         await ChannelRaceTest(AsyncioChannel).check(RaceTestConfig(workers=1))
 
 
+async def test_channel_without_consumers_gets_a_sentence() -> None:
+    """It is named as it is written, with what it should take."""
+
+    class Narrow(AsyncioChannel):
+        async def receive(self) -> str:  # type: ignore[override]  # the mistake
+            return ""
+
+    with pytest.raises(
+        UsageError, match=r"method receive\(\) -> str. A channel has send"
+    ):
+        await ChannelRaceTest(Narrow).check(config("task", 1))
+
+
 async def test_what_cannot_receive_is_no_channel() -> None:
     """The missing method is named, with those that a channel has."""
     with pytest.raises(UsageError, match="deque has no method send"):

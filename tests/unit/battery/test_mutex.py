@@ -7,11 +7,12 @@ miss it happens once in 65,000 runs at most.
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from test_framework.battery import MutexRaceTest, RaceTestConfig, WorkerKind
+from test_framework.battery.conformance import NothingToTestError
 from test_framework.battery.locks import FileLock
 from test_framework.core import UsageError, Verdict
 from tests.unit.battery import lock_twins as twins
@@ -61,6 +62,15 @@ def config(
     return RaceTestConfig(
         kind=kind, workers=4, iterations=turns, seed=seed, quiet_s=quiet_s
     )
+
+
+async def test_what_has_no_method_of_a_lock_is_told_so() -> None:
+    """It does not wait, so threads would not help."""
+    with pytest.raises(NothingToTestError) as told:
+        await MutexRaceTest(cast("Make", object)).check(config("task", 1))
+
+    assert "exclusion: it has no acquire, release" in str(told.value)
+    assert "thread" not in str(told.value)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from test_framework.check.linear import CallLog, DistinctSet
+from test_framework.check.linear import (
+    Call,
+    CallLog,
+    DistinctSet,
+    check_linearizability,
+)
 from test_framework.check.linear.sets import judge_sets
 from tests.unit.check.linear.drawing import (
     Act,
@@ -35,6 +40,19 @@ def growing(rng: random.Random, state: Any, fresh: int) -> Act:  # noqa: ANN401 
     if rng.random() < 0.5:
         return "add", fresh, "ok", state | {fresh}
     return "read", None, state, state
+
+
+def test_element_read_twice_is_told() -> None:
+    """Of what must be a set, a sequence with a repetition is none."""
+    calls = [Call("a", "add", 1, "ok", 0, 1), Call("b", "read", None, (1, 1), 2, 3)]
+
+    checked = check_linearizability(calls, DistinctSet())
+
+    (one,) = checked.anomalies
+    assert (checked.verdict, one.name) == ("invalid", "duplicate element")
+    assert one.claim.startswith("1 was in")
+    calls[1] = Call("b", "read", None, (1,), 2, 3)
+    assert check_linearizability(calls, DistinctSet()).verdict == "valid"
 
 
 @pytest.mark.slow
