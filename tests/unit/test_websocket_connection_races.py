@@ -26,6 +26,7 @@ from app.realtime.hub import RUN_CONTROL
 from app.security import AccessTokens
 from app.settings import SigningKey
 from tests.unit.app.fakes.redis import MemoryRedis
+from tests.unit.app.parts import NoDatabase, OpenLogins
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -102,7 +103,11 @@ class Office:
         socket = Socket(user_id)
         token = self._tokens.issue(user_id, "login")
         parts = SimpleNamespace(
-            access_tokens=self._tokens, events=self.log, hub=self.hub
+            access_tokens=self._tokens,
+            sessions=NoDatabase(),
+            refresh_tokens=OpenLogins(),
+            events=self.log,
+            hub=self.hub,
         )
         websocket = WebSocket(
             {

@@ -1,6 +1,7 @@
 """The small parts a context needs, in memory; for tests of code above them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,15 @@ class MemoryTrail:
     async def record(self, action: str, subject: str) -> None:
         """Keep an entry."""
         self.entries.append((action, subject))
+
+
+class NoDatabase:
+    """Opens sessions of nothing."""
+
+    @contextlib.asynccontextmanager
+    async def for_user(self, user_id: str) -> AsyncIterator[str]:
+        """Open one."""
+        yield user_id
 
 
 class OpenLogins:

@@ -5,9 +5,8 @@ any instant; one client leaves at any instant, the other stays until its token e
 """
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -27,7 +26,7 @@ from app.settings import SigningKey
 from test_framework.explore import Report, Scenario, explore, external
 from tests.unit.app.exploring import USERS_ALONE, assert_found
 from tests.unit.app.fakes.redis import MemoryRedis
-from tests.unit.app.parts import OpenLogins
+from tests.unit.app.parts import NoDatabase, OpenLogins
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -67,15 +66,6 @@ class _Client:
             self.frames.append(json.loads(message["text"]))
 
 
-class _NoDatabase:
-    """Opens sessions of nothing."""
-
-    @contextlib.asynccontextmanager
-    async def for_user(self, user_id: str) -> AsyncIterator[str]:
-        """Open one."""
-        yield user_id
-
-
 class _Office:
     """The realtime half of a process, and a client for each user."""
 
@@ -111,7 +101,7 @@ class _Office:
         client = self._clients[user_id]
         parts = SimpleNamespace(
             access_tokens=_TOKENS,
-            sessions=_NoDatabase(),
+            sessions=NoDatabase(),
             refresh_tokens=OpenLogins(),
             events=self._log,
             hub=self._hub,
