@@ -20,6 +20,7 @@ from app.realtime import EventLog, Hub, UserEmitter
 from app.security import AccessTokens, PasswordHasher
 from app.settings import Settings
 from app.storage import (
+    Policies,
     RefreshTokens,
     SessionFactory,
     UserAuditTrail,
@@ -115,6 +116,7 @@ def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> Parts:
         model=_model(settings),
         access_tokens=AccessTokens(settings.keys, lifetime_s=settings.access_token_s),
         refresh_tokens=RefreshTokens(lifetime_s=settings.refresh_token_s),
+        policies=Policies(),
         passwords=PasswordHasher(
             memory_kib=settings.password_memory_kib, passes=settings.password_passes
         ),

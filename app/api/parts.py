@@ -19,7 +19,7 @@ from app.monitoring import HealthChecks
 from app.realtime import EventLog, Hub
 from app.security import AccessTokens, PasswordHasher
 from app.settings import Settings
-from app.storage import RefreshTokens, SessionFactory
+from app.storage import Policies, RefreshTokens, SessionFactory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class Parts:
         model: What agents think with.
         access_tokens: Signs and verifies access tokens.
         refresh_tokens: Rotates refresh tokens.
+        policies: What each role may do.
         passwords: Hashes passwords.
         new_id: Makes the ids of new things.
         health: Asks the dependencies.
@@ -60,6 +61,7 @@ class Parts:
     model: ModelClient
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
+    policies: Policies
     passwords: PasswordHasher
     new_id: Callable[[], UUID]
     health: HealthChecks

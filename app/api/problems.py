@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from app.agents import ClosedError
+from app.security import PermissionDeniedError
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = (
@@ -95,6 +96,13 @@ async def answer_http_exception(request: Request, exc: Exception) -> Response:
     return problem_response(
         exc.status_code, detail, path=request.url.path, headers=exc.headers
     )
+
+
+async def answer_denied(request: Request, exc: Exception) -> Response:
+    """Answer a request for something that the user may not do."""
+    if not isinstance(exc, PermissionDeniedError):
+        raise exc
+    return problem_response(403, str(exc), path=request.url.path)
 
 
 async def answer_validation_error(request: Request, exc: Exception) -> Response:

@@ -5,22 +5,27 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.api import auth, documents, health, runs, threads, websocket
+from app.api import access, auth, documents, health, runs, threads, websocket
 from app.api.dependencies import BEARER_SCHEME, bearer_token
 from app.api.frontier import Frontier
 from app.api.parts import Parts
-from app.api.problems import answer_http_exception, answer_validation_error
-from app.security import TokenError
+from app.api.problems import (
+    answer_denied,
+    answer_http_exception,
+    answer_validation_error,
+)
+from app.security import PermissionDeniedError, TokenError
 
 
 def add_api(app: FastAPI, *, max_body_bytes: int) -> None:
     """Add routes, error answers and the outermost layer."""
-    for module in (threads, documents, runs):
+    for module in (threads, documents, runs, access):
         app.include_router(module.router, dependencies=[Depends(BEARER_SCHEME)])
     for module in (auth, health, websocket):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
+    app.add_exception_handler(PermissionDeniedError, answer_denied)
 
     def name_user(scope: Scope) -> str | None:
         parts: Parts = app.state.parts

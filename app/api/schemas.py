@@ -6,6 +6,8 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.security import Permission, Role
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -39,6 +41,12 @@ class NewPassword(_Schema):
 
     password: Annotated[Text, Field(min_length=8, max_length=1_000)]
     new_password: Annotated[Text, Field(min_length=8, max_length=1_000)]
+
+
+class NewPolicy(_Schema):
+    """What each role shall permit; a role that is left out permits nothing."""
+
+    roles: dict[Role, list[Permission]]
 
 
 class RefreshToken(_Schema):

@@ -1,12 +1,13 @@
 """The tables, as queries see them; migrations create them.
 
-Every table has a ``user_id``, and the policies of row-level security compare it with
+Every table of users' rows has a ``user_id``, and the policies of row-level security compare it with
 the user of the transaction. References between a user's rows carry the ``user_id``
 too: Postgres checks foreign keys without row-level security, so a plain reference
 would let a user hang a message under somebody else's thread.
 """
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -115,4 +116,67 @@ audit_log = Table(
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False),
     _now("at"),
+)
+
+user_roles = Table(
+    "user_roles",
+    metadata,
+    _id("user_id", primary=True),
+    Column("role", Text, primary_key=True),
+    _now("created_at"),
+)
+
+# Of nobody, like ``audit_anchors`` and ``refusals``: it holds for all users.
+policies = Table(
+    "policies",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("document", JSON, nullable=False),
+    _id("created_by"),
+    _now("created_at"),
+)
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    _id("user_id", primary=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+audit_links = Table(
+    "audit_links",
+    metadata,
+    _id("user_id", primary=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("entry_id", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+audit_anchors = Table(
+    "audit_anchors",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    _now("created_at"),
+)
+
+audit_anchored_heads = Table(
+    "audit_anchored_heads",
+    metadata,
+    Column("number", BigInteger, nullable=False),
+    _id("user_id", primary=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("refused", BigInteger, nullable=False),
+    _now("last_at"),
 )

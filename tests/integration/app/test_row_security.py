@@ -10,17 +10,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.security import Role
 from app.settings import Settings
 from app.storage import StorageError, check_role, open_engine
+from app.storage.grant import grant
 from app.storage.tables import metadata
 from tests.integration.app.service import Service, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-TABLES = sorted(metadata.tables)
+# Policies, anchors and refusals are nobody's; anchored heads are for auditors alone.
+TABLES = sorted(
+    name
+    for name, table in metadata.tables.items()
+    if "user_id" in table.columns and name != "audit_anchored_heads"
+)
+WRITTEN_ONCE = {"audit_log", "audit_heads", "audit_links"}
 USERS_ONLY = sorted(set(TABLES) - {"users", "refresh_tokens"})
 
 
-async def _full_of_ada(service: Service) -> str:
+async def _full_of_ada(service: Service, settings: Settings) -> str:
     """Give one user a row in every table and return the user's id."""
     async with service.member() as ada:
         thread = await ada.new("/threads", title="t")
@@ -29,6 +37,7 @@ async def _full_of_ada(service: Service) -> str:
         run = await ada.new(f"/threads/{thread}/runs", goal="g")
         async with ada.http.stream("GET", f"/runs/{run}/events") as events:
             await events.aread()
+        await grant(settings, ada.username, Role.AUDITOR)
         return ada.user_id
 
 
@@ -36,7 +45,7 @@ async def _full_of_ada(service: Service) -> str:
 async def test_other_users_rows_are_invisible(settings: Settings, table: str) -> None:
     """A query without any condition returns the own rows, in every table."""
     async with running(settings) as service:
-        ada = await _full_of_ada(service)
+        ada = await _full_of_ada(service, settings)
         async with service.member() as bob, service.context(bob.user_id) as context:
             owners = await context.database.scalars(
                 select(metadata.tables[table].c.user_id)
@@ -48,11 +57,11 @@ async def test_other_users_rows_are_invisible(settings: Settings, table: str) ->
             assert (await context.database.scalar(own) or 0) > 0
 
 
-@pytest.mark.parametrize("table", sorted(set(TABLES) - {"audit_log"}))
+@pytest.mark.parametrize("table", sorted(set(TABLES) - WRITTEN_ONCE))
 async def test_other_users_rows_cannot_change(settings: Settings, table: str) -> None:
     """An update or delete without any condition touches no other user's row."""
     async with running(settings) as service:
-        ada, rows = await _full_of_ada(service), metadata.tables[table]
+        ada, rows = await _full_of_ada(service, settings), metadata.tables[table]
         async with service.member() as bob, service.context(bob.user_id) as context:
             touched = await context.database.scalars(
                 update(rows).values(created_at=func.now()).returning(rows.c.user_id)
@@ -107,7 +116,14 @@ async def test_audit_trail_cannot_be_rewritten(settings: Settings) -> None:
     """Not even the own entries of the trail can be changed or deleted."""
     async with running(settings) as service, service.member() as ada:
         await ada.new("/threads", title="t")
-        for statement in ("UPDATE audit_log SET action = 'x'", "DELETE FROM audit_log"):
+        for statement in (
+            "UPDATE audit_log SET action = 'x'",
+            "DELETE FROM audit_log",
+            "UPDATE audit_links SET seq = seq + 1",
+            "DELETE FROM audit_links",
+            "UPDATE audit_heads SET seq = 0",
+            "DELETE FROM audit_heads",
+        ):
             with pytest.raises(DBAPIError, match="permission denied"):
                 async with service.context(ada.user_id) as context:
                     await context.database.execute(text(statement))
@@ -119,7 +135,7 @@ async def test_session_without_user_sees_nothing(
 ) -> None:
     """A transaction that forgot to set its user sees an empty database."""
     async with running(settings) as service:
-        await _full_of_ada(service)
+        await _full_of_ada(service, settings)
         async with service.parts.engine.connect() as connection:
             rows = await connection.execute(select(metadata.tables[table]))
 
@@ -130,7 +146,7 @@ async def test_session_without_user_sees_nothing(
 async def test_auth_scope_sees_no_user_data(settings: Settings, table: str) -> None:
     """The scope for logging in opens accounts and tokens, nothing else."""
     async with running(settings) as service:
-        await _full_of_ada(service)
+        await _full_of_ada(service, settings)
         async with service.parts.sessions.for_auth() as session:
             rows = await session.execute(select(metadata.tables[table]))
 
@@ -141,7 +157,7 @@ async def test_user_does_not_survive_in_connection(settings: Settings) -> None:
     """The next transaction on the same connection starts without a user."""
     one_connection = settings.model_copy(update={"database_pool_size": 1})
     async with running(one_connection) as service:
-        ada = await _full_of_ada(service)
+        ada = await _full_of_ada(service, settings)
         async with service.context(ada) as context:
             pid = await context.database.scalar(text("SELECT pg_backend_pid()"))
         async with service.parts.engine.connect() as connection:
