@@ -7,7 +7,9 @@ user: no module variable, no ``ContextVar`` (servers let those live on from one 
 to the next on a kept connection).
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 class ContextError(RuntimeError):
     """Raised when a context is built or used wrongly: the calling code's fault."""
+
+
+class ForeignPartError(ContextError):
+    """Raised when something of one user is about to become part of another's work."""
 
 
 class Keyspace(Protocol):
@@ -76,6 +82,27 @@ class AuditTrail(Protocol):
         ...
 
 
+class Trace(Protocol):
+    """A span of one user's trace; further work is hung under it."""
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose work it is."""
+        ...
+
+    def child(
+        self, name: str, attributes: Mapping[str, str]
+    ) -> AbstractContextManager[Self]:
+        """Open a span under this one."""
+        ...
+
+    def linked(
+        self, name: str, attributes: Mapping[str, str]
+    ) -> AbstractContextManager[Self]:
+        """Open a trace of its own for work that outlives this span."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UserExecutionContext:
     """Everything one piece of a user's work may touch.
@@ -92,6 +119,7 @@ class UserExecutionContext:
         thread_id: The thread worked on, if any.
         run_id: The agent run this is part of, if any.
         parent: The context this one is a child of; None for a root.
+        trace: The span this work is part of; None traces nothing.
     """
 
     user_id: str
@@ -103,30 +131,34 @@ class UserExecutionContext:
     thread_id: str | None = None
     run_id: str | None = None
     parent: "Self | None" = field(default=None, repr=False)
+    trace: Trace | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a context whose parts belong to different users.
 
         Raises:
-            ContextError: A part belongs to another user, or there is no user.
+            ContextError: There is no user.
+            ForeignPartError: A part belongs to another user.
         """
         if not self.user_id:
             message = "user_id is empty: a context always belongs to a user."
             raise ContextError(message)
-        parts = {
+        parts: dict[str, str | None] = {
             "keyspace": self.keyspace.user_id,
             "emitter": self.emitter.user_id,
             "audit": self.audit.user_id,
         }
         if self.parent is not None:
             parts["parent"] = self.parent.user_id
+        if self.trace is not None:
+            parts["trace"] = self.trace.user_id
         for name, owner in parts.items():
             if owner != self.user_id:
                 message = (
                     f"The {name} belongs to user {owner!r}, the context to "
                     f"{self.user_id!r}. Build all parts for one user."
                 )
-                raise ContextError(message)
+                raise ForeignPartError(message)
 
     @property
     def database(self) -> "AsyncSession":
@@ -166,6 +198,28 @@ class UserExecutionContext:
             audit=self.audit.bound_to(chosen),
             parent=self,
         )
+
+    @contextlib.contextmanager
+    def traced(
+        self,
+        name: str,
+        attributes: Mapping[str, str] | None = None,
+        *,
+        is_linked: bool = False,
+    ) -> Iterator[Self]:
+        """Yield this context for a block that is a span of its own.
+
+        Args:
+            name: What is done, one of few names.
+            attributes: What else to write down.
+            is_linked: Begin a trace linked to this work, which may end before it.
+        """
+        if self.trace is None:
+            yield self
+            return
+        opened = self.trace.linked if is_linked else self.trace.child
+        with opened(name, attributes or {}) as trace:
+            yield replace(self, trace=trace)
 
     def detached(self) -> Self:
         """Return this context without its session, for work that outlives a request.

@@ -4,6 +4,7 @@ The only place that builds things. ``create_app`` connects to nothing; the lifes
 does, and takes everything down again in the opposite order.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
@@ -15,7 +16,16 @@ from app.agents import STANDARD_TOOLS, EngineRegistry, create_engine
 from app.api import Parts, add_api
 from app.cache import UserKeyspace, connect
 from app.llm import LocalModel, ModelClient, OpenAICompatibleModel
-from app.monitoring import HealthChecks, configure_logging
+from app.monitoring import (
+    CHECK_TIMEOUT_S,
+    HealthChecks,
+    Heartbeat,
+    IsolationGuard,
+    Metrics,
+    Tracing,
+    configure_logging,
+    otlp_processor,
+)
 from app.realtime import EventLog, Hub, UserEmitter
 from app.security import AccessTokens, PasswordHasher
 from app.settings import Settings
@@ -69,19 +79,28 @@ def create_app(
 @contextlib.asynccontextmanager
 async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator[Parts]:
     async with contextlib.AsyncExitStack() as stack:
-        built = _build(settings, stack)
+        metrics = await asyncio.to_thread(Metrics.open, settings.metrics_dir)
+        stack.push_async_callback(asyncio.to_thread, metrics.close)
+        built = _build(settings, stack, metrics)
         parts = replace(built) if replace else built
         await check_role(parts.engine)
+        stack.push_async_callback(asyncio.to_thread, parts.tracing.close)
         stack.push_async_callback(parts.model.aclose)
         stack.push_async_callback(parts.hub.close)
         await parts.hub.start(parts.engines.cancel_run)
         # Last in, first out: runs are ended while everything they need still works.
         stack.push_async_callback(parts.engines.close)
         await parts.engines.start()
+        stack.callback(parts.heartbeat.close)
+        parts.heartbeat.start()
+        # First of all: no load balancer sends anything here while we stop.
+        stack.push_async_callback(parts.health.close)
         yield parts
 
 
-def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> Parts:
+def _build(
+    settings: Settings, stack: contextlib.AsyncExitStack, metrics: Metrics
+) -> Parts:
     engine = open_engine(
         settings.service_database_url,
         pool_size=settings.database_pool_size,
@@ -94,22 +113,17 @@ def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> Parts:
     subscriber = connect(redis_url, connections=1, timeout_s=None)
     stack.push_async_callback(subscriber.aclose)
 
-    async def ask_database() -> None:
-        async with engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
-
-    async def ask_redis() -> None:
-        await redis.ping()
+    guard = IsolationGuard(metrics)
 
     return Parts(
         settings=settings,
         engine=engine,
         redis=redis,
-        sessions=SessionFactory(engine),
+        sessions=SessionFactory(engine, guard),
         keyspaces=UserKeyspace,
         emitters=UserEmitter,
         trails=UserAuditTrail,
-        events=EventLog(redis),
+        events=EventLog(redis, guard=guard),
         hub=Hub(subscriber),
         engines=EngineRegistry(create_engine),
         tools=STANDARD_TOOLS,
@@ -121,8 +135,38 @@ def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> Parts:
             memory_kib=settings.password_memory_kib, passes=settings.password_passes
         ),
         new_id=uuid4,
-        health=HealthChecks({"postgres": ask_database, "redis": ask_redis}),
+        health=_health(settings, stack),
+        heartbeat=Heartbeat(metrics),
+        metrics=metrics,
+        tracing=_tracing(settings),
+        guard=guard,
     )
+
+
+def _health(settings: Settings, stack: contextlib.AsyncExitStack) -> HealthChecks:
+    # One connection each that no request can take: a pool that users exhausted is no
+    # outage, and must not hang the answer to a load balancer.
+    engine = open_engine(
+        settings.service_database_url, pool_size=1, pool_timeout_s=CHECK_TIMEOUT_S
+    )
+    stack.push_async_callback(engine.dispose)
+    redis = connect(settings.redis_url.get_secret_value(), connections=1)
+    stack.push_async_callback(redis.aclose)
+
+    async def ask_database() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def ask_redis() -> None:
+        await redis.ping()
+
+    return HealthChecks({"postgres": ask_database, "redis": ask_redis})
+
+
+def _tracing(settings: Settings) -> Tracing:
+    if settings.traces_url is None:
+        return Tracing()
+    return Tracing(otlp_processor(settings.traces_url), ratio=settings.traces_ratio)
 
 
 def _model(settings: Settings) -> ModelClient:

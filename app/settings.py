@@ -6,6 +6,7 @@ tokens anybody can forge.
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -58,6 +59,12 @@ class Settings(BaseSettings):
     model_name: str = "local"
     run_timeout_s: float = Field(default=120.0, gt=0)
     max_body_bytes: int = Field(default=1_048_576, ge=1)
+    # A folder of the workers that share one port; None counts for each worker alone.
+    metrics_dir: Path | None = None
+    # None exposes no metrics: how much others use a service is not for its users.
+    metrics_token: SecretStr | None = None
+    traces_url: str | None = None
+    traces_ratio: float = Field(default=1.0, ge=0, le=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod

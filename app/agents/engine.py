@@ -8,12 +8,12 @@ nothing but the user.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.agents.tools import Tool, ToolError
 from app.context import UserExecutionContext
 from app.llm import ChatMessage, ModelClient, ModelError, Reply, ToolCall
-from app.monitoring import log_event
+from app.monitoring import RunWatch, log_event
 from app.storage import FinalStatus, Run, SessionFactory, find_run, finish_run
 
 MAX_TURNS = 8
@@ -33,6 +33,7 @@ class Workshop:
     model: ModelClient
     tools: tuple[Tool, ...]
     run_timeout_s: float
+    watch: RunWatch = field(default_factory=RunWatch)
 
 
 CreateRun = Callable[[UserExecutionContext], Awaitable[Run]]
@@ -139,7 +140,7 @@ class ExecutionEngine:
         created: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         job = self._jobs[run_id] = _Job()
         job.task = asyncio.create_task(
-            self._create_and_work(context.detached(), create, created, job),
+            self._watched(context.detached(), create, created, job),
             name=f"run {run_id}",
         )
         job.task.add_done_callback(lambda _: self._jobs.pop(run_id, None))
@@ -163,6 +164,16 @@ class ExecutionEngine:
             # Not gathered: whoever cancels the closing would cancel each run again,
             # in the middle of marking it.
             await asyncio.wait(tasks)
+
+    async def _watched(
+        self,
+        context: UserExecutionContext,
+        create: CreateRun,
+        created: asyncio.Future[Run],
+        job: _Job,
+    ) -> None:
+        with self._workshop.watch.run(context) as run_context:
+            await self._create_and_work(run_context, create, created, job)
 
     async def _create_and_work(
         self,
@@ -220,6 +231,7 @@ class ExecutionEngine:
                 user_id=context.user_id,
                 run_id=run.run_id,
             )
+            self._workshop.watch.crashed(exc, user_id=context.user_id)
             return _Outcome("failed", error="internal error")
 
     async def _converse(self, context: UserExecutionContext, run: Run) -> str:
@@ -248,7 +260,8 @@ class ExecutionEngine:
     ) -> Reply:
         await self._emit(context, run, "agent.thinking", {"turn": turn})
         specs = [tool.spec for tool in self._workshop.tools]
-        return await self._workshop.model.complete(conversation, tools=specs)
+        with self._workshop.watch.step(context, "model.call", {"turn": str(turn)}):
+            return await self._workshop.model.complete(conversation, tools=specs)
 
     async def _use(
         self, context: UserExecutionContext, run: Run, call: ToolCall
@@ -260,10 +273,9 @@ class ExecutionEngine:
         await self._emit(context, run, "tool.executing", shown)
         try:
             tool = self._tool(call.name)
-            async with self._workshop.sessions.for_user(context.user_id) as session:
-                step = context.child(session=session)
-                await _stop_if_cancelled(step, run)
-                answer = await tool.use(step, call.arguments)
+            watch = self._workshop.watch
+            with watch.step(context, "tool.use", {"tool": call.name}) as using:
+                answer = await self._use_in_transaction(using, run, tool, call)
         except ToolError as exc:
             answer = str(exc)
         await self._emit(
@@ -273,6 +285,15 @@ class ExecutionEngine:
             {"tool": call.name, "output": answer[:_PREVIEW_CHARS]},
         )
         return answer
+
+    async def _use_in_transaction(
+        self, context: UserExecutionContext, run: Run, tool: Tool, call: ToolCall
+    ) -> str:
+        with context.traced("transaction") as working:
+            async with self._workshop.sessions.for_user(working.user_id) as session:
+                step = working.child(session=session)
+                await _stop_if_cancelled(step, run)
+                return await tool.use(step, call.arguments)
 
     def _tool(self, name: str) -> Tool:
         for tool in self._workshop.tools:
@@ -285,13 +306,15 @@ class ExecutionEngine:
         self, context: UserExecutionContext, run: Run, outcome: _Outcome
     ) -> None:
         try:
-            async with self._workshop.sessions.for_user(context.user_id) as session:
-                ended = await finish_run(
-                    context.child(session=session),
-                    status=outcome.status,
-                    result=outcome.result,
-                    error=outcome.error,
-                )
+            with context.traced("transaction") as working:
+                async with self._workshop.sessions.for_user(working.user_id) as session:
+                    ended = await finish_run(
+                        working.child(session=session),
+                        status=outcome.status,
+                        result=outcome.result,
+                        error=outcome.error,
+                    )
+            self._workshop.watch.ended(outcome.status)
             if ended:
                 await self._emit(context, run, f"run.{outcome.status}", outcome.data)
         except Exception as exc:  # noqa: BLE001  # nobody awaits a run; it is swept later

@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from app.api.frontier import record_of
 from app.api.parts import Parts
 from app.api.problems import session_ended, unauthorized
-from app.context import UserExecutionContext
+from app.context import Trace, UserExecutionContext
 from app.security import Claims, TokenError
 
 _BEARER = "bearer "
@@ -44,7 +44,7 @@ class Caller:
 
 
 def build_context(
-    parts: Parts, *, user_id: str, request_id: str
+    parts: Parts, *, user_id: str, request_id: str, trace: Trace | None = None
 ) -> UserExecutionContext:
     """Return a new context of a user, without a database session."""
     return UserExecutionContext(
@@ -53,6 +53,7 @@ def build_context(
         keyspace=parts.keyspaces(parts.redis, user_id),
         emitter=parts.emitters(parts.events, user_id),
         audit=parts.trails(user_id, request_id),
+        trace=trace,
     )
 
 
@@ -71,8 +72,16 @@ async def authenticate(request: Request) -> Caller:
     except TokenError as exc:
         raise unauthorized(str(exc)) from exc
     record = record_of(request.scope)
+    parts.guard.require(
+        "request", owner=record.user_id or claims.user_id, user_id=claims.user_id
+    )
     record.user_id = claims.user_id
-    context = build_context(parts, user_id=claims.user_id, request_id=record.request_id)
+    context = build_context(
+        parts,
+        user_id=claims.user_id,
+        request_id=record.request_id,
+        trace=record.trace and record.trace.of(claims.user_id),
+    )
     return Caller(claims, context)
 
 
@@ -86,14 +95,18 @@ async def open_work(
     request: Request, caller: Annotated[Caller, Depends(authenticate)]
 ) -> AsyncIterator[UserExecutionContext]:
     """Yield the caller's context with a database session of its own."""
-    context = caller.context
     parts = parts_of(request)
-    async with parts.sessions.for_user(context.user_id) as session:
-        # Asked in the transaction of the work: what a logout ended before is refused in
-        # every worker, with Redis or without.
-        if not await parts.refresh_tokens.is_live(session, caller.claims.session_id):
-            raise session_ended()
-        yield replace(context, session=session, audit=context.audit.bound_to(session))
+    with caller.context.traced("transaction") as context:
+        async with parts.sessions.for_user(context.user_id) as session:
+            # Asked in the transaction of the work: what a logout ended before is refused
+            # in every worker, with Redis or without.
+            if not await parts.refresh_tokens.is_live(
+                session, caller.claims.session_id
+            ):
+                raise session_ended()
+            yield replace(
+                context, session=session, audit=context.audit.bound_to(session)
+            )
 
 
 async def open_plain(

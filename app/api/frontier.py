@@ -16,11 +16,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import UNAVAILABLE, Problem, problem_response
-from app.monitoring import log_event
+from app.monitoring import NO_ROUTE, RequestWatch, Trace, WatchedRequest, log_event
 
 RECORD = "app.record"
 _SANE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 _PUBLIC = ("/health/", "/openapi.json", "/docs")
+_SWITCHING_PROTOCOLS = 101
 _log = logging.getLogger("app.requests")
 
 
@@ -32,11 +33,13 @@ class RequestRecord:
         request_id: The caller's, or a new one.
         user_id: The authenticated user, None so far or for strangers.
         status: The answer's status; 0 while there is none.
+        trace: The request's span; its context hangs further ones under it.
     """
 
     request_id: str
     user_id: str | None = None
     status: int = 0
+    trace: Trace | None = None
 
 
 class Frontier:
@@ -48,12 +51,18 @@ class Frontier:
         *,
         max_body_bytes: int,
         name_user: Callable[[Scope], str | None],
+        watch: Callable[[], RequestWatch] = RequestWatch,
     ) -> None:
         """Limit bodies to ``max_body_bytes``.
 
-        ``name_user`` says whose token a request carries that ended before it was
-        authenticated, so that the log names an owner for its path.
+        Args:
+            app: What is wrapped.
+            max_body_bytes: Largest body.
+            name_user: Says whose token a request carries that ended before it was
+                authenticated, so that the log names an owner for its path.
+            watch: Returns what counts and traces requests.
         """
+        self._watch = watch
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._name_user = name_user
@@ -68,13 +77,18 @@ class Frontier:
         record = RequestRecord(given if _SANE_ID.fullmatch(given) else str(uuid4()))
         scope[RECORD] = record
         started_ns = time.monotonic_ns()
-        try:
-            if scope["type"] == "http":
-                await self._http(scope, receive, send, headers, record)
-            else:
-                await self._app(scope, receive, send)
-        finally:
-            self._write_line(scope, record, time.monotonic_ns() - started_ns)
+        method = scope.get("method", "WEBSOCKET")
+        with self._watch().request(scope["type"], method) as watched:
+            record.trace = watched.trace
+            counted = _counted(scope, send, watched)
+            try:
+                if scope["type"] == "http":
+                    await self._http(scope, receive, counted, headers, record)
+                else:
+                    await self._app(scope, receive, counted)
+            finally:
+                watched.end(_endpoint(scope))
+                self._write_line(scope, record, time.monotonic_ns() - started_ns)
 
     async def _http(
         self,
@@ -149,6 +163,7 @@ class Frontier:
                 headers={"retry-after": "1"},
             )
         log("request.failed", error=exc)
+        self._watch().crashed(exc, user_id=record.user_id)
         return problem_response(
             500,
             "The service failed. Report the x-request-id of this answer.",
@@ -167,6 +182,23 @@ class Frontier:
             status=record.status,
             duration_ms=round(elapsed_ns / 1e6, 2),
         )
+
+
+def _counted(scope: Scope, send: Send, watched: WatchedRequest) -> Send:
+    async def counted(message: Message) -> None:
+        # Before it is sent: an answer that a client has got is one that is counted.
+        if message["type"] in {"http.response.start", "websocket.http.response.start"}:
+            watched.answer(_endpoint(scope), message["status"])
+        elif message["type"] == "websocket.accept":
+            watched.answer(_endpoint(scope), _SWITCHING_PROTOCOLS)
+        await send(message)
+
+    return counted
+
+
+def _endpoint(scope: Scope) -> str:
+    # The template: paths hold ids, and there is no end of them.
+    return str(getattr(scope.get("route"), "path", NO_ROUTE))
 
 
 def record_of(scope: Scope) -> RequestRecord:

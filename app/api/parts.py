@@ -15,7 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.agents import EngineRegistry, Tool, Workshop
 from app.context import AuditTrail, Emitter, Keyspace
 from app.llm import ModelClient
-from app.monitoring import HealthChecks
+from app.monitoring import (
+    HealthChecks,
+    Heartbeat,
+    IsolationGuard,
+    Metrics,
+    RequestWatch,
+    RunWatch,
+    Tracing,
+)
 from app.realtime import EventLog, Hub
 from app.security import AccessTokens, PasswordHasher
 from app.settings import Settings
@@ -45,6 +53,10 @@ class Parts:
         passwords: Hashes passwords.
         new_id: Makes the ids of new things.
         health: Asks the dependencies.
+        heartbeat: Measures whether the event loop goes on.
+        metrics: What is counted.
+        tracing: Begins traces.
+        guard: Compares owners where things of users pass.
     """
 
     settings: Settings
@@ -65,10 +77,23 @@ class Parts:
     passwords: PasswordHasher
     new_id: Callable[[], UUID]
     health: HealthChecks
+    heartbeat: Heartbeat
+    metrics: Metrics
+    tracing: Tracing
+    guard: IsolationGuard
 
     @property
     def workshop(self) -> Workshop:
         """What engines work with."""
         return Workshop(
-            self.sessions, self.model, self.tools, self.settings.run_timeout_s
+            self.sessions,
+            self.model,
+            self.tools,
+            self.settings.run_timeout_s,
+            RunWatch(self.metrics, self.guard),
         )
+
+    @property
+    def request_watch(self) -> RequestWatch:
+        """What requests are counted and traced with."""
+        return RequestWatch(self.metrics, self.tracing, self.guard)

@@ -14,6 +14,7 @@ from app.api.problems import (
     answer_http_exception,
     answer_validation_error,
 )
+from app.monitoring import RequestWatch
 from app.security import PermissionDeniedError, TokenError
 
 
@@ -36,4 +37,10 @@ def add_api(app: FastAPI, *, max_body_bytes: int) -> None:
         except TokenError:
             return None
 
-    app.add_middleware(Frontier, max_body_bytes=max_body_bytes, name_user=name_user)
+    def watch() -> RequestWatch:
+        parts: Parts = app.state.parts
+        return parts.request_watch
+
+    app.add_middleware(
+        Frontier, max_body_bytes=max_body_bytes, name_user=name_user, watch=watch
+    )

@@ -34,16 +34,17 @@ async def post_run(
     events_after = await parts.events.end(work.user_id)
 
     async def create(context: UserExecutionContext) -> Run:
-        async with parts.sessions.for_user(context.user_id) as session:
-            writing = context.child(session=session)
-            if await find_thread(writing, str(thread_id), is_kept=True) is None:
-                raise not_found("thread")
-            return await create_run(
-                writing,
-                goal=new.goal,
-                events_after=events_after,
-                timeout_s=parts.settings.run_timeout_s,
-            )
+        with context.traced("transaction") as working:
+            async with parts.sessions.for_user(working.user_id) as session:
+                writing = working.child(session=session)
+                if await find_thread(writing, str(thread_id), is_kept=True) is None:
+                    raise not_found("thread")
+                return await create_run(
+                    writing,
+                    goal=new.goal,
+                    events_after=events_after,
+                    timeout_s=parts.settings.run_timeout_s,
+                )
 
     # Before a session is opened: making an engine takes a connection of its own, and
     # as many requests as the pool has connections, each holding one and waiting for a

@@ -15,13 +15,15 @@ from typing import cast
 from redis.asyncio import Redis
 
 from app.cache import user_prefix
+from app.monitoring import IsolationGuard
 
 KEPT_EVENTS = 2_000
 LIFETIME_S = 7 * 86_400
 
 _APPEND = """
 local seq = redis.call('INCR', KEYS[1])
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], seq .. '-0', 'event', ARGV[1])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], seq .. '-0', 'event', ARGV[1],
+    'owner', ARGV[4])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[3])
 redis.call('PUBLISH', KEYS[3], seq)
@@ -54,8 +56,15 @@ class Event:
 class EventLog:
     """The logs of all users; every call names the user, nothing is remembered."""
 
-    def __init__(self, redis: Redis, *, kept: int = KEPT_EVENTS) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        kept: int = KEPT_EVENTS,
+        guard: IsolationGuard | None = None,
+    ) -> None:
         """Keep about ``kept`` events of each user."""
+        self._guard = guard or IsolationGuard()
         self._redis = redis
         self._kept = kept
         self._append = redis.register_script(_APPEND)
@@ -79,7 +88,7 @@ class EventLog:
         }
         seq = await self._append(
             keys=[_sequence_key(user_id), _events_key(user_id), wake_channel(user_id)],
-            args=[json.dumps(body), self._kept, LIFETIME_S],
+            args=[json.dumps(body), self._kept, LIFETIME_S, user_id],
         )
         return int(seq)
 
@@ -88,13 +97,21 @@ class EventLog:
         return int(await self._redis.get(_sequence_key(user_id)) or 0)
 
     async def read(self, user_id: str, *, after: int, limit: int = 200) -> list[Event]:
-        """Return the user's events numbered above ``after``, in order."""
+        """Return the user's events numbered above ``after``, in order.
+
+        Raises:
+            IsolationError: An event in the user's log is another user's.
+        """
         entries = cast(
             "list[tuple[bytes, dict[bytes, bytes]]]",  # this client decodes nothing
             await self._redis.xrange(
                 _events_key(user_id), min=f"({after}-0", max="+", count=limit
             ),
         )
+        for _, fields in entries:
+            # Events of versions before this check have no owner written on them.
+            if (owner := fields.get(b"owner")) is not None:
+                self._guard.require("event", owner=owner.decode(), user_id=user_id)
         return [_event(entry_id, fields) for entry_id, fields in entries]
 
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from app.monitoring import IsolationGuard
+
 _SET_USER = text("SELECT set_config('app.user_id', :user_id, true)")
 _SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
 
@@ -18,8 +20,11 @@ _SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
 class SessionFactory:
     """Opens sessions over one pool; remembers no user."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(
+        self, engine: AsyncEngine, guard: IsolationGuard | None = None
+    ) -> None:
         """Use the connections of ``engine``; the caller disposes of it."""
+        self._guard = guard or IsolationGuard()
         self._maker = async_sessionmaker(
             engine, expire_on_commit=False, autoflush=False
         )
@@ -49,7 +54,10 @@ class SessionFactory:
 
     async def set_user(self, session: AsyncSession, user_id: str) -> None:
         """Make ``user_id`` the user of the session's current transaction."""
-        await session.execute(_SET_USER, {"user_id": user_id})
+        found = await session.execute(_SET_USER, {"user_id": user_id})
+        # Postgres says whom it serves from now on: a proxy or a driver that mixed up
+        # two answers is noticed before the first query.
+        self._guard.require("session", owner=found.scalar(), user_id=user_id)
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:

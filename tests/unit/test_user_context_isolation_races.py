@@ -23,6 +23,7 @@ from starlette.requests import Request
 from app.api.dependencies import authenticate, open_work
 from app.api.frontier import RECORD, RequestRecord
 from app.context import UserExecutionContext
+from app.monitoring import IsolationGuard
 from app.security import AccessTokens
 from app.settings import SigningKey
 from app.storage import SessionFactory
@@ -78,6 +79,7 @@ class Office:
         sessions = _Sessions()
         keyspaces: dict[str, MemoryKeyspace] = {}
         parts = SimpleNamespace(
+            guard=IsolationGuard(),
             access_tokens=tokens,
             sessions=sessions,
             refresh_tokens=OpenLogins(),

@@ -21,6 +21,7 @@ from app.agents.deep_agent_state import DeepAgentState
 from app.api.dependencies import Caller, authenticate, open_work
 from app.api.frontier import RECORD, RequestRecord
 from app.context import UserExecutionContext
+from app.monitoring import IsolationGuard
 from app.security import AccessTokens
 from app.settings import SigningKey
 from test_framework.explore import Report, Scenario, explore, external
@@ -76,6 +77,7 @@ class _House:
     def request(self, user_id: str) -> Request:
         """Return a request with the user's token."""
         parts = SimpleNamespace(
+            guard=IsolationGuard(),
             access_tokens=_TOKENS,
             sessions=self,
             refresh_tokens=OpenLogins(),
