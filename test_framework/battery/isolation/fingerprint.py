@@ -1,9 +1,9 @@
 """Names the isolation level of a live Postgres from what load on it shows.
 
-Clients append unique values to lists and read them, in transactions that overlap, and
+Clients append unique values to lists, read them, and scan for them, in transactions that overlap, and
 the history is judged as Elle judges it: anomalies that a level rules out are not at that
 level. READ COMMITTED shows read skew (G-single), REPEATABLE READ only cycles with two
-anti-dependencies (G2-item), SERIALIZABLE nothing. So a level is named by its weakest
+anti-dependencies (G2-item, or G2 by a phantom), SERIALIZABLE nothing. So a level is named by its weakest
 proof: an anomaly proves that the level is no better, and none, in thousands of
 transactions that meet on the same keys, makes it likely that it is the strongest.
 
@@ -38,6 +38,7 @@ from test_framework.battery.isolation.scenarios import PostgresLevel
 from test_framework.battery.isolation.stage import open_client
 from test_framework.check.transactions import (
     LogBuilder,
+    Micro,
     Status,
     check_list_append,
 )
@@ -56,7 +57,14 @@ ROUND_S: Final = 1.0
 ROUNDS: Final = 3
 """With write skew alone it goes on for so long: read skew comes in the first round."""
 
-_READ_SKEW: Final = {"G-single", "G-nonadjacent", "lost-update", "internal"}
+_READ_SKEW: Final = {
+    "G-single",
+    "G-nonadjacent",
+    "G-single-predicate",
+    "G-nonadjacent-predicate",
+    "lost-update",
+    "internal",
+}
 _WRITE_SKEW: Final = {"G2-item", "G2"}
 
 
@@ -111,14 +119,17 @@ class _Load:
     async def _transact(self, number: int, client: Client) -> None:
         """Run one transaction, and write down what came of it."""
         plan = self._plan()
-        done: list[tuple[str, int, Any]] = []
+        done: list[Micro] = []
         invoked = self.clock.now_ns()
         status = Status.INFO
         try:
             for word, key, value in plan:
                 found = await client.run(self._sql(word, key, value))
                 if word == "r":
-                    done.append((word, key, _parsed(found)))
+                    done.append((word, key, _parsed(found[0][0]) if found else []))
+                elif word == "scan":
+                    rows = [(row[0], _parsed(row[1])) for row in found]
+                    done.append((word, key, rows))
                 else:
                     done.append((word, key, value))
             await client.end(is_commit=True)
@@ -135,16 +146,23 @@ class _Load:
                 number, shown, status=status, invoked=invoked, completed=completed
             )
 
-    def _plan(self) -> list[tuple[str, int, Any]]:
-        """Return two to four operations; appends in the order of keys."""
-        words = [self.rng.choice("ra") for _ in range(self.rng.randint(2, 4))]
+    def _plan(self) -> list[Micro]:
+        """Return two to four operations; appends in the order of keys.
+
+        A scan asks for all lists in use, so that one that is begun is a phantom.
+        """
+        words = [self.rng.choice("rrraaas") for _ in range(self.rng.randint(2, 4))]
         appends = sorted(self.rng.choice(self.keys) for word in words if word == "a")
-        return [
-            ("r", self.rng.choice(self.keys), None)
-            if word == "r"
-            else ("append", appends[0], self._next_value(appends.pop(0)))
-            for word in words
-        ]
+        plan: list[Micro] = []
+        for word in words:
+            if word == "r":
+                plan.append(("r", self.rng.choice(self.keys), None))
+            elif word == "s":
+                plan.append(("scan", tuple(self.keys), None))
+            else:
+                key = appends.pop(0)
+                plan.append(("append", key, self._next_value(key)))
+        return plan
 
     def _next_value(self, key: int) -> int:
         value = self.appended.get(key, 0) + 1
@@ -154,7 +172,10 @@ class _Load:
             self.made += 1
         return value
 
-    def _sql(self, word: str, key: int, value: Any) -> str:  # noqa: ANN401  # a number, or nothing for a read
+    def _sql(self, word: str, key: Any, value: Any) -> str:  # noqa: ANN401  # a number, or nothing for a read; keys of a scan
+        if word == "scan":
+            keys = ", ".join(map(str, key))
+            return f"select k, v from {self.table} where k in ({keys})"  # noqa: S608  # our own name and numbers
         if word == "r":
             return f"select v from {self.table} where k = {key}"  # noqa: S608  # our own name and numbers
         return (
@@ -163,8 +184,8 @@ class _Load:
         )
 
 
-def _parsed(rows: Any) -> list[int]:  # noqa: ANN401  # rows of one text
-    return [int(part) for part in rows[0][0].split(",")] if rows else []
+def _parsed(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 async def fingerprint(
