@@ -126,6 +126,10 @@ async def test_spans_of_users_never_meet(settings: Settings) -> None:
 
     async with running(settings, replace=traced) as service:
         count = await _runs_of(service, users=USERS, cancels=random.Random(1))
+        # A service that stops interrupts what is still at work.
+        async with asyncio.timeout(60):
+            while len(collected.of("agent.run")) < count:
+                await asyncio.sleep(0.05)
 
     runs = collected.of("agent.run")
     assert problems(collected.ended) == []
