@@ -27,19 +27,25 @@ from app.monitoring import (
     otlp_processor,
 )
 from app.realtime import EventLog, Hub, UserEmitter
-from app.security import AccessTokens, PasswordHasher
+from app.security import AccessTokens, AnchorKey, PasswordHasher, Refusals
 from app.settings import Settings
 from app.storage import (
+    Periodic,
     Policies,
     RefreshTokens,
     SessionFactory,
     UserAuditTrail,
+    anchor_heads,
     check_role,
     open_engine,
+    write_refusals,
 )
 from app.storage.migrate import migrate
 
 __all__ = ["Parts", "create_app"]
+
+REFUSALS_S = 1.0
+"""How often refusals are written; so many seconds of them a killed worker loses."""
 
 Replace = Callable[[Parts], Parts]
 
@@ -88,6 +94,9 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         stack.push_async_callback(parts.model.aclose)
         stack.push_async_callback(parts.hub.close)
         await parts.hub.start(parts.engines.cancel_run)
+        for chore in _chores(parts):
+            stack.push_async_callback(chore.close)
+            chore.start()
         # Last in, first out: runs are ended while everything they need still works.
         stack.push_async_callback(parts.engines.close)
         await parts.engines.start()
@@ -96,6 +105,21 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         # First of all: no load balancer sends anything here while we stop.
         stack.push_async_callback(parts.health.close)
         yield parts
+
+
+def _chores(parts: Parts) -> tuple[Periodic, ...]:
+    return (
+        Periodic(
+            "refusals",
+            lambda: write_refusals(parts.sessions, parts.refusals),
+            every_s=REFUSALS_S,
+        ),
+        Periodic(
+            "anchors",
+            lambda: anchor_heads(parts.sessions, parts.anchor_key),
+            every_s=parts.settings.audit_anchor_s,
+        ),
+    )
 
 
 def _build(
@@ -131,6 +155,8 @@ def _build(
         access_tokens=AccessTokens(settings.keys, lifetime_s=settings.access_token_s),
         refresh_tokens=RefreshTokens(lifetime_s=settings.refresh_token_s),
         policies=Policies(),
+        refusals=Refusals(),
+        anchor_key=AnchorKey(settings.audit_secret),
         passwords=PasswordHasher(
             memory_kib=settings.password_memory_kib, passes=settings.password_passes
         ),

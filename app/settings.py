@@ -18,6 +18,7 @@ _CURES = {
     "database_url": "postgresql://user:password@host:5432/database",
     "migration_database_url": "postgresql://owner:password@host:5432/database",
     "redis_url": "redis://:password@host:6379/0",
+    "audit_key": "a secret of at least 32 characters",
     "signing_keys": "a secret of at least 32 characters, or kid:secret,kid:secret",
 }
 
@@ -57,6 +58,8 @@ class Settings(BaseSettings):
     model_url: str | None = None
     model_key: SecretStr | None = None
     model_name: str = "local"
+    audit_key: SecretStr | None = None
+    audit_anchor_s: float = Field(default=60.0, gt=0)
     run_timeout_s: float = Field(default=120.0, gt=0)
     max_body_bytes: int = Field(default=1_048_576, ge=1)
     # A folder of the workers that share one port; None counts for each worker alone.
@@ -85,6 +88,16 @@ class Settings(BaseSettings):
     def keys(self) -> tuple[SigningKey, ...]:
         """The signing keys; the first one signs, all of them verify."""
         return parse_signing_keys(self.signing_keys.get_secret_value())
+
+    @property
+    def audit_secret(self) -> str:
+        """What anchors of the audit log are signed with.
+
+        Without ``AUDIT_KEY`` it is the first signing key: set one before you rotate
+        that, or the anchors so far are not taken for ours any more.
+        """
+        key = self.audit_key or self.keys[0].secret
+        return key.get_secret_value()
 
     @property
     def owner_database_url(self) -> str:
@@ -117,6 +130,14 @@ class Settings(BaseSettings):
     def _check_keys(cls, keys: SecretStr) -> SecretStr:
         parse_signing_keys(keys.get_secret_value())
         return keys
+
+    @field_validator("audit_key")
+    @classmethod
+    def _check_audit_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < MIN_SECRET_CHARS:
+            message = f"it is shorter than {MIN_SECRET_CHARS} characters"
+            raise ValueError(message)
+        return key
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:

@@ -5,11 +5,18 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from app.api.dependencies import Authenticated, PartsOf, Plain, Work
+from app.api.dependencies import (
+    Authenticated,
+    PartsOf,
+    Plain,
+    Work,
+    note_refusal,
+    refuse,
+)
 from app.api.documents import commit_and_forget, to_its_end
 from app.api.frontier import record_of
 from app.api.parts import Parts
-from app.api.problems import Problem, not_found, unauthorized
+from app.api.problems import Problem, not_found
 from app.api.schemas import Credentials, NewPassword, RefreshToken
 from app.context import UserExecutionContext
 from app.realtime import EVERY_SESSION, announce_revoked
@@ -26,6 +33,7 @@ from app.storage import (
 )
 
 router = APIRouter(tags=["auth"])
+_WRONG_PASSWORD = "The username or the password is wrong."  # noqa: S105  # a sentence
 
 
 class Registered(BaseModel):
@@ -74,12 +82,12 @@ async def log_in(
         credentials.password, account.password_hash if account else None
     )
     if account is None or not is_right:
-        raise unauthorized("The username or the password is wrong.")
+        raise refuse(request, "wrong password", _WRONG_PASSWORD)
     record_of(request.scope).user_id = account.user_id
     family_id = str(parts.new_id())
     async with parts.sessions.for_user(account.user_id) as session:
         if not await holds_password(session, account):
-            raise unauthorized("The username or the password is wrong.")
+            raise refuse(request, "wrong password", _WRONG_PASSWORD)
         await parts.refresh_tokens.forget_expired(session, account.user_id)
         token = await parts.refresh_tokens.issue(session, account.user_id, family_id)
         request_id = record_of(request.scope).request_id
@@ -93,12 +101,19 @@ async def refresh(body: RefreshToken, parts: PartsOf, request: Request) -> Token
     """Exchange a refresh token for a new pair; each token works once."""
     async with parts.sessions.for_auth() as session:
         rotation = await parts.refresh_tokens.rotate(session, body.refresh_token)
+        if rotation.has_ended and rotation.user_id and rotation.family_id:
+            await parts.sessions.set_user(session, rotation.user_id)
+            request_id = record_of(request.scope).request_id
+            trail = parts.trails(rotation.user_id, request_id).bound_to(session)
+            await trail.record("session.replayed", rotation.family_id)
     record_of(request.scope).user_id = rotation.user_id
-    if rotation.family_id and rotation.user_id and not rotation.token:
-        # A replayed token has ended its family, which is committed by now.
+    # What follows comes after the commit: a replayed token has ended its family.
+    if rotation.has_ended and rotation.user_id and rotation.family_id:
         await announce_revoked(parts.redis, rotation.user_id, rotation.family_id)
     if not (rotation.token and rotation.user_id and rotation.family_id):
-        raise unauthorized("The refresh token is not valid any more. Log in again.")
+        reason = "replayed" if rotation.family_id else "unknown refresh token"
+        detail = "The refresh token is not valid any more. Log in again."
+        raise refuse(request, reason, detail)
     return _pair(parts, rotation.user_id, rotation.family_id, rotation.token)
 
 
@@ -119,7 +134,9 @@ async def log_out_everywhere(context: Work, parts: PartsOf) -> None:
 
 
 @router.post("/auth/password", status_code=204)
-async def post_password(body: NewPassword, context: Plain, parts: PartsOf) -> None:
+async def post_password(
+    body: NewPassword, context: Plain, parts: PartsOf, request: Request
+) -> None:
     """Change the password, which ends all sessions: log in again with the new one."""
     async with parts.sessions.for_user(context.user_id) as session:
         account = await find_own_account(context.child(session=session))
@@ -127,6 +144,7 @@ async def post_password(body: NewPassword, context: Plain, parts: PartsOf) -> No
         raise not_found("user")
     # Both hashes outside of a transaction: each takes tens of milliseconds.
     if not await parts.passwords.verify(body.password, account.password_hash):
+        note_refusal(request, "wrong password")
         raise Problem(403, "The password is wrong. Nothing was changed.")
     password_hash = await parts.passwords.hash(body.new_password)
     async with parts.sessions.for_user(context.user_id) as session:

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from app.api.frontier import record_of
 from app.api.parts import Parts
-from app.api.problems import session_ended, unauthorized
+from app.api.problems import SESSION_ENDED, Problem, unauthorized
 from app.context import Trace, UserExecutionContext
 from app.security import Claims, TokenError
 
@@ -33,6 +33,18 @@ def bearer_token(authorization: str) -> str | None:
     if authorization[: len(_BEARER)].lower() != _BEARER:
         return None
     return authorization[len(_BEARER) :].strip() or None
+
+
+def note_refusal(connection: HTTPConnection, reason: str) -> None:
+    """Count that somebody was refused, for those who watch over the service."""
+    client = connection.client
+    parts_of(connection).refusals.note(reason, client.host if client else "unknown")
+
+
+def refuse(connection: HTTPConnection, reason: str, detail: str) -> Problem:
+    """Count a bad token or password, and return its problem (401)."""
+    note_refusal(connection, reason)
+    return unauthorized(detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ async def authenticate(request: Request) -> Caller:
     try:
         claims = parts.access_tokens.verify(token)
     except TokenError as exc:
-        raise unauthorized(str(exc)) from exc
+        raise refuse(request, exc.reason, str(exc)) from exc
     record = record_of(request.scope)
     parts.guard.require(
         "request", owner=record.user_id or claims.user_id, user_id=claims.user_id
@@ -103,7 +115,7 @@ async def open_work(
             if not await parts.refresh_tokens.is_live(
                 session, caller.claims.session_id
             ):
-                raise session_ended()
+                raise refuse(request, "ended", SESSION_ENDED)
             yield replace(
                 context, session=session, audit=context.audit.bound_to(session)
             )
@@ -115,7 +127,7 @@ async def open_plain(
     """Return the caller's context without a session."""
     # The connection is given back before the endpoint begins, which takes its own.
     if not await is_logged_in(parts_of(request), caller.claims):
-        raise session_ended()
+        raise refuse(request, "ended", SESSION_ENDED)
     return caller.context
 
 

@@ -25,7 +25,7 @@ from app.monitoring import (
     Tracing,
 )
 from app.realtime import EventLog, Hub
-from app.security import AccessTokens, PasswordHasher
+from app.security import AccessTokens, AnchorKey, PasswordHasher, Refusals
 from app.settings import Settings
 from app.storage import Policies, RefreshTokens, SessionFactory
 
@@ -50,6 +50,8 @@ class Parts:
         access_tokens: Signs and verifies access tokens.
         refresh_tokens: Rotates refresh tokens.
         policies: What each role may do.
+        refusals: Counts what strangers are refused.
+        anchor_key: Signs where the chains of the audit log are.
         passwords: Hashes passwords.
         new_id: Makes the ids of new things.
         health: Asks the dependencies.
@@ -74,6 +76,8 @@ class Parts:
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
     policies: Policies
+    refusals: Refusals
+    anchor_key: AnchorKey
     passwords: PasswordHasher
     new_id: Callable[[], UUID]
     health: HealthChecks

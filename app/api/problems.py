@@ -47,6 +47,9 @@ class Problem(HTTPException):
         super().__init__(status, detail, dict(headers or {}))
 
 
+SESSION_ENDED = "The session of this token has ended. Log in again."
+
+
 def not_found(kind: str) -> Problem:
     """Return the problem of a resource that is absent or somebody else's."""
     return Problem(404, f"There is no such {kind}, or it is not yours.")
@@ -55,11 +58,6 @@ def not_found(kind: str) -> Problem:
 def unauthorized(detail: str) -> Problem:
     """Return the problem of a missing or bad token or password."""
     return Problem(401, detail, headers={"www-authenticate": "Bearer"})
-
-
-def session_ended() -> Problem:
-    """Return the problem of a good token whose login has ended."""
-    return unauthorized("The session of this token has ended. Log in again.")
 
 
 def problem_response(
@@ -102,6 +100,9 @@ async def answer_denied(request: Request, exc: Exception) -> Response:
     """Answer a request for something that the user may not do."""
     if not isinstance(exc, PermissionDeniedError):
         raise exc
+    client = request.client
+    refusals = request.app.state.parts.refusals
+    refusals.note("forbidden", client.host if client else "unknown")
     return problem_response(403, str(exc), path=request.url.path)
 
 

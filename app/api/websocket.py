@@ -13,7 +13,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from app.api.dependencies import bearer_token, is_logged_in, parts_of
+from app.api.dependencies import (
+    bearer_token,
+    is_logged_in,
+    note_refusal,
+    parts_of,
+)
 from app.api.frontier import record_of
 from app.api.parts import Parts
 from app.realtime import follow
@@ -74,16 +79,27 @@ async def _authenticate(parts: Parts, websocket: WebSocket) -> Claims | None:
         return None
     try:
         claims = parts.access_tokens.verify(token)
-    except TokenError:
+    except TokenError as exc:
+        note_refusal(websocket, exc.reason)
         return None
-    return claims if await is_logged_in(parts, claims) else None
+    if not await is_logged_in(parts, claims):
+        note_refusal(websocket, "ended")
+        return None
+    return claims
 
 
 async def _first_message_token(websocket: WebSocket) -> str | None:
     try:
         async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
             message = json.loads(await websocket.receive_text())
-    except (TimeoutError, WebSocketDisconnect, ValueError, KeyError):
+    # Brackets in brackets make the parser give up with an error of its own.
+    except (
+        TimeoutError,
+        WebSocketDisconnect,
+        ValueError,
+        KeyError,
+        RecursionError,
+    ):
         return None
     if not isinstance(message, dict) or message.get("type") != "authenticate":
         return None

@@ -1,6 +1,17 @@
-"""Who may come in and who may do what: passwords, tokens, roles."""
+"""Who may come in, who may do what, and who did: passwords, tokens, roles, chains."""
 
+from app.security.audit import (
+    Anchor,
+    AnchorKey,
+    Entry,
+    Flaw,
+    FlawKind,
+    Head,
+    find_flaw,
+    hash_entry,
+)
 from app.security.passwords import PasswordHasher
+from app.security.refusals import Refusal, Refusals
 from app.security.roles import (
     DEFAULT_POLICY,
     Authority,
@@ -21,15 +32,25 @@ from app.security.tokens import (
 __all__ = [
     "DEFAULT_POLICY",
     "AccessTokens",
+    "Anchor",
+    "AnchorKey",
     "Authority",
     "Claims",
+    "Entry",
+    "Flaw",
+    "FlawKind",
+    "Head",
     "PasswordHasher",
     "Permission",
     "PermissionDeniedError",
     "Policy",
     "PolicyError",
+    "Refusal",
+    "Refusals",
     "Role",
     "TokenError",
+    "find_flaw",
+    "hash_entry",
     "hash_refresh_token",
     "new_refresh_token",
 ]

@@ -24,8 +24,21 @@ ALGORITHM = "HS256"
 _REQUIRED = ["exp", "iat", "iss", "aud", "sub", "jti", "sid"]
 
 
+MAX_TOKEN_CHARS = 4_096
+"""Ours have some 400; what is longer is not even parsed."""
+
+
 class TokenError(Exception):
-    """Raised when a token is malformed, forged or expired: the client's fault."""
+    """Raised when a token is malformed, forged or expired: the client's fault.
+
+    Attributes:
+        reason: Which of it, in one word, to be counted by.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Say what is wrong in one word and in a sentence."""
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,9 @@ class AccessTokens:
         Raises:
             TokenError: It is malformed, signed by an unknown key, or expired.
         """
+        if len(token) > MAX_TOKEN_CHARS:
+            message = f"The access token is longer than {MAX_TOKEN_CHARS} characters."
+            raise TokenError("oversized", message)
         try:
             claims = jwt.decode(
                 token,
@@ -102,13 +118,14 @@ class AccessTokens:
                     "verify_iat": False,
                 },
             )
-        except (jwt.PyJWTError, ValueError) as exc:
+        # A header of nested brackets is no JSON that the parser can end.
+        except (jwt.PyJWTError, ValueError, RecursionError) as exc:
             message = "The access token is not valid. Log in again."
-            raise TokenError(message) from exc
+            raise TokenError(_reason(exc), message) from exc
         expires_at = int(claims["exp"])
         if expires_at <= self._now():
             message = "The access token has expired. Refresh it at /auth/refresh."
-            raise TokenError(message)
+            raise TokenError("expired", message)
         return Claims(str(claims["sub"]), str(claims["sid"]), expires_at)
 
     def _secret_of(self, token: str) -> str:
@@ -120,6 +137,13 @@ class AccessTokens:
             message = "no such key"
             raise jwt.InvalidKeyError(message)
         return self._secrets[kid]
+
+
+def _reason(exc: Exception) -> str:
+    # To the library, a wrong signature is a way of being malformed.
+    is_text = isinstance(exc, jwt.DecodeError | ValueError | RecursionError)
+    is_malformed = is_text and not isinstance(exc, jwt.InvalidSignatureError)
+    return "malformed" if is_malformed else "forged"
 
 
 def new_refresh_token() -> str:

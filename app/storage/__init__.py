@@ -12,6 +12,7 @@ from app.storage.accounts import (
     holds_password,
 )
 from app.storage.audit import UserAuditTrail
+from app.storage.chain import Verification, anchor_heads, verify_audit
 from app.storage.documents import (
     Document,
     DocumentSummary,
@@ -23,7 +24,9 @@ from app.storage.documents import (
     update_document,
 )
 from app.storage.engine import StorageError, check_role, open_engine
+from app.storage.periodic import Periodic
 from app.storage.refresh import RefreshTokens, Rotation
+from app.storage.refusals import RefusedInMinute, list_refusals, write_refusals
 from app.storage.roles import (
     LastAdminError,
     NoSuchUserError,
@@ -67,9 +70,11 @@ __all__ = [
     "LastAdminError",
     "Message",
     "NoSuchUserError",
+    "Periodic",
     "Policies",
     "Profile",
     "RefreshTokens",
+    "RefusedInMinute",
     "Rotation",
     "Run",
     "RunStatus",
@@ -78,9 +83,11 @@ __all__ = [
     "Thread",
     "UserAuditTrail",
     "UsernameTakenError",
+    "Verification",
     "add_account",
     "add_message",
     "add_role",
+    "anchor_heads",
     "change_password",
     "check_role",
     "create_document",
@@ -99,6 +106,7 @@ __all__ = [
     "holds_password",
     "list_documents",
     "list_messages",
+    "list_refusals",
     "list_roles",
     "list_runs",
     "list_threads",
@@ -111,4 +119,6 @@ __all__ = [
     "search_documents",
     "sweep_abandoned",
     "update_document",
+    "verify_audit",
+    "write_refusals",
 ]

@@ -1,7 +1,9 @@
 """The audit trail: who did what, written in the transaction that did it.
 
 An action that is rolled back leaves no entry, and an action that is committed cannot
-lack one. Rows can be added and read by their user; nobody may change them.
+lack one. Rows can be added and read by their user; nobody may change them. As the
+transaction commits, the database links each to the one before in the user's chain
+(migration 0004), so it shows if somebody did: see ``app.storage.chain``.
 """
 
 from dataclasses import dataclass, field, replace

@@ -39,11 +39,13 @@ class Rotation:
         user_id: Whose token it is; None when it is unknown.
         family_id: The login it belongs to.
         token: The next token; None when the presented one was not good.
+        has_ended: A spent token was presented, and that ended the login just now.
     """
 
     user_id: str | None = None
     family_id: str | None = None
     token: str | None = None
+    has_ended: bool = False
 
 
 class RefreshTokens:
@@ -138,20 +140,26 @@ class RefreshTokens:
         )
         if not is_spent:
             return Rotation()
-        await self.revoke(session, known.family_id)
-        return Rotation(known.user_id, known.family_id)
+        has_ended = await self.revoke(session, known.family_id)
+        return Rotation(known.user_id, known.family_id, has_ended=has_ended)
 
-    async def revoke(self, session: AsyncSession, family_id: str) -> None:
-        """End a login: none of its tokens works any more."""
+    async def revoke(self, session: AsyncSession, family_id: str) -> bool:
+        """End a login: none of its tokens works any more.
+
+        Returns:
+            Whether it had not ended before.
+        """
         await session.execute(select(_family_lock(family_id)))
-        await session.execute(
+        ended = await session.execute(
             update(refresh_tokens)
             .where(
                 refresh_tokens.c.family_id == family_id,
                 refresh_tokens.c.revoked_at.is_(None),
             )
             .values(revoked_at=func.now())
+            .returning(refresh_tokens.c.family_id)
         )
+        return ended.first() is not None
 
     async def revoke_all(self, session: AsyncSession, user_id: str) -> None:
         """End all logins of a user that have begun."""

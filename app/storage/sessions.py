@@ -15,6 +15,7 @@ from app.monitoring import IsolationGuard
 
 _SET_USER = text("SELECT set_config('app.user_id', :user_id, true)")
 _SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
+_SET_AUDIT = text("SELECT set_config('app.scope', 'audit', true)")
 
 
 class SessionFactory:
@@ -50,6 +51,35 @@ class SessionFactory:
         """
         async with self._transaction() as session:
             await session.execute(_SET_AUTH)
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def for_audit(
+        self, user_id: str | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that reads the audit log of everybody, from one snapshot.
+
+        Args:
+            user_id: The auditor, whose roles the same snapshot shows; None for an
+                operator.
+        """
+        async with self._transaction() as session:
+            await session.connection(
+                execution_options={
+                    "isolation_level": "REPEATABLE READ",
+                    "postgresql_readonly": True,
+                }
+            )
+            if user_id is not None:
+                await self.set_user(session, user_id)
+            await session.execute(_SET_AUDIT)
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def for_anchoring(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that may sign where the chains of the audit log are."""
+        async with self._transaction() as session:
+            await session.execute(_SET_AUDIT)
             yield session
 
     async def set_user(self, session: AsyncSession, user_id: str) -> None:
