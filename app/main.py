@@ -7,10 +7,13 @@ does, and takes everything down again in the opposite order.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from fastapi import FastAPI
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
 from app.agents import STANDARD_TOOLS, EngineRegistry, create_engine
 from app.api import Parts, add_api
@@ -18,11 +21,18 @@ from app.cache import UserKeyspace, connect
 from app.llm import LocalModel, ModelClient, OpenAICompatibleModel
 from app.monitoring import (
     CHECK_TIMEOUT_S,
+    NO_ROUTE,
+    AlertManager,
+    AlertSink,
     HealthChecks,
     Heartbeat,
     IsolationGuard,
+    LogSink,
     Metrics,
+    Objective,
+    SlaMonitor,
     Tracing,
+    Webhook,
     configure_logging,
     otlp_processor,
 )
@@ -32,6 +42,7 @@ from app.settings import Settings
 from app.storage import (
     Periodic,
     Policies,
+    PostgresAlerts,
     RefreshTokens,
     SessionFactory,
     UserAuditTrail,
@@ -48,6 +59,16 @@ REFUSALS_S = 1.0
 """How often refusals are written; so many seconds of them a killed worker loses."""
 
 Replace = Callable[[Parts], Parts]
+# What lasts as long as its reader wants is promised no duration; what is asked by
+# machines, or finds no route, is promised nothing.
+_PROMISES: dict[str, Objective | None] = {
+    "/runs/{run_id}/events": Objective(within_s=None),
+    "/documents/{document_id}/content": Objective(within_s=None),
+    "/health/live": None,
+    "/health/ready": None,
+    "/metrics": None,
+    NO_ROUTE: None,
+}
 
 
 def create_app(
@@ -100,10 +121,13 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         # Last in, first out: runs are ended while everything they need still works.
         stack.push_async_callback(parts.engines.close)
         await parts.engines.start()
+        stack.push_async_callback(parts.health.close)
+        stack.push_async_callback(parts.alerts.close)
+        await parts.alerts.start()
         stack.callback(parts.heartbeat.close)
         parts.heartbeat.start()
         # First of all: no load balancer sends anything here while we stop.
-        stack.push_async_callback(parts.health.close)
+        stack.callback(parts.health.drain)
         yield parts
 
 
@@ -138,7 +162,25 @@ def _build(
     stack.push_async_callback(subscriber.aclose)
 
     guard = IsolationGuard(metrics)
+    sla = SlaMonitor(exceptions=_PROMISES)
+    heartbeat = Heartbeat(metrics)
+    # Connections that no request can take: a pool that users exhausted is no outage,
+    # must not hang the answer to a load balancer, and is to be told.
+    reserved = open_engine(
+        settings.service_database_url, pool_size=2, pool_timeout_s=CHECK_TIMEOUT_S
+    )
+    stack.push_async_callback(reserved.dispose)
+    health = _health(settings, stack, reserved)
 
+    async def look_first() -> None:
+        metrics.take_samples()
+        await health.report()
+
+    def count_connections() -> None:
+        if isinstance(engine.pool, QueuePool):
+            metrics.pools.set(engine.pool.checkedout(), "database")
+
+    metrics.sample("pools", count_connections)
     return Parts(
         settings=settings,
         engine=engine,
@@ -161,21 +203,25 @@ def _build(
             memory_kib=settings.password_memory_kib, passes=settings.password_passes
         ),
         new_id=uuid4,
-        health=_health(settings, stack),
-        heartbeat=Heartbeat(metrics),
+        health=health,
+        heartbeat=heartbeat,
         metrics=metrics,
         tracing=_tracing(settings),
         guard=guard,
+        sla=sla,
+        alerts=AlertManager(
+            PostgresAlerts(reserved),
+            _sink(settings, stack),
+            sources=(guard.signals, health.signals, heartbeat.signals, sla.signals),
+            now=lambda: datetime.now(UTC),
+            prepare=look_first,
+        ),
     )
 
 
-def _health(settings: Settings, stack: contextlib.AsyncExitStack) -> HealthChecks:
-    # One connection each that no request can take: a pool that users exhausted is no
-    # outage, and must not hang the answer to a load balancer.
-    engine = open_engine(
-        settings.service_database_url, pool_size=1, pool_timeout_s=CHECK_TIMEOUT_S
-    )
-    stack.push_async_callback(engine.dispose)
+def _health(
+    settings: Settings, stack: contextlib.AsyncExitStack, engine: AsyncEngine
+) -> HealthChecks:
     redis = connect(settings.redis_url.get_secret_value(), connections=1)
     stack.push_async_callback(redis.aclose)
 
@@ -187,6 +233,14 @@ def _health(settings: Settings, stack: contextlib.AsyncExitStack) -> HealthCheck
         await redis.ping()
 
     return HealthChecks({"postgres": ask_database, "redis": ask_redis})
+
+
+def _sink(settings: Settings, stack: contextlib.AsyncExitStack) -> AlertSink:
+    if settings.alert_webhook_url is None:
+        return LogSink()
+    webhook = Webhook(settings.alert_webhook_url.get_secret_value())
+    stack.push_async_callback(webhook.aclose)
+    return webhook
 
 
 def _tracing(settings: Settings) -> Tracing:

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     metrics_dir: Path | None = None
     # None exposes no metrics: how much others use a service is not for its users.
     metrics_token: SecretStr | None = None
+    # Alerts go there; None writes them to the log.
+    alert_webhook_url: SecretStr | None = None
     traces_url: str | None = None
     traces_ratio: float = Field(default=1.0, ge=0, le=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -16,12 +16,14 @@ from app.agents import EngineRegistry, Tool, Workshop
 from app.context import AuditTrail, Emitter, Keyspace
 from app.llm import ModelClient
 from app.monitoring import (
+    AlertManager,
     HealthChecks,
     Heartbeat,
     IsolationGuard,
     Metrics,
     RequestWatch,
     RunWatch,
+    SlaMonitor,
     Tracing,
 )
 from app.realtime import EventLog, Hub
@@ -59,6 +61,8 @@ class Parts:
         metrics: What is counted.
         tracing: Begins traces.
         guard: Compares owners where things of users pass.
+        sla: Measures how fast error budgets burn.
+        alerts: Tells the operators, once for all workers.
     """
 
     settings: Settings
@@ -85,6 +89,8 @@ class Parts:
     metrics: Metrics
     tracing: Tracing
     guard: IsolationGuard
+    sla: SlaMonitor
+    alerts: AlertManager
 
     @property
     def workshop(self) -> Workshop:
@@ -100,4 +106,6 @@ class Parts:
     @property
     def request_watch(self) -> RequestWatch:
         """What requests are counted and traced with."""
-        return RequestWatch(self.metrics, self.tracing, self.guard)
+        return RequestWatch(
+            self.metrics, self.tracing, self.guard, ended=self.sla.record
+        )

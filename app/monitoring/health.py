@@ -10,11 +10,12 @@ kept for a moment, and a dependency changes sides after several results in a row
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from app.monitoring.metrics import Metrics
+from app.monitoring.signals import Signal
 
 CHECK_TIMEOUT_S = 2.0
 KEPT_S = 1.0
@@ -125,7 +126,8 @@ class HealthChecks:
 
     async def report(self) -> HealthReport:
         """Return the state of all dependencies; takes ``timeout_s`` at most."""
-        if self._clock() - self._asked_at >= self._kept_s:
+        is_due = self._clock() - self._asked_at >= self._kept_s
+        if is_due and not self._is_draining:
             if self._round is None or self._round.done():
                 self._round = asyncio.create_task(self._ask_all(), name="health")
             # Who leaves does not take the round away from the others.
@@ -144,6 +146,17 @@ class HealthChecks:
             await asyncio.wait({self._round})
         for dependency in self._dependencies.values():
             await dependency.close()
+
+    def signals(self) -> Iterator[Signal]:
+        """Yield an alert for each dependency that is taken to be down."""
+        for name, one in self._dependencies.items():
+            if self._was_up and not one.is_up:
+                yield Signal(
+                    "dependency-down",
+                    name,
+                    "critical",
+                    f"{name} does not answer the service: {one.result}.",
+                )
 
     async def _ask_all(self) -> None:
         await asyncio.gather(
@@ -208,6 +221,16 @@ class Heartbeat:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def signals(self) -> Iterator[Signal]:
+        """Yield an alert while the latest beat was a stall."""
+        if not self.is_alive:
+            yield Signal(
+                "event-loop-stalls",
+                "event loop",
+                "warning",
+                f"The event loop of a worker stood still for {self._stall_s} s or more.",
+            )
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due_s = loop.time() + self._beat_s

@@ -8,11 +8,15 @@ is better than the answer that was underway.
 """
 
 import logging
+import time
+from collections.abc import Callable, Iterator
 
 from app.context import ForeignPartError
 from app.monitoring.logs import log_event
 from app.monitoring.metrics import Metrics
+from app.monitoring.signals import Signal
 
+ALERT_S = 300.0
 _log = logging.getLogger("app.isolation")
 
 
@@ -26,15 +30,33 @@ class IsolationError(RuntimeError):
 class IsolationGuard:
     """Compares owners; holds no user's state."""
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
-        """Count into ``metrics``; None only logs and refuses."""
-        self._metrics = metrics
-        self._violations = 0
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Count into ``metrics``; None only logs and refuses.
 
-    @property
-    def violations(self) -> int:
-        """How many mismatches this process has seen (count)."""
-        return self._violations
+        Args:
+            metrics: What counts mismatches.
+            clock: Seconds that only grow.
+        """
+        self._metrics = metrics
+        self._clock = clock
+        self._last_s: dict[str, float] = {}
+
+    def signals(self) -> Iterator[Signal]:
+        """Yield an alert for each place that saw a mismatch in ``ALERT_S`` seconds."""
+        for place, at_s in tuple(self._last_s.items()):
+            if self._clock() - at_s < ALERT_S:
+                yield Signal(
+                    "isolation-violated",
+                    place,
+                    "critical",
+                    f"Something of one user was on its way to another at {place!r}; it "
+                    "was refused. Find isolation.violated in the log.",
+                )
 
     def require(self, place: str, *, owner: str | None, user_id: str) -> None:
         """Do nothing if ``owner`` is the user's.
@@ -59,7 +81,7 @@ class IsolationGuard:
 
     def report(self, place: str, *, owner: str | None, user_id: str | None) -> None:
         """Count and log a mismatch that was found and refused elsewhere."""
-        self._violations += 1
+        self._last_s[place] = self._clock()
         if self._metrics is not None:
             self._metrics.violations.inc(place)
         log_event(

@@ -11,6 +11,7 @@ from app.storage.accounts import (
     find_profile,
     holds_password,
 )
+from app.storage.alerts import AlertTimes, PostgresAlerts
 from app.storage.audit import UserAuditTrail
 from app.storage.chain import Verification, anchor_heads, verify_audit
 from app.storage.documents import (
@@ -64,6 +65,7 @@ from app.storage.threads import (
 
 __all__ = [
     "Account",
+    "AlertTimes",
     "Document",
     "DocumentSummary",
     "FinalStatus",
@@ -72,6 +74,7 @@ __all__ = [
     "NoSuchUserError",
     "Periodic",
     "Policies",
+    "PostgresAlerts",
     "Profile",
     "RefreshTokens",
     "RefusedInMinute",
