@@ -6,11 +6,13 @@ does, and takes everything down again in the opposite order.
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from fastapi import FastAPI
+from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
@@ -18,7 +20,24 @@ from sqlalchemy.pool import QueuePool
 from app.agents import STANDARD_TOOLS, EngineRegistry, create_engine
 from app.api import Parts, add_api
 from app.cache import UserKeyspace, connect
-from app.llm import LocalModel, ModelClient, OpenAICompatibleModel
+from app.llm import (
+    MAX_REPLY_TOKENS,
+    CircuitBreaker,
+    Credentials,
+    HttpPool,
+    LocalModel,
+    ModelClient,
+    ModelGuards,
+    OpenAICompatibleModel,
+    Provider,
+    ProviderTokens,
+    ResponseCache,
+    Retry,
+    StaticKey,
+    TokenBudgets,
+    UserLimits,
+    token_fetcher,
+)
 from app.monitoring import (
     CHECK_TIMEOUT_S,
     NO_ROUTE,
@@ -57,6 +76,9 @@ __all__ = ["Parts", "create_app"]
 
 REFUSALS_S = 1.0
 """How often refusals are written; so many seconds of them a killed worker loses."""
+
+_SPARE = 8
+"""Connections for tokens and embeddings, beside those of the users' slots."""
 
 Replace = Callable[[Parts], Parts]
 # What lasts as long as its reader wants is promised no duration; what is asked by
@@ -113,6 +135,7 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         await check_role(parts.engine)
         stack.push_async_callback(asyncio.to_thread, parts.tracing.close)
         stack.push_async_callback(parts.model.aclose)
+        stack.push_async_callback(parts.model_guards.aclose)
         stack.push_async_callback(parts.hub.close)
         await parts.hub.start(parts.engines.cancel_run)
         for chore in _chores(parts):
@@ -161,6 +184,8 @@ def _build(
     subscriber = connect(redis_url, connections=1, timeout_s=None)
     stack.push_async_callback(subscriber.aclose)
 
+    pool = HttpPool(connections=settings.model_connections + _SPARE)
+    stack.push_async_callback(pool.aclose)
     guard = IsolationGuard(metrics)
     sla = SlaMonitor(exceptions=_PROMISES)
     heartbeat = Heartbeat(metrics)
@@ -193,7 +218,8 @@ def _build(
         hub=Hub(subscriber),
         engines=EngineRegistry(create_engine),
         tools=STANDARD_TOOLS,
-        model=_model(settings),
+        model=_model(settings, pool, stack),
+        model_guards=_model_guards(settings, redis),
         access_tokens=AccessTokens(settings.keys, lifetime_s=settings.access_token_s),
         refresh_tokens=RefreshTokens(lifetime_s=settings.refresh_token_s),
         policies=Policies(),
@@ -249,8 +275,42 @@ def _tracing(settings: Settings) -> Tracing:
     return Tracing(otlp_processor(settings.traces_url), ratio=settings.traces_ratio)
 
 
-def _model(settings: Settings) -> ModelClient:
+def _model(
+    settings: Settings, pool: HttpPool, stack: contextlib.AsyncExitStack
+) -> ModelClient:
     if settings.model_url is None:
         return LocalModel()
+    provider = Provider(settings.model_url, pool, _credentials(settings, pool, stack))
+    return OpenAICompatibleModel(
+        provider, model=settings.model_name, max_reply_tokens=MAX_REPLY_TOKENS
+    )
+
+
+def _credentials(
+    settings: Settings, pool: HttpPool, stack: contextlib.AsyncExitStack
+) -> Credentials:
     key = settings.model_key.get_secret_value() if settings.model_key else None
-    return OpenAICompatibleModel(settings.model_url, model=settings.model_name, key=key)
+    if settings.model_token_url is None or key is None:
+        return StaticKey(key)
+    tokens = ProviderTokens(token_fetcher(pool, settings.model_token_url, key=key))
+    stack.push_async_callback(tokens.aclose)
+    return tokens
+
+
+def _model_guards(settings: Settings, redis: Redis) -> ModelGuards:
+    return ModelGuards(
+        cache=ResponseCache(model=settings.model_name, ttl_s=settings.model_cache_s),
+        budgets=TokenBudgets(
+            redis,
+            user_tokens=settings.user_token_budget,
+            run_tokens=settings.run_token_budget,
+            reserved_s=round(settings.run_timeout_s) + 60,
+        ),
+        retry=Retry(rng=random.Random()),
+        limits=UserLimits(
+            total=settings.model_connections,
+            per_user=settings.model_connections_per_user,
+        ),
+        breaker=CircuitBreaker(),
+        max_reply_tokens=MAX_REPLY_TOKENS,
+    )

@@ -58,6 +58,15 @@ class Settings(BaseSettings):
     model_url: str | None = None
     model_key: SecretStr | None = None
     model_name: str = "local"
+    # Where MODEL_KEY is exchanged for tokens that live for minutes; None sends the key.
+    model_token_url: str | None = None
+    # None makes embeddings in the process, by hashing words.
+    embedding_model: str | None = None
+    model_connections: int = Field(default=50, ge=2, le=1_000)
+    model_connections_per_user: int = Field(default=5, ge=1)
+    model_cache_s: int = Field(default=60, ge=1, le=86_400)
+    run_token_budget: int = Field(default=1_000_000, ge=1)
+    user_token_budget: int = Field(default=10_000_000, ge=1)
     audit_key: SecretStr | None = None
     audit_anchor_s: float = Field(default=60.0, gt=0)
     run_timeout_s: float = Field(default=120.0, gt=0)
@@ -145,6 +154,12 @@ class Settings(BaseSettings):
     def _check_model(self) -> Self:
         if self.model_key is not None and self.model_url is None:
             message = "MODEL_KEY is set without MODEL_URL"
+            raise ValueError(message)
+        if self.model_token_url is not None and self.model_key is None:
+            message = "MODEL_TOKEN_URL is set without MODEL_KEY"
+            raise ValueError(message)
+        if self.model_connections_per_user >= self.model_connections:
+            message = "MODEL_CONNECTIONS_PER_USER must be below MODEL_CONNECTIONS"
             raise ValueError(message)
         return self
 

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 
 from app.agents.tools import Tool, ToolError
 from app.context import UserExecutionContext
-from app.llm import ChatMessage, ModelClient, ModelError, Reply, ToolCall
+from app.llm import (
+    ChatMessage,
+    ModelClient,
+    ModelError,
+    ModelGuards,
+    Reply,
+    ToolCall,
+)
 from app.monitoring import RunWatch, log_event
 from app.storage import FinalStatus, Run, SessionFactory, find_run, finish_run
 
@@ -34,6 +41,7 @@ class Workshop:
     tools: tuple[Tool, ...]
     run_timeout_s: float
     watch: RunWatch = field(default_factory=RunWatch)
+    model_guards: ModelGuards = field(default_factory=ModelGuards)
 
 
 CreateRun = Callable[[UserExecutionContext], Awaitable[Run]]
@@ -261,7 +269,9 @@ class ExecutionEngine:
         await self._emit(context, run, "agent.thinking", {"turn": turn})
         specs = [tool.spec for tool in self._workshop.tools]
         with self._workshop.watch.step(context, "model.call", {"turn": str(turn)}):
-            return await self._workshop.model.complete(conversation, tools=specs)
+            return await self._workshop.model_guards.complete(
+                self._workshop.model, context, conversation, tools=specs
+            )
 
     async def _use(
         self, context: UserExecutionContext, run: Run, call: ToolCall

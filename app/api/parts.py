@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.agents import EngineRegistry, Tool, Workshop
 from app.context import AuditTrail, Emitter, Keyspace
-from app.llm import ModelClient
+from app.llm import ModelClient, ModelGuards
 from app.monitoring import (
     AlertManager,
     HealthChecks,
@@ -49,6 +49,7 @@ class Parts:
         engines: The execution engine of each user.
         tools: What agents can do.
         model: What agents think with.
+        model_guards: What stands between a run and the model.
         access_tokens: Signs and verifies access tokens.
         refresh_tokens: Rotates refresh tokens.
         policies: What each role may do.
@@ -77,6 +78,7 @@ class Parts:
     engines: EngineRegistry
     tools: tuple[Tool, ...]
     model: ModelClient
+    model_guards: ModelGuards
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
     policies: Policies
@@ -101,6 +103,7 @@ class Parts:
             self.tools,
             self.settings.run_timeout_s,
             RunWatch(self.metrics, self.guard),
+            self.model_guards,
         )
 
     @property

@@ -1,23 +1,79 @@
-"""Model clients: one interface, answered locally or by an OpenAI-compatible server."""
+"""Models: one interface, answered locally or by an OpenAI-compatible server.
 
+Each protection is a class of its own; ``guards`` puts them around a model.
+"""
+
+from app.llm.batcher import Batcher
+from app.llm.breaker import CircuitBreaker, CircuitOpenError
+from app.llm.budgets import BudgetError, Reservation, TokenBudgets
 from app.llm.client import (
     ChatMessage,
+    ModelBusyError,
     ModelClient,
     ModelError,
+    ModelRejectedError,
+    ModelUnauthorizedError,
+    ModelUnavailableError,
     Reply,
+    StreamingModel,
     ToolCall,
     ToolSpec,
 )
+from app.llm.credentials import (
+    Credentials,
+    ProviderTokens,
+    StaticKey,
+    token_fetcher,
+)
+from app.llm.embeddings import Embedder, Embedding, HashingEmbedder
+from app.llm.flight import SingleFlight
+from app.llm.guards import ModelGuards
+from app.llm.limits import UserLimits
 from app.llm.local import LocalModel
-from app.llm.openai import OpenAICompatibleModel
+from app.llm.openai import (
+    MAX_REPLY_TOKENS,
+    OpenAICompatibleEmbedder,
+    OpenAICompatibleModel,
+)
+from app.llm.pool import HttpPool
+from app.llm.provider import Provider
+from app.llm.responses import ResponseCache
+from app.llm.retry import Retry
 
 __all__ = [
+    "MAX_REPLY_TOKENS",
+    "Batcher",
+    "BudgetError",
     "ChatMessage",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "Credentials",
+    "Embedder",
+    "Embedding",
+    "HashingEmbedder",
+    "HttpPool",
     "LocalModel",
+    "ModelBusyError",
     "ModelClient",
     "ModelError",
+    "ModelGuards",
+    "ModelRejectedError",
+    "ModelUnauthorizedError",
+    "ModelUnavailableError",
+    "OpenAICompatibleEmbedder",
     "OpenAICompatibleModel",
+    "Provider",
+    "ProviderTokens",
     "Reply",
+    "Reservation",
+    "ResponseCache",
+    "Retry",
+    "SingleFlight",
+    "StaticKey",
+    "StreamingModel",
+    "TokenBudgets",
     "ToolCall",
     "ToolSpec",
+    "UserLimits",
+    "token_fetcher",
 ]

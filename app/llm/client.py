@@ -4,13 +4,38 @@ The shape is that of OpenAI's chat completions. A client keeps nothing between c
 the conversation is an argument each time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 
 class ModelError(RuntimeError):
     """Raised when a model does not answer or answers nonsense: the model's fault."""
+
+
+class ModelUnavailableError(ModelError):
+    """Raised when the provider is down: unreachable, too slow, broken off, or a 5xx."""
+
+
+class ModelRejectedError(ModelError):
+    """Raised when the provider answers that this very request is wrong (a 4xx)."""
+
+
+class ModelUnauthorizedError(ModelRejectedError):
+    """Raised when the provider does not accept our credential (401)."""
+
+
+class ModelBusyError(ModelError):
+    """Raised when the provider asks to come back later (429, or a dated 503).
+
+    Attributes:
+        retry_after_s: What it asked for, in seconds; None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        """Say ``message``; the request may be sent again after ``retry_after_s``."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +75,18 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model answered: a final text, or tools to use first."""
+    """What the model answered: a final text, or tools to use first.
+
+    Attributes:
+        content: The text.
+        tool_calls: Tools to use first.
+        tokens: What the provider charged for the call, prompt and answer together;
+            None when it did not say.
+    """
 
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
+    tokens: int | None = None
 
 
 class ModelClient(Protocol):
@@ -71,4 +104,20 @@ class ModelClient(Protocol):
 
     async def aclose(self) -> None:
         """Give back connections."""
+        ...
+
+
+class StreamingModel(ModelClient, Protocol):
+    """A model that can be watched while it answers."""
+
+    def stream(
+        self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolSpec]
+    ) -> AsyncGenerator[str | Reply, None]:
+        """Yield the pieces of the answer's text as they come, and the reply at last.
+
+        The caller closes the generator (``contextlib.aclosing``) when it leaves early.
+
+        Raises:
+            ModelError: The model does not answer, answers nonsense, or breaks off.
+        """
         ...

@@ -5,7 +5,7 @@ tools it is offered, writes a note, and sums up what the tools returned.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from app.llm.client import ChatMessage, Reply, ToolCall, ToolSpec
 
@@ -65,7 +65,7 @@ class LocalModel:
     async def complete(
         self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolSpec]
     ) -> Reply:
-        """Return the next reply; a pure function of the conversation."""
+        """Return the next reply, at no cost; a pure function of the conversation."""
         goal = next(m.content for m in reversed(messages) if m.role == "user")
         offered = {tool.name for tool in tools}
         used = {
@@ -74,12 +74,21 @@ class LocalModel:
             for call in message.tool_calls
         }
         if not used and (calls := _lookups(goal, offered)):
-            return Reply("I look up what there is.", calls)
+            return Reply("I look up what there is.", calls, tokens=0)
         summary = _summary(goal, messages, used)
         if "write_note" in offered - set(used.values()):
             note = ToolCall(f"call_{len(used) + 1}", "write_note", {"text": summary})
-            return Reply("I write down what I found.", (note,))
-        return Reply(summary)
+            return Reply("I write down what I found.", (note,), tokens=0)
+        return Reply(summary, tokens=0)
+
+    async def stream(
+        self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolSpec]
+    ) -> AsyncGenerator[str | Reply, None]:
+        """Yield the next reply's text line by line, and the reply at last."""
+        reply = await self.complete(messages, tools=tools)
+        for line in reply.content.splitlines(keepends=True):
+            yield line
+        yield reply
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""

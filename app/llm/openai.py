@@ -1,43 +1,46 @@
-"""A model behind an OpenAI-compatible endpoint (``POST {url}/chat/completions``).
+"""Models behind OpenAI-compatible endpoints: chat completions and embeddings.
 
-One connection pool serves all users, so nothing that names a user may live in it:
-the cookie jar refuses every cookie, and credentials are sent per request.
+Knows the wire and nothing else: who may ask how often stands in ``guards``, connections
+are those of ``pool``.
 """
 
 import json
-from collections.abc import Sequence
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import TypeVar
 
-import httpx
+from app.llm.client import ChatMessage, ModelUnavailableError, Reply, ToolSpec
+from app.llm.embeddings import Embedding
+from app.llm.pool import unusable
+from app.llm.provider import Provider
+from app.llm.wire import (
+    DONE,
+    NONSENSE,
+    StreamedReply,
+    chat_request,
+    read_embeddings,
+    read_reply,
+)
 
-from app.llm.client import ChatMessage, ModelError, Reply, ToolCall, ToolSpec
-
-TIMEOUT_S = 60.0
-MAX_CONNECTIONS = 50
+MAX_REPLY_TOKENS = 1024
+_CHAT = "/chat/completions"
+_DATA = "data:"
+_T = TypeVar("_T")
 
 
 class OpenAICompatibleModel:
-    """Asks a remote model; keeps connections and no conversation."""
+    """Asks a remote model; keeps no conversation."""
 
     def __init__(
         self,
-        url: str,
+        provider: Provider,
         *,
         model: str,
-        key: str | None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        max_reply_tokens: int = MAX_REPLY_TOKENS,
     ) -> None:
-        """Ask ``model`` at ``url``; ``transport`` replaces the network in tests."""
-        self._url = url.rstrip("/") + "/chat/completions"
+        """Ask ``model`` for at most ``max_reply_tokens`` an answer."""
+        self._provider = provider
         self._model = model
-        self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        self._http = httpx.AsyncClient(
-            timeout=TIMEOUT_S,
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
-            transport=transport,
-            trust_env=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
+        self._max_reply_tokens = max_reply_tokens
 
     async def complete(
         self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolSpec]
@@ -47,80 +50,97 @@ class OpenAICompatibleModel:
         Raises:
             ModelError: It cannot be reached, refuses, or answers nonsense.
         """
-        body = {
-            "model": self._model,
-            "messages": [_message(message) for message in messages],
-            "tools": [_tool(tool) for tool in tools],
-        }
-        try:
-            answer = await self._http.post(self._url, json=body, headers=self._headers)
-            answer.raise_for_status()
-            return _reply(answer.json())
-        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as exc:
-            # The answer's text is not repeated: it may hold what users wrote.
-            message = (
-                f"The model at {httpx.URL(self._url).host} did not give a usable "
-                f"answer ({type(exc).__name__}). Check MODEL_URL and MODEL_KEY."
+        body = self._body(messages, tools, is_streamed=False)
+        answer = await self._provider.fetch(_CHAT, body)
+        return _read(self._provider, lambda: read_reply(json.loads(answer)))
+
+    async def stream(
+        self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolSpec]
+    ) -> AsyncGenerator[str | Reply, None]:
+        """Yield the pieces of the text as they come, and the reply at last.
+
+        The stream must end with ``[DONE]``; one that ends before was cut.
+
+        Raises:
+            ModelError: It cannot be reached, refuses, answers nonsense or breaks off.
+        """
+        body = self._body(messages, tools, is_streamed=True)
+        reply, is_done = StreamedReply(), False
+        async with self._provider.exchange(_CHAT, body) as pieces:
+            async for data in _data_lines(pieces):
+                if is_done:
+                    raise unusable(self._provider.host, "it goes on after its end")
+                if data == DONE:
+                    is_done = True
+                elif text := self._take(reply, data):
+                    yield text
+        if not is_done:
+            raise unusable(
+                self._provider.host, "the stream was cut", ModelUnavailableError
             )
-            raise ModelError(message) from exc
+        yield _read(self._provider, reply.whole)
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Do nothing: the connections are the pool's."""
 
+    def _take(self, reply: StreamedReply, data: str) -> str:
+        return _read(self._provider, lambda: reply.add(json.loads(data)))
 
-def _message(message: ChatMessage) -> dict[str, object]:
-    wire: dict[str, object] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        wire["tool_calls"] = [
-            {
-                "id": call.call_id,
-                "type": "function",
-                "function": {
-                    "name": call.name,
-                    "arguments": json.dumps(dict(call.arguments)),
-                },
-            }
-            for call in message.tool_calls
-        ]
-    if message.call_id is not None:
-        wire["tool_call_id"] = message.call_id
-    return wire
-
-
-def _tool(tool: ToolSpec) -> dict[str, object]:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    name: {"type": "string", "description": description}
-                    for name, description in tool.parameters.items()
-                },
-                "required": list(tool.parameters),
-            },
-        },
-    }
-
-
-def _reply(body: dict[str, list[dict[str, dict[str, object]]]]) -> Reply:
-    message = body["choices"][0]["message"]
-    raw_calls = message.get("tool_calls") or []
-    if not isinstance(raw_calls, list):
-        kind = "tool_calls is not a list"
-        raise TypeError(kind)
-    calls = tuple(
-        ToolCall(
-            str(call["id"]),
-            str(call["function"]["name"]),
-            {
-                str(name): str(value)
-                for name, value in json.loads(call["function"]["arguments"]).items()
-            },
+    def _body(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ToolSpec],
+        *,
+        is_streamed: bool,
+    ) -> dict[str, object]:
+        return chat_request(
+            self._model,
+            messages,
+            tools,
+            max_tokens=self._max_reply_tokens,
+            is_streamed=is_streamed,
         )
-        for call in raw_calls
-    )
-    return Reply(str(message.get("content") or ""), calls)
+
+
+class OpenAICompatibleEmbedder:
+    """Asks a remote model for embeddings, all texts in one request."""
+
+    def __init__(self, provider: Provider, *, model: str) -> None:
+        """Ask ``model``."""
+        self._provider = provider
+        self.model = model
+
+    async def embed(self, texts: Sequence[str]) -> list[Embedding]:
+        """Return an embedding for each text, in their order.
+
+        Raises:
+            ModelError: It cannot be reached, refuses, or answers nonsense.
+        """
+        body = {"model": self.model, "input": list(texts)}
+        answer = await self._provider.fetch("/embeddings", body)
+        return _read(
+            self._provider,
+            lambda: read_embeddings(json.loads(answer), count=len(texts)),
+        )
+
+
+def _read(provider: Provider, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except NONSENSE as exc:
+        raise unusable(provider.host, type(exc).__name__) from exc
+
+
+async def _data_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Yield the data of server-sent events, each of which is one line here.
+
+    A line that was begun and not ended is no event (WHATWG HTML, section 9.2.6).
+    """
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            # An event's JSON is never cut in the middle of a character.
+            text = line.decode(errors="replace").strip()
+            if text.startswith(_DATA):
+                yield text.removeprefix(_DATA).strip()

@@ -6,7 +6,16 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from app.llm import ChatMessage, ModelError, OpenAICompatibleModel, ToolCall, ToolSpec
+from app.llm import (
+    ChatMessage,
+    HttpPool,
+    ModelError,
+    OpenAICompatibleModel,
+    Provider,
+    StaticKey,
+    ToolCall,
+    ToolSpec,
+)
 
 Handler = Callable[[httpx.Request], httpx.Response]
 ASK = [ChatMessage("user", "hello")]
@@ -14,12 +23,9 @@ ASK = [ChatMessage("user", "hello")]
 
 def model(handler: Handler) -> OpenAICompatibleModel:
     """Return a client whose network is ``handler``."""
-    return OpenAICompatibleModel(
-        "https://model.invalid/v1/",
-        model="m",
-        key="hunter2",
-        transport=httpx.MockTransport(handler),
-    )
+    pool = HttpPool(transport=httpx.MockTransport(handler))
+    provider = Provider("https://model.invalid/v1/", pool, StaticKey("hunter2"))
+    return OpenAICompatibleModel(provider, model="m")
 
 
 def text(content: str, headers: dict[str, str] | None = None) -> httpx.Response:
