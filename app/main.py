@@ -22,12 +22,16 @@ from app.api import Parts, add_api
 from app.cache import UserKeyspace, connect
 from app.llm import (
     MAX_REPLY_TOKENS,
+    BatchedEmbedder,
     CircuitBreaker,
     Credentials,
+    Embedder,
+    HashingEmbedder,
     HttpPool,
     LocalModel,
     ModelClient,
     ModelGuards,
+    OpenAICompatibleEmbedder,
     OpenAICompatibleModel,
     Provider,
     ProviderTokens,
@@ -68,6 +72,7 @@ from app.storage import (
     anchor_heads,
     check_role,
     open_engine,
+    open_passages,
     write_refusals,
 )
 from app.storage.migrate import migrate
@@ -130,7 +135,7 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
     async with contextlib.AsyncExitStack() as stack:
         metrics = await asyncio.to_thread(Metrics.open, settings.metrics_dir)
         stack.push_async_callback(asyncio.to_thread, metrics.close)
-        built = _build(settings, stack, metrics)
+        built = await _build(settings, stack, metrics)
         parts = replace(built) if replace else built
         await check_role(parts.engine)
         stack.push_async_callback(asyncio.to_thread, parts.tracing.close)
@@ -169,7 +174,7 @@ def _chores(parts: Parts) -> tuple[Periodic, ...]:
     )
 
 
-def _build(
+async def _build(
     settings: Settings, stack: contextlib.AsyncExitStack, metrics: Metrics
 ) -> Parts:
     engine = open_engine(
@@ -184,8 +189,7 @@ def _build(
     subscriber = connect(redis_url, connections=1, timeout_s=None)
     stack.push_async_callback(subscriber.aclose)
 
-    pool = HttpPool(connections=settings.model_connections + _SPARE)
-    stack.push_async_callback(pool.aclose)
+    provider = _provider(settings, stack)
     guard = IsolationGuard(metrics)
     sla = SlaMonitor(exceptions=_PROMISES)
     heartbeat = Heartbeat(metrics)
@@ -218,8 +222,10 @@ def _build(
         hub=Hub(subscriber),
         engines=EngineRegistry(create_engine),
         tools=STANDARD_TOOLS,
-        model=_model(settings, pool, stack),
+        model=_model(settings, provider),
         model_guards=_model_guards(settings, redis),
+        embedder=_embedder(settings, provider, stack),
+        passages=await open_passages(engine),
         access_tokens=AccessTokens(settings.keys, lifetime_s=settings.access_token_s),
         refresh_tokens=RefreshTokens(lifetime_s=settings.refresh_token_s),
         policies=Policies(),
@@ -275,15 +281,33 @@ def _tracing(settings: Settings) -> Tracing:
     return Tracing(otlp_processor(settings.traces_url), ratio=settings.traces_ratio)
 
 
-def _model(
-    settings: Settings, pool: HttpPool, stack: contextlib.AsyncExitStack
-) -> ModelClient:
+def _provider(settings: Settings, stack: contextlib.AsyncExitStack) -> Provider | None:
     if settings.model_url is None:
+        return None
+    pool = HttpPool(connections=settings.model_connections + _SPARE)
+    stack.push_async_callback(pool.aclose)
+    return Provider(settings.model_url, pool, _credentials(settings, pool, stack))
+
+
+def _model(settings: Settings, provider: Provider | None) -> ModelClient:
+    if provider is None:
         return LocalModel()
-    provider = Provider(settings.model_url, pool, _credentials(settings, pool, stack))
     return OpenAICompatibleModel(
         provider, model=settings.model_name, max_reply_tokens=MAX_REPLY_TOKENS
     )
+
+
+def _embedder(
+    settings: Settings, provider: Provider | None, stack: contextlib.AsyncExitStack
+) -> Embedder:
+    if provider is None or settings.embedding_model is None:
+        return HashingEmbedder()
+    embedder = BatchedEmbedder(
+        OpenAICompatibleEmbedder(provider, model=settings.embedding_model),
+        breaker=CircuitBreaker(),
+    )
+    stack.push_async_callback(embedder.aclose)
+    return embedder
 
 
 def _credentials(
@@ -298,8 +322,10 @@ def _credentials(
 
 
 def _model_guards(settings: Settings, redis: Redis) -> ModelGuards:
+    # The local model answers sooner than a cache does.
+    cache = ResponseCache(model=settings.model_name, ttl_s=settings.model_cache_s)
     return ModelGuards(
-        cache=ResponseCache(model=settings.model_name, ttl_s=settings.model_cache_s),
+        cache=cache if settings.model_url else None,
         budgets=TokenBudgets(
             redis,
             user_tokens=settings.user_token_budget,

@@ -2,7 +2,7 @@
 
 from app.agents.engine import ClosedError, ExecutionEngine, Workshop
 from app.agents.registry import EngineFactory, EngineRegistry, create_engine
-from app.agents.tools import STANDARD_TOOLS, Tool, ToolError
+from app.agents.tools import STANDARD_TOOLS, Tool, ToolError, passage_search
 
 __all__ = [
     "STANDARD_TOOLS",
@@ -14,4 +14,5 @@ __all__ = [
     "ToolError",
     "Workshop",
     "create_engine",
+    "passage_search",
 ]

@@ -303,7 +303,9 @@ class ExecutionEngine:
             async with self._workshop.sessions.for_user(working.user_id) as session:
                 step = working.child(session=session)
                 await _stop_if_cancelled(step, run)
-                return await tool.use(step, call.arguments)
+                if not tool.opens_sessions:
+                    return await tool.use(step, call.arguments)
+        return await tool.use(context, call.arguments)
 
     def _tool(self, name: str) -> Tool:
         for tool in self._workshop.tools:

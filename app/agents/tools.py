@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from app.context import UserExecutionContext
-from app.llm import ToolSpec
-from app.storage import add_message, list_messages, search_documents
+from app.llm import Embedder, ToolSpec, retrieve
+from app.storage import (
+    Passages,
+    SessionFactory,
+    add_message,
+    list_messages,
+    search_documents,
+)
 
 _MAX_HITS = 5
 _MAX_MESSAGES = 50
@@ -24,10 +30,13 @@ class Tool:
     Attributes:
         spec: How the model sees it.
         use: Does it, within the context's transaction, and returns a text.
+        opens_sessions: Its context has no session, it opens its own: it waits for
+            models, and nobody's connection may wait with it.
     """
 
     spec: ToolSpec
     use: Callable[[UserExecutionContext, Mapping[str, str]], Awaitable[str]]
+    opens_sessions: bool = False
 
 
 async def _search(context: UserExecutionContext, arguments: Mapping[str, str]) -> str:
@@ -57,6 +66,32 @@ async def _write(context: UserExecutionContext, arguments: Mapping[str, str]) ->
         problem = "The thread is gone."
         raise ToolError(problem)
     return f"Noted as {message.message_id}."
+
+
+def passage_search(
+    sessions: SessionFactory, passages: Passages, embedder: Embedder
+) -> Tool:
+    """Return the tool that finds passages by what they are about."""
+
+    async def search(
+        context: UserExecutionContext, arguments: Mapping[str, str]
+    ) -> str:
+        found = await retrieve(
+            context,
+            arguments.get("question", ""),
+            sessions=sessions,
+            passages=passages,
+            embedder=embedder,
+            limit=_MAX_HITS,
+        )
+        return "\n".join(f"{hit.title}: {hit.text[:_EXCERPT_CHARS]}" for hit in found)
+
+    spec = ToolSpec(
+        "search_passages",
+        "Find the passages of the user's documents that fit a question best.",
+        {"question": "the question, in words"},
+    )
+    return Tool(spec, search, opens_sessions=True)
 
 
 def _thread_of(context: UserExecutionContext) -> str:

@@ -12,9 +12,9 @@ from uuid import UUID
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.agents import EngineRegistry, Tool, Workshop
+from app.agents import EngineRegistry, Tool, Workshop, passage_search
 from app.context import AuditTrail, Emitter, Keyspace
-from app.llm import ModelClient, ModelGuards
+from app.llm import Embedder, ModelClient, ModelGuards
 from app.monitoring import (
     AlertManager,
     HealthChecks,
@@ -29,7 +29,7 @@ from app.monitoring import (
 from app.realtime import EventLog, Hub
 from app.security import AccessTokens, AnchorKey, PasswordHasher, Refusals
 from app.settings import Settings
-from app.storage import Policies, RefreshTokens, SessionFactory
+from app.storage import Passages, Policies, RefreshTokens, SessionFactory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,8 @@ class Parts:
         tools: What agents can do.
         model: What agents think with.
         model_guards: What stands between a run and the model.
+        embedder: Makes embeddings of passages and questions.
+        passages: Finds passages.
         access_tokens: Signs and verifies access tokens.
         refresh_tokens: Rotates refresh tokens.
         policies: What each role may do.
@@ -79,6 +81,8 @@ class Parts:
     tools: tuple[Tool, ...]
     model: ModelClient
     model_guards: ModelGuards
+    embedder: Embedder
+    passages: Passages
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
     policies: Policies
@@ -100,7 +104,7 @@ class Parts:
         return Workshop(
             self.sessions,
             self.model,
-            self.tools,
+            (*self.tools, passage_search(self.sessions, self.passages, self.embedder)),
             self.settings.run_timeout_s,
             RunWatch(self.metrics, self.guard),
             self.model_guards,

@@ -5,7 +5,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.api import access, audit, auth, documents, health, runs, threads, websocket
+from app.api import (
+    access,
+    audit,
+    auth,
+    documents,
+    health,
+    passages,
+    runs,
+    threads,
+    websocket,
+)
 from app.api.dependencies import BEARER_SCHEME, bearer_token
 from app.api.frontier import Frontier
 from app.api.parts import Parts
@@ -20,7 +30,8 @@ from app.security import PermissionDeniedError, TokenError
 
 def add_api(app: FastAPI, *, max_body_bytes: int) -> None:
     """Add routes, error answers and the outermost layer."""
-    for module in (threads, documents, runs, access, audit):
+    # Passages before documents, whose ids could else be called so.
+    for module in (threads, passages, documents, runs, access, audit):
         app.include_router(module.router, dependencies=[Depends(BEARER_SCHEME)])
     for module in (auth, health, websocket):
         app.include_router(module.router)

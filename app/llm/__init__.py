@@ -38,10 +38,12 @@ from app.llm.openai import (
 from app.llm.pool import HttpPool
 from app.llm.provider import Provider
 from app.llm.responses import ResponseCache
+from app.llm.retrieval import BatchedEmbedder, retrieve
 from app.llm.retry import Retry
 
 __all__ = [
     "MAX_REPLY_TOKENS",
+    "BatchedEmbedder",
     "Batcher",
     "BudgetError",
     "ChatMessage",
@@ -75,5 +77,6 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "UserLimits",
+    "retrieve",
     "token_fetcher",
 ]

@@ -5,6 +5,7 @@ counts there with a sign (Weinberger et al., "Feature hashing for large scale mu
 learning", ICML 2009). Texts with the same words are near, that is all it knows.
 """
 
+import asyncio
 import hashlib
 import math
 import re
@@ -42,7 +43,11 @@ class HashingEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[Embedding]:
         """Return an embedding for each text, in their order."""
-        return [embedding_of(text) for text in texts]
+        points = []
+        for text in texts:
+            points.append(embedding_of(text))
+            await asyncio.sleep(0)  # a thousand of them take a while
+        return points
 
 
 def embedding_of(text: str) -> Embedding:

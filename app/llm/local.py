@@ -27,6 +27,7 @@ _FILLER = frozenset(
         "notes",
         "our",
         "out",
+        "passages",
         "over",
         "please",
         "read",
@@ -95,8 +96,11 @@ class LocalModel:
 
 
 def _lookups(goal: str, offered: set[str]) -> tuple[ToolCall, ...]:
+    words = " ".join(keywords(goal))
     wanted = [
-        ("search_documents", {"query": " ".join(keywords(goal))}),
+        ("search_passages", {"question": words})
+        if "passage" in goal.lower() and "search_passages" in offered
+        else ("search_documents", {"query": words}),
         ("read_thread", {}),
     ]
     return tuple(

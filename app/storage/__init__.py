@@ -25,6 +25,14 @@ from app.storage.documents import (
     update_document,
 )
 from app.storage.engine import StorageError, check_role, open_engine
+from app.storage.passages import (
+    Hit,
+    Passages,
+    Question,
+    TextPassages,
+    VectorPassages,
+    open_passages,
+)
 from app.storage.periodic import Periodic
 from app.storage.refresh import RefreshTokens, Rotation
 from app.storage.refusals import RefusedInMinute, list_refusals, write_refusals
@@ -69,13 +77,16 @@ __all__ = [
     "Document",
     "DocumentSummary",
     "FinalStatus",
+    "Hit",
     "LastAdminError",
     "Message",
     "NoSuchUserError",
+    "Passages",
     "Periodic",
     "Policies",
     "PostgresAlerts",
     "Profile",
+    "Question",
     "RefreshTokens",
     "RefusedInMinute",
     "Rotation",
@@ -83,9 +94,11 @@ __all__ = [
     "RunStatus",
     "SessionFactory",
     "StorageError",
+    "TextPassages",
     "Thread",
     "UserAuditTrail",
     "UsernameTakenError",
+    "VectorPassages",
     "Verification",
     "add_account",
     "add_message",
@@ -114,6 +127,7 @@ __all__ = [
     "list_runs",
     "list_threads",
     "open_engine",
+    "open_passages",
     "read_authority",
     "rename_thread",
     "replace_policy",

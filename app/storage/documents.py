@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, insert, or_, select, update
 
 from app.context import UserExecutionContext
+from app.storage.passages import replace_passages, write_passages
 from app.storage.tables import documents
 
 
@@ -48,7 +49,7 @@ _DOCUMENT = (
 async def create_document(
     context: UserExecutionContext, *, document_id: str, title: str, body: str
 ) -> Document:
-    """Add a document."""
+    """Add a document and its passages."""
     row = (
         await context.database.execute(
             insert(documents)
@@ -56,6 +57,7 @@ async def create_document(
             .returning(*_DOCUMENT)
         )
     ).one()
+    await write_passages(context, document_id, body)
     await context.audit.record("document.created", document_id)
     return Document(*row)
 
@@ -110,7 +112,7 @@ async def search_documents(
 async def update_document(
     context: UserExecutionContext, document_id: str, *, title: str, body: str
 ) -> Document | None:
-    """Replace a document; None when the user has no such document."""
+    """Replace a document and its passages; None when the user has no such document."""
     row = (
         await context.database.execute(
             update(documents)
@@ -123,12 +125,13 @@ async def update_document(
     ).first()
     if row is None:
         return None
+    await replace_passages(context, document_id, body)
     await context.audit.record("document.updated", document_id)
     return Document(*row)
 
 
 async def delete_document(context: UserExecutionContext, document_id: str) -> bool:
-    """Delete a document; False when there is none."""
+    """Delete a document and its passages; False when there is none."""
     deleted = (
         await context.database.execute(
             delete(documents)

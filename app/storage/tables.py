@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Identity,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
@@ -87,6 +88,19 @@ documents = Table(
     Column("body", Text, nullable=False),
     _now("created_at"),
     _now("updated_at"),
+)
+
+# And ``words``, which Postgres computes, and ``embedding`` where it has pgvector.
+passages = Table(
+    "passages",
+    metadata,
+    _id(primary=True),
+    _id("user_id"),
+    _id("document_id"),
+    Column("position", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("embedded_by", Text),
+    _now("created_at"),
 )
 
 runs = Table(

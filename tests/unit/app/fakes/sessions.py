@@ -28,8 +28,10 @@ from sqlalchemy.pool import StaticPool
 
 from app.context import UserExecutionContext
 from app.storage import Run, RunStatus, SessionFactory
-from app.storage.tables import documents, metadata, runs, threads
+from app.storage.tables import documents, metadata, passages, runs, threads
 from test_framework.explore import external
+
+_TABLES = (passages, documents, runs, threads)
 
 
 class MemorySession:
@@ -64,7 +66,7 @@ class MemorySessions(SessionFactory):
         self._database = create_engine(
             "sqlite://", poolclass=StaticPool, hide_parameters=True
         )
-        metadata.create_all(self._database, tables=[documents, runs, threads])
+        metadata.create_all(self._database, tables=list(_TABLES))
         self._turn = asyncio.Lock()
         self.opened: list[str] = []
         self.open_now = 0
@@ -75,7 +77,7 @@ class MemorySessions(SessionFactory):
         self.opened.clear()
         self.open_now = 0
         with self._database.begin() as connection:
-            for table in (documents, runs, threads):
+            for table in _TABLES:
                 connection.execute(delete(table))
 
     @contextlib.asynccontextmanager
