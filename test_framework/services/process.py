@@ -43,6 +43,9 @@ REFUSED = "refused"
 IDENTIFY = b"identify"
 """Begins the control line that names a file of identities, which gets no answer."""
 
+CLOCK = b"clock"
+"""Begins the control line that says how far to set the wall clock forth, in seconds."""
+
 _TAIL_LINES = 15
 _TAIL_BYTES = 64 * 1024
 _PACKAGE_ROOT = Path(__file__).parents[2]
@@ -92,7 +95,15 @@ class AlarmReport:
 
 
 class WorkerProcess:
-    """One worker process, seen from the parent."""
+    """One worker process, seen from the parent.
+
+    Attributes:
+        index: Its number; a process that takes the place of another has one of its own.
+        log: What it printed, after what those before it in its place did.
+        record: What its probe recorded.
+        routes: What its handlers are called.
+        is_killed: Whether we ended it in the middle of its work.
+    """
 
     def __init__(
         self,
@@ -102,24 +113,26 @@ class WorkerProcess:
         work_dir: Path,
         *,
         environment: Mapping[str, str],
+        log: Path,
     ) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         self.index = index
-        self.log = work_dir / f"worker-{index}.log"
+        self.is_killed = False
+        self.log = log
         self.record = work_dir / f"worker-{index}.handlers"
         self.routes = work_dir / f"worker-{index}.routes"
         self._target = plan.target
         self._start_limit_s = plan.start_limit_s
         self._unread = b""
         self._reply, reply = os.pipe()
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as appended:
             self._process = subprocess.Popen(  # noqa: S603  # this interpreter, our own module
                 [
                     *(sys.executable, "-u", "-P", "-c"),
                     _BOOT.format(root=str(_PACKAGE_ROOT)),
                 ],
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=appended,
                 stderr=subprocess.STDOUT,
                 cwd=plan.app_dir,
                 env=dict(environment),
@@ -200,6 +213,15 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):
             self._stdin.write(IDENTIFY + b" " + os.fsencode(path) + b"\n")
 
+    def set_clock(self, offset_s: float) -> None:
+        """Have it set its wall clock; the answer is to be read."""
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(CLOCK + b" %r\n" % offset_s)
+
+    def read_clock(self, deadline: float) -> None:
+        """Return once its wall clock is set."""
+        self._answer(deadline)
+
     def read_census(self, deadline: float) -> Census:
         """Return the census that was asked for."""
         return Census(self.index, **self._answer(deadline))
@@ -227,6 +249,34 @@ class WorkerProcess:
             )
             raise TargetError(message)
         return answer
+
+    def kill(self) -> None:
+        """End it at once, in the middle of its work, as the kernel does without memory.
+
+        Raises:
+            TargetError: It does not end.
+        """
+        self.is_killed = True
+        self._process.kill()
+        try:
+            self._process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired as exc:
+            message = (
+                f"Worker {self.index} of {self._target!r} does not end on SIGKILL: the "
+                "kernel waits for a device. Run again on a machine that is well."
+            )
+            raise TargetError(message) from exc
+
+    def stop(self) -> None:
+        """Stop it where it is; the kernel still takes connections for it."""
+        self._process.send_signal(signal.SIGSTOP)
+        # The signal is sent now and obeyed a moment later; macOS lacks waitid.
+        if self._process.returncode is None and hasattr(os, "waitid"):
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def let_go(self) -> None:
         """Close the control pipe: the worker shuts down gracefully."""

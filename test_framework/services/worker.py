@@ -2,7 +2,8 @@
 
 Started by ``hosting``. Standard input is the control pipe: the first line is the
 plan, each line ``census`` or ``alarms`` asks for one, ``identify FILE`` names a file that
-says how the service calls the users, and the end of file means that the audit is gone or
+says how the service calls the users, ``clock SECONDS`` sets the wall clock forth, and
+the end of file means that the audit is gone or
 done, so the worker shuts down gracefully, and after ``STOP_LIMIT_S`` it ends anyway. Answers go to a pipe of their own: standard output
 and error belong to the service and are its log.
 """
@@ -29,7 +30,8 @@ from test_framework.detect import Detector, Identifying, start_detectors
 from test_framework.detect.roots import declare_root
 from test_framework.services.handlers import Handlers
 from test_framework.services.probe import App, Probe
-from test_framework.services.process import IDENTIFY, REFUSED, STOP_LIMIT_S
+from test_framework.services.process import CLOCK, IDENTIFY, REFUSED, STOP_LIMIT_S
+from test_framework.services.wallclock import WallClock
 
 if TYPE_CHECKING:
     from test_framework.core import Record
@@ -102,15 +104,19 @@ def _obey(control: Any, server: _Server, loop: asyncio.AbstractEventLoop) -> Non
         b"census": lambda: _take_census(loop),
         b"alarms": lambda: _tell(server.detectors),
     }
+    clock = WallClock()
 
     def answer(word: bytes) -> None:
         _say(server.reply, answers[word]())
 
     for line in control:
-        word, _, path = line.strip().partition(b" ")
+        word, _, rest = line.strip().partition(b" ")
         if word == IDENTIFY:
-            identities = _read_identities(Path(os.fsdecode(path)))
+            identities = _read_identities(Path(os.fsdecode(rest)))
             loop.call_soon_threadsafe(_identify, server.detectors, identities)
+        elif word == CLOCK:
+            clock.move(float(rest))
+            _say(server.reply, {"offset_s": float(rest)})
         else:
             loop.call_soon_threadsafe(answer, word)
     if not server.started:

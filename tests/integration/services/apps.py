@@ -2,8 +2,12 @@
 
 import asyncio
 import contextvars
+import json
 import os
+import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
+from time import time as held  # noqa: TID251  # one of the ways
 from typing import Any
 
 from test_framework.detect import current_operation
@@ -65,10 +69,30 @@ async def sound(scope: Scope, receive: Receive, send: Send) -> None:
     elif path == "/secret":
         await _answer(send, f"{os.environ['SIGNING_KEY']} {os.getpid()}")
         return
+    elif path == "/clock":
+        await _answer(send, json.dumps(_clocks()))
+        return
     elif path == "/headers":
         await _answer(send, repr([name for name, _ in scope["headers"]]))
         return
     await _answer(send, str(os.getpid()))
+
+
+def _clocks() -> dict[str, float]:
+    """Return the present as each way of asking has it."""
+    today = datetime(*date.today().timetuple()[:3], tzinfo=UTC)  # noqa: DTZ011  # one of the ways
+    return {
+        "time": time.time(),  # noqa: TID251  # one of the ways
+        "held": held(),
+        "time_ns": time.time_ns() / 1e9,
+        "gettime": time.clock_gettime(time.CLOCK_REALTIME),
+        "now": datetime.now(UTC).timestamp(),
+        "utcnow": datetime.utcnow().replace(tzinfo=UTC).timestamp(),  # noqa: DTZ003  # one of the ways
+        "localtime": time.mktime(time.localtime()),
+        "strftime": float(time.strftime("%s")),
+        "today": held() - (datetime.now(UTC).date() - today.date()).total_seconds(),
+        "monotonic": time.monotonic(),
+    }
 
 
 class Wedge:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -381,3 +382,112 @@ def test_wrong_option_of_a_detector_is_told(tmp_path: Path) -> None:
         hosted(tmp_path, detectors=detectors),
     ):
         pass
+
+
+def test_killed_worker_is_excused_and_replaced(tmp_path: Path) -> None:
+    """Another process takes its place with its secrets, its users and its log."""
+    with hosted(tmp_path, secrets=("SIGNING_KEY",)) as host:
+        connection = connect(host)
+        before = get(connection, "/secret").split()[0]
+        connection.close()
+        killed, spared = host.pids
+        host.kill(0)
+
+        host.require_alive()
+        assert [census.worker for census in host.census()] == [1]
+        host.replace()
+        host.replace()
+
+        assert host.pids[1] == spared
+        assert host.pids[0] not in (killed, spared)
+        assert [census.worker for census in host.census()] == [2, 1]
+        answers = set()
+        for _ in range(200):
+            connection = connect(host)
+            answers.add(tuple(get(connection, "/secret").split()))
+            connection.close()
+            if len(answers) == 2:
+                break
+        family = [psutil.Process(pid) for pid in host.pids]
+
+    assert answers == {(before, str(pid)) for pid in host.pids}
+    assert not any(worker.is_running() for worker in family)
+
+
+def test_handlers_of_a_killed_worker_are_kept(tmp_path: Path) -> None:
+    """What ran before and what runs after are told by different workers."""
+    with hosted(tmp_path, workers=1) as host:
+        for operation in ("1", "2"):
+            connection = connect(host)
+            get(connection, "/", x_isolation_op=operation)
+            connection.close()
+            recorded(host, int(operation))
+            if operation == "1":
+                host.kill(0)
+                host.replace()
+        records = host.handlers()
+
+    assert [(record.op, record.worker) for record in records] == [(1, 0), (2, 1)]
+
+
+def test_only_worker_killed_refuses_and_keeps_the_port(tmp_path: Path) -> None:
+    """Nobody waits in the queue of the dead, and nobody else gets its port."""
+    with hosted(tmp_path, workers=1) as host:
+        port = urlsplit(host.url).port
+        host.kill(0)
+
+        with pytest.raises(ConnectionRefusedError):
+            connect(host).connect()
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        host.replace()
+
+        connection = connect(host)
+        assert get(connection, "/") == str(host.pids[0])
+        connection.close()
+
+
+def test_stopped_worker_goes_on_where_it_was(tmp_path: Path) -> None:
+    """It answers nothing, and afterwards everything."""
+    with hosted(tmp_path, workers=1) as host:
+        host.stop(0)
+        process = psutil.Process(host.pids[0])
+        assert process.status() == psutil.STATUS_STOPPED
+        connection = connect(host)
+        connection.request("GET", "/")
+        host.resume()
+
+        assert connection.getresponse().read().decode() == str(host.pids[0])
+        connection.close()
+        # One that is stopped at the end is not waited for.
+        host.stop(0)
+    assert not process.is_running()
+
+
+def test_clock_of_the_workers_is_set(tmp_path: Path) -> None:
+    """All that reads the wall clock is off by as much, in workers to come as well.
+
+    Monotonic clocks are not, and one step more sets it right.
+    """
+
+    def read(host: Host) -> dict[str, float]:
+        connection = connect(host)
+        read = json.loads(get(connection, "/clock"))
+        connection.close()
+        return {name: value - time.time() for name, value in read.items()}  # noqa: TID251  # what is compared
+
+    with hosted(tmp_path, workers=1) as host:
+        for offset_s in (0.0, 7200.0, -7200.0):
+            host.set_clock(offset_s)
+            off = read(host)
+            monotonic = off.pop("monotonic")
+            assert off == pytest.approx(dict.fromkeys(off, offset_s), abs=60)
+            assert monotonic == pytest.approx(
+                time.monotonic() - time.time(),  # noqa: TID251  # what is compared
+                abs=60,
+            )
+        host.kill(0)
+        host.replace()
+        assert read(host)["held"] == pytest.approx(-7200, abs=60)
+        host.set_clock(0)
+        assert read(host)["utcnow"] == pytest.approx(0, abs=60)
