@@ -64,11 +64,19 @@ async def scrape(url: str) -> Scrape:
 
 
 async def _until_idle(urls: Iterable[str]) -> list[Scrape]:
-    """Return the scrapes of all workers once nothing but a scrape is in flight."""
+    """Return the scrapes of all workers once nothing but a scrape is in flight.
+
+    Connections of requests whose clients left are given back a moment later, and each
+    worker says how many are in use from time to time only.
+    """
     shown = []
     for _ in range(400):
         shown = [await scrape(url) for url in urls]
-        if all(one.total("http_requests_in_flight") == 1 for one in shown):
+        if all(
+            one.total("http_requests_in_flight") == 1
+            and one.total("pool_connections_in_use") == 0
+            for one in shown
+        ):
             break
         await asyncio.sleep(0.05)
     return shown
