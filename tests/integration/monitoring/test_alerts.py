@@ -7,6 +7,8 @@ to one real HTTP receiver, which may be slow, fail, or hear the same message aga
 import asyncio
 import contextlib
 import json
+import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,11 +46,15 @@ class Receiver:
         url: Where it listens.
         messages: What it was sent, in order of arrival.
         status: What it answers.
+        delay_s: How long it takes to; all workers come while one message is underway.
+        has_message: Set once it was sent something.
     """
 
     url: str = ""
     messages: list[dict[str, object]] = field(default_factory=list)
     status: int = 204
+    delay_s: float = 0.02
+    has_message: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def told(self) -> Counter[str]:
@@ -84,8 +90,11 @@ class Receiver:
                 message = json.loads(await reader.readexactly(size))
                 assert f"idempotency-key: {message['key']}" in head
                 self.messages.append(message)
-                # Slow enough for all workers to come while one message is underway.
-                await asyncio.sleep(0.02)
+                self.has_message.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self.delay_s):
+                        await reader.read(1)
+                        break  # who sent it is gone
                 writer.write(
                     f"HTTP/1.1 {self.status} X\r\ncontent-length: 0\r\n\r\n".encode()
                 )
@@ -200,7 +209,7 @@ async def _one_episode(fleet: Fleet) -> None:
         await fleet.look()
 
 
-async def test_amongtell_each_episode_once(
+async def test_workers_tell_each_episode_once(
     settings: Settings, receiver: Receiver
 ) -> None:
     """Fifty workers that see one condition come and go twice tell it four times."""
@@ -339,6 +348,92 @@ async def test_striking_out_before_sending_is_found(
     await _with_death_before_sending(settings, receiver, StrikingManager)
 
     assert receiver.events == []
+
+
+async def test_look_can_be_cancelled_at_any_turn(
+    settings: Settings, receiver: Receiver
+) -> None:
+    """A worker that is stopped after k turns of the loop loses and doubles nothing.
+
+    For k = 0, 4, ... 96, each with a condition of its own; what it left is sent by
+    another one, under the same key if it was sent already.
+    """
+    receiver.delay_s = 0
+    async with fleet(settings, receiver, workers=2) as workers:
+        stopped, other = workers.managers
+        for turns in range(0, 100, 4):
+            workers.signals[:] = [signal(component=f"after {turns} turns")]
+            looking = asyncio.create_task(stopped.look())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            looking.cancel()
+            await asyncio.wait({looking})
+            workers.clock.forward(TIMES.lease_s + 1)
+            await other.look()
+
+    sent = {(one["key"], json.dumps(one["alerts"])) for one in receiver.messages}
+    once = Counter(alert["id"] for _, text in sent for alert in json.loads(text))
+    assert receiver.events.count("firing") == 25
+    assert len(sent) == len(receiver.keys)
+    assert set(once.values()) == {1}
+
+
+_KILLED_WORKER = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+
+from app.monitoring import AlertManager, Signal, Webhook
+from app.storage import AlertTimes, PostgresAlerts, open_engine
+
+async def main():
+    engine = open_engine(os.environ["DATABASE_URL"], pool_size=1, pool_timeout_s=10)
+    manager = AlertManager(
+        PostgresAlerts(engine, AlertTimes(group_s=0, lease_s=1)),
+        Webhook(sys.argv[1]),
+        sources=[lambda: [Signal("killed", "worker", "critical", "Seen.")]],
+        now=lambda: datetime.now(UTC),
+    )
+    await manager.look()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.long
+async def test_killed_worker_leaves_message_to_others(
+    settings: Settings, receiver: Receiver
+) -> None:
+    """A real worker that is killed while its message is underway loses nothing."""
+    async with fleet(settings, receiver, workers=0) as workers:
+        receiver.delay_s = 60
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            _KILLED_WORKER,
+            receiver.url,
+            env={**os.environ, "DATABASE_URL": settings.service_database_url},
+        )
+        async with asyncio.timeout(60):
+            await receiver.has_message.wait()
+        process.kill()
+        await process.wait()
+        receiver.delay_s = 0
+        webhook = Webhook(receiver.url)
+        other = AlertManager(
+            PostgresAlerts(workers.engine, AlertTimes(group_s=0, lease_s=1)),
+            webhook,
+            sources=[],
+            now=workers.clock,
+        )
+        for _ in range(100):
+            await other.look()
+            if len(receiver.messages) > 1:
+                break
+            await asyncio.sleep(0.1)
+        await webhook.aclose()
+
+    assert len(receiver.messages) == 2
+    assert len(receiver.keys) == 1
 
 
 async def test_receiver_that_fails_is_tried_again(
