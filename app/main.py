@@ -47,6 +47,7 @@ from app.monitoring import (
     NO_ROUTE,
     AlertManager,
     AlertSink,
+    Draining,
     HealthChecks,
     Heartbeat,
     IsolationGuard,
@@ -156,6 +157,9 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         parts.heartbeat.start()
         # First of all: no load balancer sends anything here while we stop.
         stack.callback(parts.health.drain)
+        draining = Draining(parts.health.drain, delay_s=settings.drain_s)
+        stack.callback(draining.close)
+        draining.start()
         yield parts
 
 

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     metrics_dir: Path | None = None
     # None exposes no metrics: how much others use a service is not for its users.
     metrics_token: SecretStr | None = None
+    # How long a service that is told to stop is not ready before it does.
+    drain_s: float = Field(default=0.0, ge=0, le=300)
     # Alerts go there; None writes them to the log.
     alert_webhook_url: SecretStr | None = None
     traces_url: str | None = None

@@ -9,6 +9,7 @@ from app.monitoring.alerts import (
     LogSink,
     Notice,
 )
+from app.monitoring.draining import Draining
 from app.monitoring.health import (
     CHECK_TIMEOUT_S,
     HealthChecks,
@@ -33,6 +34,7 @@ __all__ = [
     "AlertStore",
     "Batch",
     "Delivery",
+    "Draining",
     "HealthChecks",
     "HealthReport",
     "Heartbeat",

@@ -2,15 +2,17 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 from sqlalchemy import text
 
 from app.api import Parts
-from app.monitoring import HealthChecks
+from app.monitoring import Draining, HealthChecks
 from app.settings import Settings
-from tests.integration.app.service import Service, running
+from tests.integration.app.service import Service, running, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -58,6 +60,52 @@ async def test_checks_on_the_users_pool_are_found(settings: Settings) -> None:
     states = await _states_under_exhaustion(settings, asks_pool_of_users)
 
     assert states == {"starting"}
+
+
+@pytest.fixture
+def stopped() -> Iterator[list[int]]:
+    """The signals that reach the process once its server is done with them."""
+    numbers: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGTERM, before)
+
+
+async def test_draining_service_still_serves(
+    settings: Settings, stopped: list[int]
+) -> None:
+    """After SIGTERM the service is not ready, answers on, and stops a moment later."""
+    draining = settings.model_copy(update={"drain_s": 1.0})
+    async with serving(draining) as service, service.http() as http:
+        before = (await http.get("/health/ready")).status_code
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+        during = (await http.get("/health/ready")).json()["state"]
+        answer = await http.get("/health/live")
+        for _ in range(400):
+            try:
+                await http.get("/health/live")
+            except httpx.HTTPError:
+                break
+            await asyncio.sleep(0.05)
+
+    assert (before, during, answer.status_code) == (200, "draining", 200)
+    assert stopped == [signal.SIGTERM]
+
+
+async def test_second_signal_is_not_delayed(stopped: list[int]) -> None:
+    """Whoever sends a second SIGTERM does not want to wait."""
+    begun: list[bool] = []
+    draining = Draining(lambda: begun.append(True), delay_s=100)
+    draining.start()
+
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(0)
+    after_first = list(stopped)
+    signal.raise_signal(signal.SIGTERM)
+    draining.close()
+
+    assert (begun, after_first, stopped) == ([True], [], [signal.SIGTERM])
 
 
 async def test_stopping_service_is_not_ready_first(settings: Settings) -> None:
