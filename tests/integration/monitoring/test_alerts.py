@@ -16,13 +16,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import delete, event, select, table, text
+from sqlalchemy import delete, event, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.monitoring import AlertManager, AlertSink, Batch, Delivery, Signal, Webhook
 from app.settings import Settings
 from app.storage import AlertTimes, PostgresAlerts, open_engine
 from app.storage.migrate import migrate
+from tests.integration.monitoring.alerting import TABLES, forget_alerts
 from tests.integration.monitoring.alerts_twins import (
     ForgettingSink,
     LookingAlerts,
@@ -34,7 +35,6 @@ from tests.integration.monitoring.alerts_twins import (
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 WORKERS = 50
-TABLES = [table(name) for name in ("alert_notices", "alert_batches", "alert_episodes")]
 TIMES = AlertTimes(keep_s=60, group_s=0, lease_s=30)
 
 
@@ -167,12 +167,7 @@ async def fleet(
 ) -> AsyncIterator[Fleet]:
     """Yield workers over empty tables of alerts."""
     engine = open_engine(settings.service_database_url, pool_size=16, pool_timeout_s=20)
-    async with engine.begin() as connection:
-        await connection.execute(
-            text("SELECT set_config('app.scope', 'monitoring', true)")
-        )
-        for rows in TABLES:
-            await connection.execute(delete(rows))
+    await forget_alerts(engine)
     clock, signals = Clock(), list[Signal]()
     webhook = Webhook(receiver.url)
     managers = [
