@@ -86,6 +86,8 @@ REFUSALS_S = 1.0
 _SPARE = 8
 """Connections for tokens and embeddings, beside those of the users' slots."""
 
+_BREAKER_STATES = ("closed", "half-open", "open")
+
 Replace = Callable[[Parts], Parts]
 # What lasts as long as its reader wants is promised no duration; what is asked by
 # machines, or finds no route, is promised nothing.
@@ -152,6 +154,7 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         await parts.engines.start()
         stack.push_async_callback(parts.health.close)
         stack.push_async_callback(parts.alerts.close)
+        metrics.sample("parts", lambda: _sample(parts))
         await parts.alerts.start()
         stack.callback(parts.heartbeat.close)
         parts.heartbeat.start()
@@ -161,6 +164,15 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         stack.callback(draining.close)
         draining.start()
         yield parts
+
+
+def _sample(parts: Parts) -> None:
+    metrics = parts.metrics
+    if isinstance(parts.engine.pool, QueuePool):
+        metrics.pools.set(parts.engine.pool.checkedout(), "database")
+    if parts.model_guards.breaker is not None:
+        state = _BREAKER_STATES.index(parts.model_guards.breaker.state)
+        metrics.breakers.set(state, "model")
 
 
 def _chores(parts: Parts) -> tuple[Periodic, ...]:
@@ -209,11 +221,6 @@ async def _build(
         metrics.take_samples()
         await health.report()
 
-    def count_connections() -> None:
-        if isinstance(engine.pool, QueuePool):
-            metrics.pools.set(engine.pool.checkedout(), "database")
-
-    metrics.sample("pools", count_connections)
     return Parts(
         settings=settings,
         engine=engine,
