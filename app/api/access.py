@@ -7,9 +7,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.dependencies import PartsOf, Work
+from app.api.openapi import answers
 from app.api.problems import Problem, not_found
 from app.api.schemas import NewPolicy
-from app.security import Permission, Policy, PolicyError, Role
+from app.security import Permission, Policy, Role
 from app.storage import (
     LastAdminError,
     NoSuchUserError,
@@ -20,7 +21,7 @@ from app.storage import (
     revoke_role,
 )
 
-router = APIRouter(prefix="/admin", tags=["access"])
+router = APIRouter(prefix="/admin", tags=["access"], responses=answers(403))
 
 
 class RolesOfUser(BaseModel):
@@ -52,7 +53,7 @@ async def get_roles(user_id: UUID, context: Work, parts: PartsOf) -> RolesOfUser
     return RolesOfUser(user_id=user_id, roles=roles)
 
 
-@router.put("/users/{user_id}/roles/{role}", status_code=204)
+@router.put("/users/{user_id}/roles/{role}", status_code=204, responses=answers(409))
 async def put_role(user_id: UUID, role: Role, context: Work, parts: PartsOf) -> None:
     """Give a user a role."""
     _require_assignable(role)
@@ -62,7 +63,7 @@ async def put_role(user_id: UUID, role: Role, context: Work, parts: PartsOf) -> 
         raise not_found("user") from exc
 
 
-@router.delete("/users/{user_id}/roles/{role}", status_code=204)
+@router.delete("/users/{user_id}/roles/{role}", status_code=204, responses=answers(409))
 async def remove_role(user_id: UUID, role: Role, context: Work, parts: PartsOf) -> None:
     """Take a role away; it ends with what the user does by it at this moment."""
     _require_assignable(role)
@@ -85,11 +86,8 @@ async def get_policy(context: Work, parts: PartsOf) -> PolicyInForce:
 @router.put("/policy")
 async def put_policy(new: NewPolicy, context: Work, parts: PartsOf) -> PolicyInForce:
     """Put another policy in force, whole and for every worker."""
-    grants = {role.value: [*map(str, held)] for role, held in new.roles.items()}
-    try:
-        return PolicyInForce.of(await replace_policy(context, parts.policies, grants))
-    except PolicyError as exc:
-        raise Problem(422, str(exc)) from exc
+    grants: dict[Role, list[Permission]] = dict(new.roles.items())
+    return PolicyInForce.of(await replace_policy(context, parts.policies, grants))
 
 
 def _require_assignable(role: Role) -> None:

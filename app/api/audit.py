@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.api.dependencies import PartsOf, Plain, Work
+from app.api.openapi import answers
 from app.api.schemas import Limit
 from app.security import FlawKind, Permission
 from app.storage import (
@@ -14,7 +15,7 @@ from app.storage import (
     verify_audit,
 )
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = APIRouter(prefix="/audit", tags=["audit"], responses=answers(403))
 
 
 class FirstFlaw(BaseModel):

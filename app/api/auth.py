@@ -15,6 +15,7 @@ from app.api.dependencies import (
 )
 from app.api.documents import commit_and_forget, to_its_end
 from app.api.frontier import record_of
+from app.api.openapi import answers
 from app.api.parts import Parts
 from app.api.problems import Problem, not_found
 from app.api.schemas import Credentials, NewPassword, RefreshToken
@@ -53,7 +54,7 @@ class TokenPair(BaseModel):
     user_id: UUID
 
 
-@router.post("/auth/register", status_code=201)
+@router.post("/auth/register", status_code=201, responses=answers(409))
 async def register(
     credentials: Credentials, parts: PartsOf, request: Request
 ) -> Registered:
@@ -71,7 +72,7 @@ async def register(
     return Registered(user_id=UUID(user_id), username=account.username)
 
 
-@router.post("/auth/login")
+@router.post("/auth/login", responses=answers(401))
 async def log_in(
     credentials: Credentials, parts: PartsOf, request: Request
 ) -> TokenPair:
@@ -96,7 +97,7 @@ async def log_in(
     return _pair(parts, account.user_id, family_id, token)
 
 
-@router.post("/auth/refresh")
+@router.post("/auth/refresh", responses=answers(401))
 async def refresh(body: RefreshToken, parts: PartsOf, request: Request) -> TokenPair:
     """Exchange a refresh token for a new pair; each token works once."""
     async with parts.sessions.for_auth() as session:
@@ -133,7 +134,7 @@ async def log_out_everywhere(context: Work, parts: PartsOf) -> None:
     await to_its_end(_leave(context, parts, EVERY_SESSION))
 
 
-@router.post("/auth/password", status_code=204)
+@router.post("/auth/password", status_code=204, responses=answers(403, 404, 409))
 async def post_password(
     body: NewPassword, context: Plain, parts: PartsOf, request: Request
 ) -> None:
@@ -156,7 +157,7 @@ async def post_password(
         await to_its_end(_leave(work, parts, EVERY_SESSION))
 
 
-@router.get("/me")
+@router.get("/me", responses=answers(404))
 async def me(context: Work) -> Profile:
     """Show the own account."""
     profile = await find_profile(context)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
@@ -69,7 +69,14 @@ def build_context(
     )
 
 
-async def authenticate(request: Request) -> Caller:
+# For the OpenAPI document only; ``authenticate`` reads the header itself.
+_BEARER_SCHEME = HTTPBearer(auto_error=False)
+
+
+async def authenticate(
+    request: Request,
+    _: Annotated[object, Security(_BEARER_SCHEME)] = None,
+) -> Caller:
     """Return who sent the request.
 
     Raises:
@@ -135,9 +142,6 @@ async def _parts(request: Request) -> Parts:
     # A coroutine, though it awaits nothing: FastAPI runs plain functions in a thread.
     return parts_of(request)
 
-
-# For the OpenAPI document only; ``authenticate`` reads the header itself.
-BEARER_SCHEME = HTTPBearer(auto_error=False)
 
 PartsOf = Annotated[Parts, Depends(_parts)]
 Authenticated = Annotated[Caller, Depends(authenticate)]

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from app.api.dependencies import PartsOf, Plain, Work
+from app.api.openapi import text_answer
 from app.api.parts import Parts
 from app.api.problems import not_found
 from app.api.schemas import Limit, NewDocument, Text
@@ -37,6 +38,7 @@ _VERSION_S = 86_400
 _VERSION = "documents:version"
 _SUMMARIES = TypeAdapter(list[DocumentSummary])
 
+# Ids are matched as such, or ``PUT /documents/search`` would be a document of that id.
 router = APIRouter(prefix="/documents", tags=["documents"])
 
 
@@ -77,7 +79,7 @@ async def get_search(
     return await search_documents(context, q.split()[:10], limit=limit)
 
 
-@router.get("/{document_id}")
+@router.get("/{document_id:uuid}")
 async def get_document(document_id: UUID, context: Work) -> Document:
     """Show a document."""
     document = await find_document(context, str(document_id))
@@ -86,7 +88,7 @@ async def get_document(document_id: UUID, context: Work) -> Document:
     return document
 
 
-@router.put("/{document_id}")
+@router.put("/{document_id:uuid}")
 async def put_document(document_id: UUID, new: NewDocument, context: Work) -> Document:
     """Replace a document."""
     document = await update_document(
@@ -98,7 +100,7 @@ async def put_document(document_id: UUID, new: NewDocument, context: Work) -> Do
     return document
 
 
-@router.delete("/{document_id}", status_code=204)
+@router.delete("/{document_id:uuid}", status_code=204)
 async def remove_document(document_id: UUID, context: Work) -> None:
     """Delete a document."""
     if not await delete_document(context, str(document_id)):
@@ -106,7 +108,11 @@ async def remove_document(document_id: UUID, context: Work) -> None:
     await forget_cached(context)
 
 
-@router.get("/{document_id}/content")
+@router.get(
+    "/{document_id:uuid}/content",
+    response_class=StreamingResponse,
+    responses=text_answer("text/plain"),
+)
 async def get_content(
     document_id: UUID, context: Plain, parts: PartsOf
 ) -> StreamingResponse:

@@ -18,7 +18,7 @@ from app.monitoring import HealthReport, MetricFilesError
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health/live")
+@router.get("/health/live", responses={503: {"model": dict[str, str]}})
 async def get_live(parts: PartsOf, response: Response) -> dict[str, str]:
     """Say that the process runs and its loop goes on; 503 when it stood still."""
     if not parts.heartbeat.is_alive:
@@ -27,7 +27,7 @@ async def get_live(parts: PartsOf, response: Response) -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses={503: {"model": HealthReport}})
 async def get_ready(parts: PartsOf, response: Response) -> HealthReport:
     """Say whether all dependencies answer; 503 when not."""
     report = await parts.health.report()

@@ -12,8 +12,10 @@ import redis.exceptions
 import sqlalchemy.exc
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from app.agents import ClosedError
 from app.security import PermissionDeniedError
@@ -30,6 +32,7 @@ UNAVAILABLE = (
 )
 """What a dependency that is down or overloaded raises, and a service that stops."""
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _DETAILS = {
     400: "The request is malformed. See /openapi.json for what is expected.",
     404: "There is no such resource, or it is not yours.",
@@ -88,12 +91,28 @@ async def answer_http_exception(request: Request, exc: Exception) -> Response:
     if not isinstance(exc, HTTPException):
         raise exc
     detail = exc.detail
+    headers = dict(exc.headers or {})
+    if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(_allowed(request))
     if not isinstance(exc, Problem):
         # The framework's own texts are kept out: some repeat parts of the input.
         detail = _DETAILS.get(exc.status_code, HTTPStatus(exc.status_code).phrase)
     return problem_response(
-        exc.status_code, detail, path=request.url.path, headers=exc.headers
+        exc.status_code, detail, path=request.url.path, headers=headers
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    # The framework names the methods of the first route with this path, out of several.
+    app: Starlette = request.app
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in app.routes
+        )
+    ]
 
 
 async def answer_denied(request: Request, exc: Exception) -> Response:

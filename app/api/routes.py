@@ -1,6 +1,6 @@
 """Puts the whole API onto an application."""
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
@@ -16,8 +16,9 @@ from app.api import (
     threads,
     websocket,
 )
-from app.api.dependencies import BEARER_SCHEME, bearer_token
+from app.api.dependencies import bearer_token
 from app.api.frontier import Frontier
+from app.api.openapi import describe
 from app.api.parts import Parts
 from app.api.problems import (
     answer_denied,
@@ -32,9 +33,10 @@ def add_api(app: FastAPI, *, max_body_bytes: int) -> None:
     """Add routes, error answers and the outermost layer."""
     # Passages before documents, whose ids could else be called so.
     for module in (threads, passages, documents, runs, access, audit):
-        app.include_router(module.router, dependencies=[Depends(BEARER_SCHEME)])
+        app.include_router(module.router)
     for module in (auth, health, websocket):
         app.include_router(module.router)
+    describe(app)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
     app.add_exception_handler(PermissionDeniedError, answer_denied)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.dependencies import PartsOf, Plain, Work
+from app.api.openapi import text_answer
 from app.api.parts import Parts
 from app.api.problems import not_found
 from app.api.schemas import Limit, NewRun
@@ -84,7 +85,11 @@ async def cancel_run(run_id: UUID, context: Work, parts: PartsOf) -> Run:
     return run
 
 
-@router.get("/runs/{run_id}/events")
+@router.get(
+    "/runs/{run_id}/events",
+    response_class=StreamingResponse,
+    responses=text_answer("application/x-ndjson"),
+)
 async def get_events(run_id: UUID, context: Plain, parts: PartsOf) -> StreamingResponse:
     """Stream a run's events, one JSON object a line, until the run has ended."""
     run = await _find(parts, context, str(run_id))

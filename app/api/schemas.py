@@ -1,7 +1,7 @@
 """What clients may send; unknown fields are refused."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -19,7 +19,12 @@ def _refuse_unstorable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_refuse_unstorable)]
+Text = Annotated[
+    str,
+    AfterValidator(_refuse_unstorable),
+    # Said in the document too. Halves of pairs cannot be: no encoding has them.
+    Field(json_schema_extra={"pattern": "^[^\\u0000]*$"}),
+]
 Title = Annotated[Text, Field(min_length=1, max_length=500)]
 Body = Annotated[Text, Field(max_length=1_000_000)]
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -44,9 +49,12 @@ class NewPassword(_Schema):
 
 
 class NewPolicy(_Schema):
-    """What each role shall permit; a role that is left out permits nothing."""
+    """What each role shall permit; a role that is left out permits nothing.
 
-    roles: dict[Role, list[Permission]]
+    Admins are not among them: they may do everything.
+    """
+
+    roles: dict[Literal[Role.MEMBER, Role.AUDITOR], list[Permission]]
 
 
 class RefreshToken(_Schema):

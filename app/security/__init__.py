@@ -18,7 +18,6 @@ from app.security.roles import (
     Permission,
     PermissionDeniedError,
     Policy,
-    PolicyError,
     Role,
 )
 from app.security.tokens import (
@@ -44,7 +43,6 @@ __all__ = [
     "Permission",
     "PermissionDeniedError",
     "Policy",
-    "PolicyError",
     "Refusal",
     "Refusals",
     "Role",

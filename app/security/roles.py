@@ -38,13 +38,6 @@ class PermissionDeniedError(Exception):
         super().__init__(f"This takes the permission {permission.value!r}.")
 
 
-class PolicyError(ValueError):
-    """Raised for a policy that nobody could replace again: the admin's fault."""
-
-
-_INDISPENSABLE = frozenset({Permission.MANAGE_ROLES, Permission.CHANGE_POLICY})
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What each role permits.
@@ -58,25 +51,16 @@ class Policy:
     grants: Mapping[Role, frozenset[Permission]]
 
     @classmethod
-    def of(cls, version: int, grants: Mapping[str, Iterable[str]]) -> Self:
+    def of(cls, version: int, grants: Mapping[Role, Iterable[Permission]]) -> Self:
         """Return a policy; a role that is not named permits nothing.
 
-        Raises:
-            PolicyError: Admins could not put another policy in its place.
-            ValueError: A role or a permission is none.
+        Admins may do everything under every policy: else one could be put in force that
+        nobody can ever replace.
         """
-        read = {
-            Role(role): frozenset(map(Permission, permissions))
-            for role, permissions in grants.items()
-        }
-        lacking = _INDISPENSABLE - read.get(Role.ADMIN, frozenset())
-        if lacking:
-            message = (
-                f"The role 'admin' lacks {', '.join(sorted(lacking))}: nobody could "
-                "ever repair this policy. Let admins keep both."
-            )
-            raise PolicyError(message)
-        return cls(version, MappingProxyType(read))
+        given = {role: frozenset(held) for role, held in grants.items()}
+        return cls(
+            version, MappingProxyType({**given, Role.ADMIN: frozenset(Permission)})
+        )
 
     def document(self) -> dict[str, list[str]]:
         """Return the permissions of each role, as JSON says it."""
@@ -84,11 +68,7 @@ class Policy:
 
 
 DEFAULT_POLICY = Policy.of(
-    0,
-    {
-        Role.AUDITOR: {Permission.VERIFY_AUDIT, Permission.READ_REFUSALS},
-        Role.ADMIN: Permission,
-    },
+    0, {Role.AUDITOR: {Permission.VERIFY_AUDIT, Permission.READ_REFUSALS}}
 )
 """What holds until an admin decides otherwise."""
 

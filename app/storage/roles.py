@@ -9,6 +9,8 @@ who revoke each other wait in line instead of for one another, and the last admi
 be lost to two revocations at one time.
 """
 
+from collections.abc import Iterable, Mapping
+
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
@@ -55,7 +57,7 @@ class Policies:
         document = await session.scalar(
             select(policy_table.c.document).where(policy_table.c.version == version)
         )
-        read = Policy.of(version, document or {})
+        read = _read_policy(version, document or {})
         # Two that read at one time may come back in either order.
         if read.version > self._newest.version:
             self._newest = read
@@ -163,13 +165,12 @@ async def revoke_role(
 async def replace_policy(
     context: UserExecutionContext,
     policies: Policies,
-    grants: dict[str, list[str]],
+    grants: Mapping[Role, Iterable[Permission]],
 ) -> Policy:
     """Put another policy in force and return it.
 
     Raises:
         PermissionDeniedError: The context's user may not change the policy.
-        PolicyError: Nobody could ever replace it again.
     """
     authority = await _may_change(context, policies, Permission.CHANGE_POLICY)
     policy = Policy.of(authority.policy.version + 1, grants)
@@ -182,6 +183,13 @@ async def replace_policy(
     )
     await context.audit.record("policy.replaced", str(policy.version))
     return policy
+
+
+def _read_policy(version: int, document: Mapping[str, Iterable[str]]) -> Policy:
+    return Policy.of(
+        version,
+        {Role(role): map(Permission, held) for role, held in document.items()},
+    )
 
 
 async def _may_change(

@@ -128,10 +128,13 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def serving(
-    settings: Settings, *, replace: Replace | None = None
+    settings: Settings,
+    *,
+    replace: Replace | None = None,
+    create: Callable[[Settings], FastAPI] | None = None,
 ) -> AsyncIterator[Service]:
-    """Run the application behind uvicorn on a free port."""
-    app = create_app(settings, replace=replace)
+    """Run the application, or what ``create`` makes, behind uvicorn on a free port."""
+    app = create(settings) if create else create_app(settings, replace=replace)
     config = uvicorn.Config(
         app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=2
     )
