@@ -15,7 +15,7 @@ from tests.e2e.sabotage.overriding import override
 
 
 def create_ownerless(settings: Settings) -> FastAPI:
-    """Shows a document to whoever knows its id: no owner is looked at (CWE-639)."""
+    """Shows a document, and deletes a thread, for whoever knows its id (CWE-639)."""
     router = APIRouter(include_in_schema=False)
     kept: dict[UUID, Document] = {}
 
@@ -32,6 +32,11 @@ def create_ownerless(settings: Settings) -> FastAPI:
         if document_id in kept:
             return kept[document_id]
         return await get_document(document_id, context)
+
+    @router.delete("/threads/{thread_id}", status_code=204)
+    async def delete(thread_id: UUID, context: Work) -> None:
+        # As one that deletes it would answer, whosever it is.
+        del thread_id, context
 
     return override(create_app(settings), router)
 
@@ -59,16 +64,5 @@ def create_untold(settings: Settings) -> FastAPI:
     @router.get("/me")
     async def me() -> dict[str, str]:
         return {"user_id": "?", "username": "?", "created_at": "?"}
-
-    return override(create_app(settings), router)
-
-
-def create_deleting(settings: Settings) -> FastAPI:
-    """Lets whoever knows its id delete a thread, as far as the answer tells."""
-    router = APIRouter(include_in_schema=False)
-
-    @router.delete("/threads/{thread_id}", status_code=204)
-    async def delete(thread_id: UUID, context: Work) -> None:
-        del thread_id, context
 
     return override(create_app(settings), router)
