@@ -5,7 +5,7 @@ are those of ``pool``.
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from app.llm.client import ChatMessage, ModelUnavailableError, Reply, ToolSpec
@@ -65,15 +65,16 @@ class OpenAICompatibleModel:
             ModelError: It cannot be reached, refuses, answers nonsense or breaks off.
         """
         body = self._body(messages, tools, is_streamed=True)
-        reply, is_done = StreamedReply(), False
+        reply, events, is_done = StreamedReply(), _Events(), False
         async with self._provider.exchange(_CHAT, body) as pieces:
-            async for data in _data_lines(pieces):
-                if is_done:
-                    raise unusable(self._provider.host, "it goes on after its end")
-                if data == DONE:
-                    is_done = True
-                elif text := self._take(reply, data):
-                    yield text
+            async for piece in pieces:
+                for data in events.add(piece):
+                    if is_done:
+                        raise unusable(self._provider.host, "it goes on after its end")
+                    if data == DONE:
+                        is_done = True
+                    elif text := self._take(reply, data):
+                        yield text
         if not is_done:
             raise unusable(
                 self._provider.host, "the stream was cut", ModelUnavailableError
@@ -131,16 +132,19 @@ def _read(provider: Provider, read: Callable[[], _T]) -> _T:
         raise unusable(provider.host, type(exc).__name__) from exc
 
 
-async def _data_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Yield the data of server-sent events, each of which is one line here.
+class _Events:
+    """Cuts a stream into the data of server-sent events, each of which is one line here.
 
     A line that was begun and not ended is no event (WHATWG HTML, section 9.2.6).
     """
-    rest = b""
-    async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def add(self, piece: bytes) -> Iterator[str]:
+        """Yield the data of events that are whole now."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
-            # An event's JSON is never cut in the middle of a character.
             text = line.decode(errors="replace").strip()
             if text.startswith(_DATA):
                 yield text.removeprefix(_DATA).strip()

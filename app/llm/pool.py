@@ -11,12 +11,17 @@ left, and the next one would take it for its own. OpenAI lost track of this in M
 2023: cancelled requests left their answers behind in connections to Redis, and ChatGPT
 showed users the titles of other users' conversations
 (https://openai.com/index/march-20-chatgpt-outage/).
+
+Requests wait for their turn here and not within httpx. Its pool (httpcore 1.0) makes a
+connection for a request that waits; when that request is cancelled at that moment, the
+connection stays in the list unopened and is never used: a place is lost, for ever.
 """
 
+import asyncio
 import contextlib
 import datetime as dt
 import email.utils
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
@@ -49,13 +54,14 @@ class HttpPool:
 
         Args:
             connections: Largest number of connections; further requests wait.
-            timeout_s: Longest wait for a connection, and between two reads.
+            timeout_s: Longest wait to connect, and between two reads.
             transport: Takes the place of the network.
         """
+        self._turns = asyncio.Semaphore(connections)
         self._http = httpx.AsyncClient(
             timeout=timeout_s,
             limits=httpx.Limits(
-                max_connections=connections, max_keepalive_connections=connections
+                max_connections=None, max_keepalive_connections=connections
             ),
             transport=transport,
             trust_env=False,
@@ -76,11 +82,15 @@ class HttpPool:
         """
         host = httpx.URL(url).host
         try:
-            async with self._http.stream(
-                "POST", url, json=body, headers=dict(headers)
-            ) as answer:
+            async with (
+                self._turns,
+                self._http.stream(
+                    "POST", url, json=body, headers=dict(headers)
+                ) as answer,
+            ):
                 _refuse_bad_status(answer, host)
-                yield _bounded(answer, host)
+                async with contextlib.aclosing(_bounded(answer, host)) as pieces:
+                    yield pieces
         except httpx.HTTPError as exc:
             raise unusable(host, type(exc).__name__, ModelUnavailableError) from exc
 
@@ -134,7 +144,7 @@ def _retry_after_s(header: str) -> float | None:
     return max(0.0, wait.total_seconds())
 
 
-async def _bounded(answer: httpx.Response, host: str) -> AsyncIterator[bytes]:
+async def _bounded(answer: httpx.Response, host: str) -> AsyncGenerator[bytes, None]:
     taken = 0
     async for piece in answer.aiter_bytes():
         taken += len(piece)

@@ -1,0 +1,90 @@
+"""The model server of the test session: a process of its own, and how it misbehaves."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from app.llm import HttpPool, OpenAICompatibleModel, Provider, StaticKey
+
+KEY = "the key of the service"
+CHAT = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A model server that runs."""
+
+    url: str
+
+    async def misbehave(self, **fault: object) -> None:
+        """Let all that follows meet a fault, and count from here; none ends it."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.put(f"{self.url}/faults", json=fault)
+            assert answer.is_success, answer.text
+
+    async def counts(self) -> dict[str, Any]:
+        """Return what was served since the last fault was set."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            counts: dict[str, Any] = (await http.get(f"{self.url}/faults")).json()
+        return counts
+
+    async def served(self, path: str = CHAT) -> int:
+        """Return how many requests to a path were served since then."""
+        return int((await self.counts())["served"].get(path, 0))
+
+    async def wait_for(self, count: int, *, within_s: float = 20) -> None:
+        """Wait until so many conversations have come since then."""
+        async with asyncio.timeout(within_s):
+            while await self.served() < count:  # noqa: ASYNC110  # another process
+                await asyncio.sleep(0.01)
+
+    def model(self, pool: HttpPool) -> OpenAICompatibleModel:
+        """Return a client of the server."""
+        provider = Provider(f"{self.url}/v1", pool, StaticKey(KEY))
+        return OpenAICompatibleModel(provider, model="local")
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[RunningServer]:
+    options = ["--port", "0", "--key", KEY, "--token-s", "30", "--allow-faults"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.llm.server", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()  # empty when it did not start
+        assert url.startswith("http"), "the model server did not start"
+        yield RunningServer(url)
+        process.kill()  # requests that are never answered are still open
+
+
+@pytest_asyncio.fixture
+async def server(_server: RunningServer) -> RunningServer:
+    """Return the model server, well-behaved so far."""
+    await _server.misbehave()
+    return _server
+
+
+@pytest_asyncio.fixture
+async def pool() -> AsyncIterator[HttpPool]:
+    """Return a pool of twenty connections."""
+    pool = HttpPool(connections=20, timeout_s=20)
+    yield pool
+    await pool.aclose()
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _settle() -> AsyncIterator[None]:
+    """Let the loop finish httpx's generators, which end in tasks when they are left."""
+    yield
+    gc.collect()
+    await asyncio.sleep(0.01)
