@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from test_framework.core import UsageError
+from test_framework.faults.clients import CancelledRequests, DroppedSockets
 from test_framework.faults.fault import Fault
 from test_framework.faults.network import (
     HalfOpen,
@@ -12,16 +13,40 @@ from test_framework.faults.network import (
     ResetConnections,
     SlowNetwork,
 )
+from test_framework.faults.postgres import (
+    FullDisk,
+    FullPool,
+    FullPostgres,
+    TerminateBackends,
+)
+from test_framework.faults.redis_server import KillRedisClients, PauseRedis
+from test_framework.faults.restarts import LoseRedis, RestartPostgres, RestartRedis
+from test_framework.faults.workers import ClockJump, KillWorker, StopWorker, jump_back
 
 FAULTS: Mapping[str, Callable[[], Fault]] = {
+    "cancelled-requests": CancelledRequests,
+    "dropped-sockets": DroppedSockets,
+    "kill-worker": KillWorker,
+    "stop-worker": StopWorker,
+    "clock-jump": ClockJump,
+    "clock-jump-back": jump_back,
+    "terminate-backends": TerminateBackends,
+    "full-pool": FullPool,
+    "full-postgres": FullPostgres,
+    "full-disk": FullDisk,
+    "restart-postgres": RestartPostgres,
+    "redis-client-kill": KillRedisClients,
+    "redis-pause": PauseRedis,
+    "restart-redis": RestartRedis,
+    "lose-redis": LoseRedis,
     "slow-network": SlowNetwork,
     "narrow-network": NarrowNetwork,
     "reset-connections": ResetConnections,
+    "half-open": HalfOpen,
     "partition": Partition,
     "partition-one-way": OneWayPartition,
-    "half-open": HalfOpen,
 }
-"""What makes each fault, by its name, from those of clients to those of servers."""
+"""What makes each fault, by its name, those of clients first, then of workers, servers and the network."""
 
 
 def chosen(names: str) -> list[Fault]:

@@ -11,7 +11,8 @@ It stays whole in one file and imports nothing of this package: it must start in
 few milliseconds and outlive everything. It reads one JSON line, writes one when the servers are ready
 (``{"ready": ...}``) or cannot be started (``{"error": ...}``), one more for each
 server that dies by itself (``{"died": ...}``), and one in answer to each further line it
-reads, which has a server restarted (``{"restarted": ...}`` or ``{"error": ...}``).
+reads, which has a server restarted, or the disk of Postgres filled or freed
+(``{"done": ...}`` or ``{"error": ...}``).
 
 The signal at the parent's death is sent when the *thread* that forked ends, hence
 every fork happens here, in the only thread.
@@ -22,6 +23,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import secrets
 import select
 import shutil
@@ -324,9 +326,89 @@ class Postgres(Server):
         except (OSError, IndexError):
             return False
 
+    def fill(self, files: list[str]) -> None:
+        """Let no file grow: relations are as large as a file may become.
+
+        The largest file of all sets the limit, and at least that of the log, so that
+        the server can write wherever it could: only what is new has no room. Empty
+        pages at the end of a relation are what a crash leaves as well; they are put to
+        use by the next vacuum.
+
+        Args:
+            files: Relations, relative to the data folder.
+        """
+
+        def work() -> None:
+            limit = largest(self.data)
+            # Whatever the postmaster starts from now on inherits it.
+            self.limit(limit)
+            for name in files:
+                path = self.data / name
+                if path.exists() and path.stat().st_size < limit:
+                    os.truncate(path, limit)
+
+        self.as_user(work)
+
+    def free(self) -> None:
+        """Let files grow again."""
+        self.as_user(lambda: self.limit(None))
+
+    def limit(self, size: int | None) -> None:
+        """Limit the size of files for all processes of the server; None lifts it."""
+        postmaster = self.process.pid
+        for pid in (postmaster, *children(postmaster)):
+            with contextlib.suppress(ProcessLookupError):
+                # The kernel returns the old ones: the hard limit stays.
+                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                soft = hard if size is None else size
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+    def as_user(self, work: Callable[[], None]) -> None:
+        """Do something as the user of the server, whom alone the kernel lets do it.
+
+        Without CAP_SYS_RESOURCE, root may not limit the processes of others.
+        """
+        user = self.config["user"]
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                if user is not None:
+                    os.setgroups([])
+                    os.setresgid(user, user, user)
+                    os.setresuid(user, user, user)
+                work()
+            except BaseException as exc:  # noqa: BLE001  # told to the parent
+                os.write(writer, str(exc).encode() or b"it failed")
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as told:
+            problem = told.read().decode()
+        os.waitpid(child, 0)
+        if problem:
+            raise StartError(self.name, problem)
+
     def url(self) -> str:
         """Return where it serves."""
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/postgres"
+
+
+def largest(folder: Path) -> int:
+    """Return the size of the largest file in a folder (bytes)."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            # A server at work removes files.
+            with contextlib.suppress(FileNotFoundError):
+                size = max(size, (Path(parent) / name).stat().st_size)
+    return size
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process started (Linux)."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(word) for word in listed.split()]
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
@@ -428,17 +510,25 @@ def watch(servers: list[Server], bell: int) -> None:
                 say({"died": server.name, "status": status, "tail": server.tail()})
 
 
-def obey(command: dict[str, Any], servers: list[Server]) -> dict[str, Any]:
-    """Restart a server; return what became of it."""
-    name = command["restart"]
+def obey(order: dict[str, Any], servers: list[Server]) -> dict[str, Any]:
+    """Do to a server what the order says; return what became of it."""
+    name = order["server"]
     try:
         for server in servers:
-            if server.name == name:
-                server.restart(keep=command["keep"])
-                return {"restarted": name, "pid": server.process.pid}
+            if server.name != name:
+                continue
+            if order["do"] == "restart":
+                server.restart(keep=order["keep"])
+            elif isinstance(server, Postgres) and order["do"] == "fill":
+                server.fill(order["files"])
+            elif isinstance(server, Postgres) and order["do"] == "free":
+                server.free()
+            else:
+                break
+            return {"done": order["do"], "pid": server.process.pid}
     except (StartError, OSError) as exc:
         return {"error": str(exc), "server": name}
-    return {"error": "it was not started here", "server": name}
+    return {"error": f"it cannot {order['do']} {name}", "server": name}
 
 
 def leave(*_: object) -> None:

@@ -86,13 +86,43 @@ class Services:
             TargetError: It does not come back; the message has the end of its log.
             UsageError: It was not started here.
         """
+        guardian = self._started(name)
+        answer = guardian.order(name, "restart", keep=keep)
+        self.pids[name] = int(answer["pid"])
+
+    def fill_disk(self, files: Collection[str]) -> None:
+        """Leave Postgres no room: what is new fails, as on a full disk (Linux).
+
+        No file may become larger than the largest is, and the given ones are made as
+        large, of empty pages. The error is EFBIG and not ENOSPC, which Postgres tells
+        with the same words and under another code. Its log keeps its room.
+
+        Args:
+            files: Relations that are to be full, relative to the data folder.
+
+        Raises:
+            TargetError: The limit cannot be set.
+            UsageError: Postgres was not started here.
+        """
+        self._started(POSTGRES).order(POSTGRES, "fill", files=sorted(files))
+
+    def free_disk(self) -> None:
+        """Give Postgres room again.
+
+        Raises:
+            TargetError: The limit cannot be lifted.
+            UsageError: Postgres was not started here.
+        """
+        self._started(POSTGRES).order(POSTGRES, "free")
+
+    def _started(self, name: str) -> "_Guardian":
         if self._guardian is None or name not in self.pids:
             message = (
-                f"{name!r} was not started here, so it cannot be restarted. Leave "
+                f"{name!r} was not started here, so nothing can be done to it. Leave "
                 f"{VARIABLES.get(name, 'its URL')} unset to have it started."
             )
             raise UsageError(message)
-        self.pids[name] = self._guardian.restart(name, keep=keep)
+        return self._guardian
 
 
 @contextlib.contextmanager
@@ -287,26 +317,29 @@ class _Guardian:
             self._talking.release()
         raise TargetError(self._death)
 
-    def restart(self, name: str, *, keep: bool) -> int:
-        """Have a server restarted; return its new process.
+    def order(self, name: str, what: str, **how: object) -> dict[str, Any]:
+        """Have something done to a server; return the answer.
 
         Raises:
-            TargetError: It does not come back, or the guardian is gone.
+            TargetError: It failed, or the guardian is gone.
         """
+        order = {"server": name, "do": what, **how}
         with self._talking:
             with contextlib.suppress(BrokenPipeError):
-                order = {"restart": name, "keep": keep}
                 self._stdin.write(json.dumps(order).encode() + b"\n")
             while True:
                 answer = self._read(timeout_s=_START_TIMEOUT_S)
                 if answer is None or "error" in answer:
                     break
-                if "restarted" in answer:
-                    # Had it died by itself before, this was the cure.
-                    self._death = ""
-                    return int(answer["pid"])
+                if "done" in answer:
+                    # Had it died by itself before, a restart was the cure.
+                    self._death = "" if what == "restart" else self._death
+                    return answer
         reason = "no answer came" if answer is None else answer["error"]
-        message = f"{NAMES[name]} does not come back after a restart: {reason}"
+        message = (
+            f"{NAMES[name]} does not {what}: {reason}. Run again; if that does not "
+            "help, leave this out."
+        )
         raise TargetError(message)
 
     def close(self) -> None:
