@@ -26,6 +26,15 @@ from test_framework.check.evidence import (
     ShapeEvidence,
     weigh,
 )
+from test_framework.check.faults import (
+    PROMISES,
+    Endured,
+    Measured,
+    check_faults,
+    check_writes,
+    find_slow_recoveries,
+    measure_faults,
+)
 from test_framework.check.floors import check_floors, find_quick
 from test_framework.check.judge import CHECKERS, Judgement, judge
 from test_framework.check.rules import RULES, Rule, rule
@@ -39,13 +48,16 @@ from test_framework.check.timing import (
 
 __all__ = [
     "CHECKERS",
+    "PROMISES",
     "RULES",
     "Baseline",
     "BurstEvidence",
     "Cell",
+    "Endured",
     "Evidence",
     "Judgement",
     "Latency",
+    "Measured",
     "Rule",
     "ShapeEvidence",
     "Sighting",
@@ -54,16 +66,20 @@ __all__ = [
     "check_contamination",
     "check_delivery",
     "check_expectations",
+    "check_faults",
     "check_floors",
     "check_gates",
     "check_identifiers",
     "check_once",
     "check_residue",
     "check_slowed",
+    "check_writes",
     "compare_baselines",
     "find_convoys",
     "find_quick",
+    "find_slow_recoveries",
     "judge",
+    "measure_faults",
     "measure_latencies",
     "rule",
     "take_baseline",

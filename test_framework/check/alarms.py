@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from test_framework.check.convoys import find_convoys
+from test_framework.check.faults import find_slow_recoveries
 from test_framework.check.floors import find_quick
 from test_framework.check.names import user_name
 from test_framework.check.rules import RULES
@@ -24,7 +25,11 @@ def gather_alarms(history: History) -> tuple[AlarmRecord, ...]:
 
     Errors come first.
     """
-    shown = (*find_convoys(history), *find_quick(history))
+    shown = (
+        *find_convoys(history),
+        *find_quick(history),
+        *find_slow_recoveries(history),
+    )
     return _merged((*history.of(AlarmRecord), *shown))
 
 

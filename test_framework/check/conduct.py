@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from test_framework.check.faults.windows import is_around_fault, is_excused
 from test_framework.check.names import operation_line, user_name
 from test_framework.check.policy import public_endpoints
 from test_framework.check.sighting import Sighting
@@ -108,7 +109,7 @@ def check_expectations(history: History) -> Iterator[Sighting]:
     """Yield each expectation of the workload that did not hold."""
     operations = {operation.index: operation for operation in history.of(Operation)}
     for complaint in history.of(ComplaintRecord):
-        if complaint.kind == "error":
+        if complaint.kind == "error" or is_excused(complaint, history):
             continue
         operation = operations.get(complaint.op) if complaint.op is not None else None
         late = complaint.kind == "timeout"
@@ -145,13 +146,15 @@ def check_bystanders(history: History) -> Iterator[Sighting]:
     """Yield each request that nobody disturbed and that got no proper answer.
 
     A service that refuses the login or dies half way is told as such; who was in
-    flight then is no bystander.
+    flight then is no bystander. What fails around a fault is judged by ``faults``.
     """
     end = history.of(EndRecord)
     if end and not end[-1].complete:
         return
     for operation in history.of(Operation):
         if operation.channel != "http" or operation.disturbed:
+            continue
+        if is_around_fault(operation.shape):
             continue
         is_shed = (
             operation.status == _UNAVAILABLE and operation.shape == _DISTURBING_SHAPE

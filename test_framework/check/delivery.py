@@ -2,8 +2,9 @@
 
 Needs events numbered per user (``EVENT_SEQUENCE`` in the audit file). On one socket
 numbers must rise by one: a repeat is a duplicate, a step back is a reordering, a
-jump is a loss. Across sockets no number is owed, since a client may choose where to
-resume; that is what the workload's own waits check. Linear in events.
+jump is a loss. A socket that says after which number it resumes (``EVENT_RESUME``) is
+owed the next one first. Across other sockets no number is owed, since a client may
+choose where to resume; that is what the workload's own waits check. Linear in events.
 """
 
 from collections import defaultdict

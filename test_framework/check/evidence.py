@@ -16,6 +16,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from test_framework.check.faults.coverage import fault_gaps, not_exercised_faults
+from test_framework.check.faults.windows import is_under_fault
 from test_framework.check.names import user_name
 from test_framework.core import (
     NS_PER_MS,
@@ -235,7 +237,11 @@ def weigh(history: History) -> Evidence:
         bursts=tuple(_bursts(history, intervals)),
         shapes=shapes,
         matrix=matrix,
-        not_exercised=(*_not_exercised(shapes, matrix), *_not_watched(history)),
+        not_exercised=(
+            *_not_exercised(shapes, matrix),
+            *not_exercised_faults(history),
+            *_not_watched(history),
+        ),
         gaps=tuple(_gaps(history, http, handlers, shapes, end)),
         peak_memory_mb=round(end.peak_memory_bytes / 2**20, 1) if end else 0.0,
     )
@@ -448,6 +454,7 @@ def _gaps(
                 "service's own processes"
             )
     yield from _channel_gaps(history, users)
+    yield from fault_gaps(history)
 
 
 def _channel_gaps(history: History, users: list[UserRecord]) -> Iterable[str]:
@@ -484,7 +491,9 @@ def _complaint_gaps(history: History, users: list[UserRecord]) -> Iterable[str]:
     errors = [
         record
         for record in history.of(ComplaintRecord)
-        if record.kind == "error" and record.user in regular
+        if record.kind == "error"
+        and record.user in regular
+        and not is_under_fault(record.shape)
     ]
     hit = {record.user for record in errors}
     if errors and len(hit) > (1 - _SUCCESS_SHARE) * len(regular):

@@ -23,6 +23,12 @@ from test_framework.check.conduct import (
 from test_framework.check.contamination import check_contamination
 from test_framework.check.delivery import check_delivery
 from test_framework.check.evidence import Evidence, weigh
+from test_framework.check.faults import (
+    Endured,
+    check_faults,
+    check_writes,
+    measure_faults,
+)
 from test_framework.check.floors import check_floors
 from test_framework.check.handlers import name_handlers
 from test_framework.check.names import user_name
@@ -50,9 +56,16 @@ CHECKERS: tuple[Checker, ...] = (
     check_bystanders,
     check_residue,
     check_slowed,
+    check_writes,
+    check_faults,
     check_floors,
     check_alarms,
 )
+
+_NAMED_BETTER = {
+    "not-linearizable": {"acknowledged-write-lost", "write-applied-twice"},
+}
+"""Rules that say of the same calls only that something is wrong, and not what."""
 
 _MOST_SURFACES = 12
 _KEPT = frozenset({"residue-of-departed", "context-kept-alive", "pool-state-kept"})
@@ -72,6 +85,7 @@ class Judgement:
         latencies: Latencies per endpoint, slowest first.
         alarms: What detectors saw inside of the service, errors first.
         objects: What checkers say of the objects that the workload called.
+        faults: What was kept under each fault, in the order they were tried.
     """
 
     verdict: Verdict
@@ -80,6 +94,7 @@ class Judgement:
     latencies: tuple[Latency, ...]
     alarms: tuple[AlarmRecord, ...] = ()
     objects: tuple[Checked, ...] = ()
+    faults: tuple[Endured, ...] = ()
 
 
 def judge(history: History) -> Judgement:
@@ -108,6 +123,7 @@ def judge(history: History) -> Judgement:
         tuple(latencies),
         gather_alarms(history),
         objects,
+        measure_faults(history, sightings),
     )
 
 
@@ -143,7 +159,11 @@ def _findings(sightings: list[Sighting], *, repeat: str) -> tuple[Finding, ...]:
         by_rule[sighting.rule, sighting.cause].append(sighting)
     causes = sorted(
         _merge_by_canary([_Cause(group) for group in by_rule.values()]),
-        key=lambda cause: (cause.tier, cause.witness.at_ns),
+        key=lambda cause: (
+            cause.tier,
+            cause.witness.rule in _NAMED_BETTER,
+            cause.witness.at_ns,
+        ),
     )
     roots: list[tuple[_Cause, list[Sighting]]] = []
     seen_inside = [cause for cause in causes if cause.witness.channel == CHANNEL]
@@ -201,6 +221,8 @@ def _merge_by_canary(causes: list[_Cause]) -> list[_Cause]:
 
 def _explains(root: _Cause, other: _Cause) -> bool:
     """Tell whether ``other`` is what one would expect to follow from ``root``."""
+    if root.witness.rule in _NAMED_BETTER.get(other.witness.rule, ()):
+        return bool(root.users() & other.users())
     if root.tier >= other.tier:
         return False
     if {s.rule for s in other.sightings} <= _ABSORBED_BY_ANY:

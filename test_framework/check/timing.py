@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from test_framework.check.faults.windows import is_under_fault
 from test_framework.check.sighting import Sighting
 from test_framework.core import (
     NS_PER_MS,
@@ -114,6 +115,7 @@ def is_measured(operation: Operation) -> bool:
         and operation.outcome != "info"
         # A slow reader's answer lasts as long as the reader likes.
         and operation.shape != "streaming"
+        and not is_under_fault(operation.shape)
     )
 
 

@@ -14,6 +14,8 @@ from test_framework.core.errors import (
 from test_framework.core.finding import Finding
 from test_framework.core.history import FORMAT, History
 from test_framework.core.records import (
+    AFTER_FAULT,
+    UNDER_FAULT,
     VISITOR,
     AlarmRecord,
     BurstRecord,
@@ -22,6 +24,7 @@ from test_framework.core.records import (
     Channel,
     ComplaintRecord,
     EndRecord,
+    FaultRecord,
     HandlerRecord,
     Level,
     Observation,
@@ -42,9 +45,11 @@ from test_framework.core.seed import fresh_seed, stream
 from test_framework.core.verdict import Verdict, merge
 
 __all__ = [
+    "AFTER_FAULT",
     "FORMAT",
     "NS_PER_MS",
     "NS_PER_S",
+    "UNDER_FAULT",
     "VISITOR",
     "AlarmRecord",
     "BurstRecord",
@@ -54,6 +59,7 @@ __all__ = [
     "Clock",
     "ComplaintRecord",
     "EndRecord",
+    "FaultRecord",
     "Finding",
     "HandlerRecord",
     "History",

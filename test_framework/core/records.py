@@ -18,6 +18,10 @@ Level = Literal["error", "warning", "note"]
 VISITOR = -1
 """User number of requests that carry no identity at all."""
 
+UNDER_FAULT = "fault: "
+AFTER_FAULT = "after: "
+"""Begin the names of the shapes in which a fault lasts, and in which it is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -104,7 +108,8 @@ class Operation:
         cached: Answered by the caching proxy, not by the service.
         created_id: Identifier that the service gave to something new.
         socket: Number of the WebSocket a frame came over.
-        sequence: Number that the service gave to an event.
+        sequence: Number that the service gave to an event; of a WebSocket that was
+            opened, the one that it resumes after.
         event: Type name of an event.
         once: Group of requests of which at most one may succeed.
     """
@@ -293,6 +298,43 @@ class ShapeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """One disturbance of the service, and how the service came out of it.
+
+    Attributes:
+        fault: Its name.
+        promise: What must hold while it lasts, as one sentence.
+        began_ns: When the traffic around it began.
+        ended_ns: When the look at what is left was over.
+        struck_ns: When it began to strike; None when it did not.
+        healed_ns: When it had been healed.
+        recovered_ns: When a probe of every user had succeeded again; None when that
+            was not in time.
+        reason: Why it could not strike, or was broken off; empty otherwise.
+        probes: Users who were probed (count).
+        late: Users whose probes did not succeed in time.
+        deadlocks: Deadlocks that Postgres counted meanwhile; None when it was not asked.
+        memory_before: Resident bytes of each worker process before it struck.
+        memory_after: The same, when what was left had been looked at.
+    """
+
+    type: ClassVar[str] = "fault"
+    fault: str
+    promise: str
+    began_ns: int
+    ended_ns: int
+    struck_ns: int | None = None
+    healed_ns: int | None = None
+    recovered_ns: int | None = None
+    reason: str = ""
+    probes: int = 0
+    late: tuple[int, ...] = ()
+    deadlocks: int | None = None
+    memory_before: tuple[int, ...] = ()
+    memory_after: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SurfaceRecord:
     """Something that could have been tested: an endpoint, a table, a channel."""
 
@@ -312,6 +354,8 @@ class PolicyRecord:
         p95_gates_s: Largest 95th percentile.
         p99_gates_s: Largest 99th percentile.
         floors_s: Least time that the work behind a successful answer takes.
+        recovery_gates_s: Longest recovery by fault, in seconds; ``"*"`` is for all others.
+        recovery_level: What a longer one is: ``error`` or ``warning``.
     """
 
     type: ClassVar[str] = "policy"
@@ -320,6 +364,8 @@ class PolicyRecord:
     p95_gates_s: dict[str, float] = field(default_factory=dict)
     p99_gates_s: dict[str, float] = field(default_factory=dict)
     floors_s: dict[str, float] = field(default_factory=dict)
+    recovery_gates_s: dict[str, float] = field(default_factory=dict)
+    recovery_level: Level = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +443,7 @@ Record = (
     | ResidueRecord
     | ComplaintRecord
     | ShapeRecord
+    | FaultRecord
     | SurfaceRecord
     | PolicyRecord
     | AlarmRecord
@@ -419,6 +466,7 @@ RECORD_TYPES: dict[str, Any] = {
         ResidueRecord,
         ComplaintRecord,
         ShapeRecord,
+        FaultRecord,
         SurfaceRecord,
         PolicyRecord,
         AlarmRecord,

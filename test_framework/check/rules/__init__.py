@@ -7,6 +7,7 @@ reported as its consequence and not a second time. One module per kind of judge.
 
 from test_framework.check.rules.access import ACCESS_RULES
 from test_framework.check.rules.definition import Rule
+from test_framework.check.rules.faults import FAULT_RULES
 from test_framework.check.rules.leaks import LEAK_RULES
 from test_framework.check.rules.locks import LOCK_RULES
 from test_framework.check.rules.own import OWN_RULES
@@ -18,6 +19,7 @@ __all__ = ["RULES", "Rule", "rule"]
 
 _ALL = (
     *TRAFFIC_RULES,
+    *FAULT_RULES,
     *ACCESS_RULES,
     *LEAK_RULES,
     *LOCK_RULES,
