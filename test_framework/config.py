@@ -15,7 +15,8 @@ from typing import Any
 
 from test_framework.core import UsageError
 from test_framework.detect import require_detectors
-from test_framework.swarm import LIMITS, SHAPES
+from test_framework.faults import chosen
+from test_framework.swarm import FAULT_SECONDS, LIMITS, SHAPES
 
 TABLE = "isolation-audit"
 TARGET_VARIABLE = "ISOLATION_TARGET"
@@ -36,7 +37,9 @@ class Config:
         workload: Path of the audit file; None where a test brings its own.
         users: Concurrent users.
         seed: Seed of the run; None draws a fresh one.
-        shapes: Traffic shapes to run.
+        shapes: Traffic shapes to run; with faults only the first one, unless said.
+        faults: Faults that strike after them, or ``all``.
+        fault_seconds: How long users work around each, in seconds.
         services: Which of ``postgres`` and ``redis`` the hosted service needs.
         workers: Worker processes of the hosted service (count, >= 1).
         port: TCP port of the hosted service, 0 for a free one.
@@ -59,6 +62,8 @@ class Config:
     users: int = 100
     seed: int | None = None
     shapes: tuple[str, ...] = SHAPES
+    faults: tuple[str, ...] = ()
+    fault_seconds: float = FAULT_SECONDS
     services: tuple[str, ...] = ()
     workers: int = 2
     port: int = 0
@@ -108,7 +113,10 @@ class Config:
         if self.workload is not None:
             words += ["--workload", _shown(self.workload)]
         words += ["--users", str(self.users), "--seed", str(seed)]
-        if self.shapes != SHAPES:
+        if self.faults:
+            words += ["--faults", ",".join(self.faults)]
+            words += ["--fault-seconds", f"{self.fault_seconds:g}"]
+        if self.shapes != (SHAPES[:1] if self.faults else SHAPES):
             words += ["--shapes", ",".join(self.shapes)]
         if not self.is_url:
             words += ["--services", ",".join(self.services) or "none"]
@@ -129,7 +137,7 @@ def _shown(path: Path) -> str:
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+/?|\[[0-9a-fA-F:]+\]:\d+/?")
 _TABLES = frozenset(LIMITS)
-_LISTS = {"shapes", "services", "secrets", "logs", "detectors", "track"}
+_LISTS = {"shapes", "faults", "services", "secrets", "logs", "detectors", "track"}
 
 
 def load_config(
@@ -187,6 +195,10 @@ def load_config(
             )
             raise UsageError(message)
     values["logs"] = tuple(Path(path) for path in values.get("logs", ()))
+    values["faults"] = _check_faults(values.get("faults", ()))
+    if values["faults"] and "shapes" not in values:
+        # It shows what users read, which tells later whether they are served again.
+        values["shapes"] = SHAPES[:1]
     values["detectors"] = _check_detectors(values.get("detectors", DETECTED))
     config = Config(root=root, **values)
     return replace(config, services=_check_services(config.services))
@@ -213,6 +225,13 @@ def _check_services(services: tuple[str, ...]) -> tuple[str, ...]:
                 f"{', '.join(SERVICES)}, or none."
             )
             raise UsageError(message)
+    return wanted
+
+
+def _check_faults(names: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = tuple(name for name in names if name != "none")
+    if wanted:
+        chosen(",".join(wanted))
     return wanted
 
 

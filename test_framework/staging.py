@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from test_framework.check import Judgement, judge
 from test_framework.core import History, UsageError, fresh_seed
+from test_framework.faults import Field, Proxy, proxying
 from test_framework.interruption import interruption
 from test_framework.services import (
     HostPlan,
@@ -38,24 +39,39 @@ def staged(
         UsageError: A URL or name is malformed.
     """
     if config.is_url:
-        with running_services(_given(environ), environ=environ) as services:
+        with contextlib.ExitStack() as stack:
+            services = stack.enter_context(
+                running_services(_given(environ), environ=environ)
+            )
+            before = _Before(stack, config)
+            service = before(config.target)
             yield Target(
-                base_url=config.target,
+                base_url=service.url if service is not None else config.target,
                 name=config.target,
                 database_url=services.database_url,
                 redis_url=services.redis_url,
                 log_paths=config.logs,
+                field=Field(
+                    database_url=services.database_url,
+                    redis_url=services.redis_url,
+                    service_url=config.target,
+                    service_proxy=service,
+                )
+                if config.faults
+                else None,
             )
         return
     needs = tuple(dict.fromkeys([*config.services, *_given(environ)]))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="iso-")))
         services = stack.enter_context(running_services(needs, environ=environ))
+        before = _Before(stack, config)
+        database, redis = before(services.database_url), before(services.redis_url)
         env = dict(config.env)
         if services.database_url is not None:
-            env["DATABASE_URL"] = services.database_url
+            env["DATABASE_URL"] = database.url if database else services.database_url
         if services.redis_url is not None:
-            env["REDIS_URL"] = services.redis_url
+            env["REDIS_URL"] = redis.url if redis else services.redis_url
         host = stack.enter_context(
             hosting(
                 HostPlan(
@@ -71,14 +87,42 @@ def staged(
                 work_dir=folder,
             )
         )
+        service = before(host.url)
         yield Target(
-            base_url=host.url,
+            base_url=service.url if service is not None else host.url,
             name=config.target,
             database_url=services.database_url,
             redis_url=services.redis_url,
             log_paths=(*host.log_paths, *config.logs),
             host=host,
+            field=Field(
+                host=host,
+                services=services,
+                database_url=services.database_url,
+                redis_url=services.redis_url,
+                service_url=host.url,
+                database_proxy=database,
+                redis_proxy=redis,
+                service_proxy=service,
+            )
+            if config.faults
+            else None,
         )
+
+
+class _Before:
+    """Puts a proxy before a server when faults are asked for: they disturb it there."""
+
+    def __init__(self, stack: contextlib.ExitStack, config: "Config") -> None:
+        self._stack = stack
+        self._is_wanted = bool(config.faults)
+
+    def __call__(self, url: str | None) -> Proxy | None:
+        # A certificate does not name the proxy, and a Unix socket has no port.
+        is_fit = url is not None and not url.startswith(("https:", "unix:"))
+        if url is None or not is_fit or not self._is_wanted:
+            return None
+        return self._stack.enter_context(proxying(url))
 
 
 def _given(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -121,6 +165,8 @@ def perform(
         users=config.users,
         shapes=config.shapes,
         limits_s=config.limits_s,
+        faults=config.faults,
+        fault_seconds=config.fault_seconds,
     )
     seed = fresh_seed() if config.seed is None else config.seed
     with staged(config, environ=environ) as target, interruption() as stop:

@@ -31,7 +31,7 @@ from test_framework.report import (
 )
 from test_framework.services import examine
 from test_framework.staging import perform
-from test_framework.swarm import SHAPES
+from test_framework.swarm import FAULT_SECONDS, SHAPES
 
 
 @click.command()
@@ -41,6 +41,16 @@ from test_framework.swarm import SHAPES
 @click.option("--seed", type=int, help="Repeat the run of this seed.")
 @click.option(
     "--shapes", help=f"Traffic shapes, with commas.  [default: {','.join(SHAPES)}]"
+)
+@click.option(
+    "--faults",
+    help="Faults that strike while users work: all, or names with commas.  "
+    "[default: none]",
+)
+@click.option(
+    "--fault-seconds",
+    type=float,
+    help=f"How long users work around each fault.  [default: {FAULT_SECONDS:g}]",
 )
 @click.option("--services", help="What module:app needs: postgres,redis or none.")
 @click.option("--workers", type=int, help="Processes of module:app.  [default: 2]")

@@ -50,6 +50,7 @@ class Events:
         path: str,
         sequence_field: str | None,
         type_field: str,
+        socket: int,
     ) -> None:
         self._connection = connection
         self._recorder = recorder
@@ -58,7 +59,7 @@ class Events:
         self._endpoint = f"EVENT {path}"
         self._sequence_field = sequence_field
         self._type_field = type_field
-        self.socket = recorder.socket_number()
+        self.socket = socket
 
     async def receive(self) -> Any:  # noqa: ANN401  # whatever JSON the service sends
         """Return the next event.
@@ -224,13 +225,27 @@ async def open_events(  # what identifies one socket
     tls: "ssl.SSLContext | None",
     sequence_field: str | None,
     type_field: str,
+    resumes_after: int | None = None,
 ) -> AsyncIterator[Events]:
     """Open a WebSocket for a user and close it at the end.
+
+    Args:
+        recorder: Writes the operations.
+        user: Number of the user.
+        url: Where to.
+        path: Its path, for the record.
+        headers: Of the handshake.
+        tls: How to speak TLS; None for no TLS.
+        sequence_field: Field that numbers events; None for none.
+        type_field: Field that names the type of an event.
+        resumes_after: Number of the event after which the first one is owed; None
+            when it does not say.
 
     Raises:
         TargetError: The handshake was refused or nobody listens.
     """
     index = recorder.number()
+    socket = recorder.socket_number()
     started_ns = recorder.clock.now_ns()
     if recorder.is_tagging:
         headers = {**headers, OPERATION_HEADER: str(index), USER_HEADER: str(user)}
@@ -282,6 +297,8 @@ async def open_events(  # what identifies one socket
                 sent_bytes=len(url),
                 planted=recorder.ids(f"{url} {headers}".encode()),
                 seen=recorder.seen(_parts(response)) if response is not None else (),
+                socket=socket,
+                sequence=resumes_after if outcome == "ok" else None,
             )
         )
     events = Events(
@@ -291,6 +308,7 @@ async def open_events(  # what identifies one socket
         path=path,
         sequence_field=sequence_field,
         type_field=type_field,
+        socket=socket,
     )
     try:
         yield events

@@ -1,8 +1,8 @@
 """One run from login to the owner sweep: everything that happened, as a history.
 
 ``run_audit`` drives; it judges nothing. Phases: look at the service, log everybody
-in, the traffic shapes one after the other, the owner sweep, log everybody out, look
-for residue. When the service dies or the run is broken off, what was recorded so
+in, the traffic shapes one after the other, the faults, the owner sweep, log everybody
+out, look for residue. When the service dies or the run is broken off, what was recorded so
 far stays and the history says that it is not whole.
 """
 
@@ -12,7 +12,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -31,19 +31,20 @@ from test_framework.core import (
     UsageError,
 )
 from test_framework.swarm.alarms import Alarms
+from test_framework.swarm.hooks import HOOK_LIMIT_S, run_hook
 from test_framework.swarm.identities import Identities, departed
 from test_framework.swarm.lasting import (
     find_lasting,
     look_at_connections,
     spare_connections,
 )
+from test_framework.swarm.nemesis import run_faults
+from test_framework.swarm.progress import Progress, Silence, phase
 from test_framework.swarm.residue import count_tasks, find_residue
 from test_framework.swarm.routes import record_routes
 from test_framework.swarm.scene import Scene
 from test_framework.swarm.shapes import (
-    HOOK_LIMIT_S,
     plain_get,
-    run_hook,
     run_shape,
 )
 from test_framework.swarm.sweep import log_surfaces, overhearing, sweep
@@ -55,28 +56,6 @@ if TYPE_CHECKING:
 
 LOGINS_AT_ONCE = 32
 """Enough to race, few enough that hashing passwords does not time out."""
-
-
-class Progress(Protocol):
-    """Told what the run is doing."""
-
-    def begin(self, phase: str) -> None:
-        """A phase starts."""
-        ...
-
-    def end(self, phase: str) -> None:
-        """It is over."""
-        ...
-
-
-class Silence:
-    """Tells nobody."""
-
-    def begin(self, phase: str) -> None:
-        """Do nothing."""
-
-    def end(self, phase: str) -> None:
-        """Do nothing."""
 
 
 async def run_audit(  # one argument per fact of the run
@@ -126,6 +105,8 @@ async def run_audit(  # one argument per fact of the run
             p95_gates_s=dict(plan.p95_gates_s),
             p99_gates_s=dict(plan.p99_gates_s),
             floors_s=dict(plan.floors_s),
+            recovery_gates_s=dict(plan.recovery_gates_s),
+            recovery_level=plan.recovery_level,
         )
     )
     with _recorded_end(history, target, clock.now_ns) as alarms:
@@ -192,17 +173,18 @@ async def _run(
     await _read_openapi(scene)
     tasks_before = count_tasks(target)
     held_before = await look_at_connections(target)
-    async with overhearing(target.redis_url) as heard:
-        with _phase(progress, "login"):
+    async with overhearing(target.redis_url, is_patient=bool(plan.faults)) as heard:
+        with phase(progress, "login"):
             await _log_in(scene)
         for shape in plan.shapes:
-            with _phase(progress, shape):
+            with phase(progress, shape):
                 await run_shape(scene, shape)
+        await run_faults(scene, target, progress)
     identities = Identities({user.index: user.identities for user in scene.everybody()})
-    with _phase(progress, "owner sweep"):
+    with phase(progress, "owner sweep"):
         heard.record(scene.recorder, identities)
         await sweep(target, scene.recorder, identities, plan)
-    with _phase(progress, "leaving"):
+    with phase(progress, "leaving"):
         scene.recorder.shape = "leaving"
         for hook in (plan.cleanup, plan.logout):
             if hook is not None:
@@ -221,13 +203,6 @@ async def _run(
         ):
             scene.history.add(lasting)
     scene.require_alive()
-
-
-@contextmanager
-def _phase(progress: Progress, name: str) -> Iterator[None]:
-    progress.begin(name)
-    yield
-    progress.end(name)
 
 
 async def _read_openapi(scene: Scene) -> None:

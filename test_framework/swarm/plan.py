@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from test_framework.core import UsageError
+from test_framework.core import Level, UsageError
+from test_framework.faults import chosen
 from test_framework.swarm.user import User
 
 Hook = Callable[[User], Awaitable[object]]
@@ -30,6 +31,9 @@ SHAPES = (
     "disconnects",
 )
 
+
+FAULT_SECONDS = 6.0
+"""How long users work around each fault unless it is said."""
 
 LIMITS = ("p50_gates_s", "p95_gates_s", "p99_gates_s", "floors_s")
 """Latencies per endpoint, which pyproject.toml may give as well."""
@@ -52,19 +56,32 @@ class Plan:
         errors: Provokes the service's own error paths with canaries in the request.
         stream: Reads a streaming endpoint.
         cleanup: Deletes what the user has made; runs before ``logout``.
+        under_faults: What one user does, again and again, around each fault; what it
+            raises is no complaint. None repeats ``workload``.
+        after_faults: Looks, when the service has recovered, whether everything is there
+            that was acknowledged; complaints count. None runs ``workload`` once.
+        probe: Raises as long as the user is not served. None asks again what the
+            user has read before.
         workload_name: How the workload is called in reports.
         users: Concurrent users (count, >= 2 to prove anything).
         shapes: Names of the traffic shapes to run, in order.
+        faults: Names of the faults that strike after them; ``all`` for all.
+        fault_seconds: How long users work around each, in seconds: for a quarter of it
+            before, for half of it under the fault, and at least for the rest after.
         public: Endpoints whose answers all users may share, ``"GET /news"``.
         health: Path that load balancers probe; None for none.
         openapi: Path of the OpenAPI document; absent documents are fine.
         event_sequence: Field that numbers WebSocket events; None for none.
         event_type: Field that names a WebSocket event's type.
+        event_resume: Parameter of the query with the number after which a WebSocket
+            resumes; None for none.
         p50_gates_s: Largest median latency per endpoint in seconds, ``"*"`` for all
             others.
         p95_gates_s: Largest P95.
         p99_gates_s: Largest P99.
         floors_s: Least time that the work behind a successful answer takes.
+        recovery_gates_s: Longest recovery by fault in seconds, ``"*"`` for all others.
+        recovery_level: What a longer one is: ``error`` or ``warning``.
         redis_prefixes: Keys to sweep start with one of these; empty for all.
         reuses_accounts: Whether ``login`` also takes a name that is registered
             already; the sentinel then keeps its accounts from round to round.
@@ -76,18 +93,26 @@ class Plan:
     errors: Hook | None = None
     stream: Hook | None = None
     cleanup: Hook | None = None
+    under_faults: Hook | None = None
+    after_faults: Hook | None = None
+    probe: Hook | None = None
     workload_name: str = "workload"
     users: int = 100
     shapes: tuple[str, ...] = SHAPES
+    faults: tuple[str, ...] = ()
+    fault_seconds: float = FAULT_SECONDS
     public: tuple[str, ...] = ()
     health: str | None = None
     openapi: str = "/openapi.json"
     event_sequence: str | None = None
     event_type: str = "type"
+    event_resume: str | None = None
     p50_gates_s: Mapping[str, float] = field(default_factory=dict)
     p95_gates_s: Mapping[str, float] = field(default_factory=lambda: {"*": 5.0})
     p99_gates_s: Mapping[str, float] = field(default_factory=dict)
     floors_s: Mapping[str, float] = field(default_factory=dict)
+    recovery_gates_s: Mapping[str, float] = field(default_factory=dict)
+    recovery_level: Level = "error"
     redis_prefixes: tuple[str, ...] = ()
     reuses_accounts: bool = False
 
@@ -116,8 +141,23 @@ class Plan:
                     f"{', '.join(SHAPES)}."
                 )
                 raise UsageError(message)
-        for name in LIMITS:
+        for name in (*LIMITS, "recovery_gates_s"):
             _require_seconds(name, getattr(self, name))
+        if self.faults:
+            chosen(",".join(self.faults))
+        if not 0 < self.fault_seconds < math.inf:
+            message = (
+                f"fault_seconds={self.fault_seconds!r}: users work for some seconds "
+                "around each fault. Pass --fault-seconds 6."
+            )
+            raise UsageError(message)
+        levels: tuple[object, ...] = ("error", "warning")  # files are not type-checked
+        if self.recovery_level not in levels:
+            message = (
+                f"RECOVERY_LEVEL = {self.recovery_level!r}: a recovery that takes too "
+                "long is an 'error' or a 'warning'."
+            )
+            raise UsageError(message)
 
 
 def _require_seconds(name: str, limits_s: Mapping[str, float]) -> None:
@@ -131,17 +171,30 @@ def _require_seconds(name: str, limits_s: Mapping[str, float]) -> None:
             raise UsageError(message)
 
 
-_HOOKS = ("workload", "login", "logout", "errors", "stream", "cleanup")
+_HOOKS = (
+    "workload",
+    "login",
+    "logout",
+    "errors",
+    "stream",
+    "cleanup",
+    "under_faults",
+    "after_faults",
+    "probe",
+)
 _OPTIONS: dict[str, tuple[str, Any]] = {
     "PUBLIC": ("public", tuple),
     "HEALTH": ("health", str),
     "OPENAPI": ("openapi", str),
     "EVENT_SEQUENCE": ("event_sequence", str),
     "EVENT_TYPE": ("event_type", str),
+    "EVENT_RESUME": ("event_resume", str),
     "P50_GATES_S": ("p50_gates_s", dict),
     "P95_GATES_S": ("p95_gates_s", dict),
     "P99_GATES_S": ("p99_gates_s", dict),
     "FLOORS_S": ("floors_s", dict),
+    "RECOVERY_GATES_S": ("recovery_gates_s", dict),
+    "RECOVERY_LEVEL": ("recovery_level", str),
     "REDIS_PREFIXES": ("redis_prefixes", tuple),
     "REUSE_ACCOUNTS": ("reuses_accounts", bool),
 }
@@ -153,6 +206,8 @@ def load_plan(
     users: int = 100,
     shapes: tuple[str, ...] = SHAPES,
     limits_s: Mapping[str, Mapping[str, float]] = types.MappingProxyType({}),
+    faults: tuple[str, ...] = (),
+    fault_seconds: float = FAULT_SECONDS,
 ) -> Plan:
     """Read an audit file.
 
@@ -162,6 +217,8 @@ def load_plan(
         shapes: Traffic shapes to run.
         limits_s: Latencies per endpoint, by a name of ``LIMITS``; what the file says
             of the same endpoint wins.
+        faults: Names of the faults that strike; ``all`` for all.
+        fault_seconds: How long users work around each, in seconds.
 
     Returns:
         The plan it describes.
@@ -204,7 +261,14 @@ def load_plan(
         values[attribute] = value
     for name, given_s in limits_s.items():
         values[name] = {**given_s, **values.get(name, {})}
-    return Plan(users=users, shapes=shapes, workload_name=path.name, **values)
+    return Plan(
+        users=users,
+        shapes=shapes,
+        faults=faults,
+        fault_seconds=fault_seconds,
+        workload_name=path.name,
+        **values,
+    )
 
 
 def _arity(hook: Callable[..., object]) -> int:

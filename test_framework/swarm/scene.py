@@ -69,6 +69,7 @@ class Scene:
         self.plan = plan
         self.event_sequence = plan.event_sequence
         self.event_type = plan.event_type
+        self.event_resume = plan.event_resume
         self.seed = seed
         self.users: list[User] = []
         # Names differ from run to run, so that a service that keeps its data can be

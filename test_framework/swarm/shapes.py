@@ -18,8 +18,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-import httpx
-
 from test_framework.clients.caching import CachingRoute
 from test_framework.clients.http import (
     Call,
@@ -33,17 +31,14 @@ from test_framework.clients.routes import (
     SharedRoute,
     WireRequest,
 )
-from test_framework.clients.websocket import EventTimeoutError
 from test_framework.clients.wire import WireError
 from test_framework.core import (
-    ComplaintRecord,
     ShapeRecord,
     TargetError,
-    UsageError,
 )
-from test_framework.swarm.plan import Hook
+from test_framework.swarm.hooks import HOOK_LIMIT_S, exit_refused, run_hook
 from test_framework.swarm.scene import Scene
-from test_framework.swarm.user import ExpectationError, User
+from test_framework.swarm.user import User
 
 UPSTREAM_CONNECTIONS = 8
 FEW_USERS = 40
@@ -52,8 +47,6 @@ BURST_ENDPOINTS = 6
 BURST_ROUNDS = 1
 DISCONNECT_ROUNDS = 3
 BYSTANDER_READS = 5
-HOOK_LIMIT_S = 60.0
-"""A workload that waits for ever must not hang the run; its user complains then."""
 PROVOKED_READS = 1
 PROVOKED_WRITES = 1
 
@@ -100,65 +93,6 @@ async def run_shape(scene: Scene, name: str) -> None:
         )
     )
     await scene.require_reachable()
-
-
-async def run_hook(scene: Scene, users: Sequence[User], hook: Hook) -> None:
-    """Run a hook for all users at once; what it complains about is recorded."""
-    crowd = scene.crowd(len(users))
-
-    async def one(user: User) -> None:
-        user.crowd = crowd
-        try:
-            async with asyncio.timeout(HOOK_LIMIT_S):
-                await hook(user)
-        except UsageError:
-            raise
-        except SystemExit as exc:
-            raise _exit_refused(hook) from exc
-        except asyncio.CancelledError as exc:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Nobody cancelled the user: the workload raised it by itself.
-            scene.history.add(_complaint(scene, user, exc))
-        except Exception as exc:  # noqa: BLE001  # a workload may raise anything: it is data
-            scene.history.add(_complaint(scene, user, exc))
-        finally:
-            user.crowd = None
-            unused, user.caller.gate = user.caller.gate, None
-            if unused is not None:
-                unused.excuse()
-            crowd.leave()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for user in users:
-                group.create_task(one(user), name=f"user-{user.index}")
-    except* UsageError as several:
-        raise several.exceptions[0] from several
-
-
-def _exit_refused(hook: Hook) -> UsageError:
-    return UsageError(
-        f"{getattr(hook, '__name__', 'A hook')} of the audit file called sys.exit, "
-        "which would end the audit without a verdict. Return instead."
-    )
-
-
-def _complaint(scene: Scene, user: User, exc: BaseException) -> ComplaintRecord:
-    kind: str = "error"
-    if isinstance(exc, ExpectationError):
-        kind = "expectation"
-    elif isinstance(exc, EventTimeoutError | TimeoutError | httpx.TimeoutException):
-        kind = "timeout"
-    return ComplaintRecord(
-        user=user.index,
-        shape=scene.recorder.shape,
-        kind=kind,  # type: ignore[arg-type]  # one of the three literals above
-        # httpx adds lines that lead the reader elsewhere.
-        message=f"{type(exc).__name__}: {exc}".partition("\n")[0][:500],
-        op=user.caller.last_op,
-    )
 
 
 async def _own_connections(scene: Scene) -> Outcome:
@@ -384,7 +318,7 @@ async def _colliding_identifiers(scene: Scene) -> Outcome:
             async with asyncio.timeout(HOOK_LIMIT_S):
                 await scene.plan.login(user)
         except SystemExit as exc:
-            raise _exit_refused(scene.plan.login) from exc
+            raise exit_refused(scene.plan.login) from exc
         except Exception:  # noqa: BLE001  # a service may refuse odd names in any way
             return
         user.has_entered = True

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from test_framework.swarm.target import Target
 
 LONGEST_PLACE = 120
+_PATIENCE_S = 0.2
 STATEMENT_LIMIT_S = 5.0
 """How long one statement may keep a database busy that people use."""
 
@@ -164,9 +165,16 @@ class Overhearing:
     def __init__(self) -> None:
         self._messages: list[tuple[bytes, bytes]] = []
 
-    async def _listen(self, reader: RedisReader) -> None:
-        async for channel, payload in reader.subscribe_all():
-            self._messages.append((channel, payload))
+    async def listen(self, reader: RedisReader, *, is_patient: bool) -> None:
+        """Keep what is published, without end."""
+        while True:
+            try:
+                async for channel, payload in reader.subscribe_all():
+                    self._messages.append((channel, payload))
+            except TargetError:
+                if not is_patient:
+                    raise
+                await asyncio.sleep(_PATIENCE_S)
 
     def record(self, recorder: "Recorder", identities: "Identities") -> None:
         """Write down each message that carries a canary."""
@@ -184,8 +192,15 @@ class Overhearing:
 
 
 @contextlib.asynccontextmanager
-async def overhearing(redis_url: str | None) -> AsyncIterator[Overhearing]:
+async def overhearing(
+    redis_url: str | None, *, is_patient: bool = False
+) -> AsyncIterator[Overhearing]:
     """Listen to everything published on Redis inside the block.
+
+    Args:
+        redis_url: The server; None hears nothing.
+        is_patient: Listen again when the server has cut us off, as it does when a
+            fault restarts it; what it publishes meanwhile is not heard.
 
     Raises:
         TargetError: Redis cannot be reached.
@@ -195,7 +210,9 @@ async def overhearing(redis_url: str | None) -> AsyncIterator[Overhearing]:
         yield heard
         return
     async with RedisReader(redis_url) as reader:
-        listener = asyncio.create_task(heard._listen(reader), name="overhearing")  # noqa: SLF001  # one idea in two names
+        listener = asyncio.create_task(
+            heard.listen(reader, is_patient=is_patient), name="overhearing"
+        )
         try:
             yield heard
         finally:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from test_framework.faults import Field
     from test_framework.services import Host
 
 
@@ -19,6 +20,7 @@ class Target:
         redis_url: Its Redis, for the owner sweep; None sweeps none.
         log_paths: Its log files, if they can be read.
         host: Its worker processes, when this run started them.
+        field: What faults may lay hands on; None where no fault may strike.
         is_shared: Whether it also serves people. Then the sweep asks the database for
             rows that hold a canary, with a time limit, and sees no other row.
     """
@@ -29,4 +31,5 @@ class Target:
     redis_url: str | None = None
     log_paths: tuple[Path, ...] = ()
     host: "Host | None" = None
+    field: "Field | None" = None
     is_shared: bool = False

@@ -5,7 +5,7 @@ import secrets
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
@@ -36,6 +36,7 @@ class Stage(Protocol):
     recorder: "Recorder"
     event_sequence: str | None
     event_type: str
+    event_resume: str | None
 
     def burst(self, name: str, expected: int) -> "Burst":
         """Return a gate for ``expected`` requests."""
@@ -145,7 +146,16 @@ class User:
             tls=self._scene.address.tls,
             sequence_field=self._scene.event_sequence,
             type_field=self._scene.event_type,
+            resumes_after=self._resumes_after(path),
         )
+
+    def _resumes_after(self, path: str) -> int | None:
+        """Return the number of the event that a socket resumes after, if it says."""
+        name = self._scene.event_resume
+        if name is None or self._scene.event_sequence is None:
+            return None
+        given = parse_qs(urlsplit(path).query).get(name, [""])[-1]
+        return int(given) if given.isdecimal() else None
 
     async def rendezvous(self, name: str) -> None:
         """Wait for all users; this user's next request is released with theirs."""
