@@ -6,12 +6,15 @@ framework checks the rest. ``user.expect`` states what only this service promise
 
 import asyncio
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 from test_framework.swarm import User
 
 EVENT_SEQUENCE = "seq"
+EVENT_RESUME = "after"
 HEALTH = "/health/live"
+RECOVERY_GATES_S = {"*": 10.0}
 P95_GATES_S = {"POST /threads/{thread_id}/runs": 2.0, "*": 5.0}
 
 _RUN_EVENTS = {"run.started", "agent.thinking", "tool.executing", "tool.completed"}
@@ -204,3 +207,137 @@ async def errors(user: User) -> None:
     user.expect(answer.status_code in {404, 422}, "a thread that is none was found")
     answer = await user.http.post("/threads", json={"title": ""})
     user.expect(answer.status_code == 422, "an empty title was accepted")
+
+
+async def under_faults(user: User) -> None:
+    """Write, read back and follow a run, whatever happens to the service meanwhile."""
+    work = _work_of(user)
+    if work.thread is None:
+        title = {"title": user.canary("thread under faults")}
+        answer = await user.http.post("/threads", json=title)
+        work.thread = answer.raise_for_status().json()["thread_id"]
+    await _append(user, work)
+    await _keep_and_delete(user, work)
+    if user.rng.random() < 1 / 3:
+        await _run_and_follow(user, work)
+    await _read_all(user, work)
+
+
+async def probe(user: User) -> None:
+    """Read, write, and be told of events."""
+    (await user.http.get("/documents")).raise_for_status()
+    thread = _work_of(user).thread
+    if thread is not None:
+        title = {"title": user.canary("title")}
+        (await user.http.patch(f"/threads/{thread}", json=title)).raise_for_status()
+    async with user.ws("/ws") as events:
+        await events.receive()
+
+
+async def after_faults(user: User) -> None:
+    """Look for all that was acknowledged, and for the end of each run that ended."""
+    work = _work_of(user)
+    if work.thread is None:
+        return
+    await _read_all(user, work)
+    ended = set()
+    async with asyncio.timeout(20):
+        for run in work.runs:
+            while True:
+                answer = await user.http.get(f"/runs/{run}")
+                user.expect(answer.is_success, f"my run is gone: {answer.status_code}")
+                status = answer.json()["status"]
+                # One whose process was killed is given up after its time limit.
+                if status != "running" or run in work.orphans:
+                    break
+                await asyncio.sleep(0.25)
+            if status != "running":
+                ended.add(run)
+    if ended - work.ended:
+        await _follow(user, work, ended)
+
+
+def _work_of(user: User) -> SimpleNamespace:
+    """Return what the user did around this fault: each one starts from nothing."""
+    fault = user.shape.partition(": ")[2]
+    work: SimpleNamespace | None = getattr(user.state, "work", None)
+    if work is None or work.fault != fault:
+        work = user.state.work = SimpleNamespace(
+            fault=fault,
+            thread=None,
+            notes={},
+            tried=set(),
+            runs=[],
+            ended=set(),
+            orphans=set(),
+            after=None,
+        )
+    return work
+
+
+async def _append(user: User, work: SimpleNamespace) -> None:
+    path = f"/threads/{work.thread}/messages"
+    message = user.canary("message under faults")
+    with user.calling("list", path, "append", message):
+        answer = await user.http.post(path, json={"content": message})
+        answer.raise_for_status()
+
+
+async def _keep_and_delete(user: User, work: SimpleNamespace) -> None:
+    """Add a document, and now and then delete one that is known to be there."""
+    key = f"documents of {user.name} under {work.fault}"
+    note = user.canary("document under faults")
+    work.tried.add(note)
+    with user.calling("set", key, "add", note):
+        body = {"title": note, "body": f"About {note}."}
+        answer = await user.http.post("/documents", json=body)
+        answer.raise_for_status()
+    work.notes[note] = answer.json()["document_id"]
+    if len(work.notes) > 2:
+        note = next(iter(work.notes))
+        document = work.notes.pop(note)
+        with user.calling("set", key, "remove", note):
+            answer = await user.http.delete(f"/documents/{document}")
+            answer.raise_for_status()
+
+
+async def _read_all(user: User, work: SimpleNamespace) -> None:
+    path = f"/threads/{work.thread}/messages"
+    with user.calling("list", path, "read") as call:
+        answer = await user.http.get(path, params={"limit": 200})
+        answer.raise_for_status()
+        call.result = [one["content"] for one in answer.json() if one["role"] == "user"]
+    key = f"documents of {user.name} under {work.fault}"
+    with user.calling("set", key, "read") as call:
+        answer = await user.http.get("/documents", params={"limit": 200})
+        answer.raise_for_status()
+        titles = [one["title"] for one in answer.json()]
+        call.result = [title for title in titles if title in work.tried]
+
+
+async def _run_and_follow(user: User, work: SimpleNamespace) -> None:
+    if work.after is None:
+        async with user.ws("/ws") as events:
+            work.after = (await events.receive())["after"]
+    answer = await user.http.post(
+        f"/threads/{work.thread}/runs",
+        json={"goal": f"Search my documents for {user.canary('goal under faults')}"},
+    )
+    run = answer.raise_for_status().json()["run_id"]
+    work.runs.append(run)
+    await _follow(user, work, {run})
+
+
+async def _follow(user: User, work: SimpleNamespace, wanted: set[str]) -> None:
+    """Read events, from where the last connection stood, until the runs have ended."""
+    async with user.ws(f"/ws?after={work.after}") as events:
+
+        def is_over(event: dict[str, Any]) -> bool:
+            user.expect(event["type"] != "gap", "events of mine are lost")
+            if "seq" in event:
+                work.after = event["seq"]
+            if event["type"] in _ENDS:
+                work.ended.add(event["run_id"])
+            return not wanted - work.ended
+
+        await events.until(is_over)
