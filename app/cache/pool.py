@@ -11,6 +11,26 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 CONNECT_TIMEOUT_S = 5.0
 
 
+class _Sturdy:
+    """A connection that knows, before it sends, that its server has gone.
+
+    redis-py keeps a connection that the server reset in its pool, and finds out when it
+    writes. uvloop's transport then raises ``RuntimeError``, which redis-py passes on as
+    if it were the caller's mistake: no retry on a new connection, and one failed request
+    for each connection that was idle. Nothing was sent, so to retry is safe.
+    """
+
+    _writer: asyncio.StreamWriter | None
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  # redis-py's own
+        sender: Any = super()
+        if self._writer is not None and self._writer.is_closing():
+            await sender.disconnect(nowait=True)
+            message = "The server closed this connection."
+            raise RedisConnectionError(message)
+        await sender.send_packed_command(*args, **options)
+
+
 class _Client(Redis):
     """A client whose commands can always be cancelled.
 
@@ -52,4 +72,6 @@ def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Red
             supported_errors=(RedisConnectionError,),
         ),
     )
+    kind = pool.connection_class
+    pool.connection_class = type(f"Sturdy{kind.__name__}", (_Sturdy, kind), {})
     return _Client.from_pool(pool)
