@@ -15,7 +15,12 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import UNAVAILABLE, Problem, problem_response
+from app.api.problems import (
+    UNAVAILABLE,
+    Problem,
+    is_connection_lost,
+    problem_response,
+)
 from app.monitoring import NO_ROUTE, RequestWatch, Trace, WatchedRequest, log_event
 
 RECORD = "app.record"
@@ -154,6 +159,16 @@ class Frontier:
             request_id=record.request_id,
             user_id=record.user_id,
         )
+        if is_connection_lost(exc):
+            # Without a time to come again: a commit may have been on its way, and that
+            # header says that nothing happened.
+            log("dependency.lost", problem=type(exc).__name__)
+            return problem_response(
+                503,
+                "A dependency was lost while it worked on this request. Look what was "
+                "done before you send it again.",
+                path=path,
+            )
         if isinstance(exc, UNAVAILABLE):
             log("dependency.unavailable", problem=type(exc).__name__)
             return problem_response(

@@ -40,6 +40,11 @@ _DETAILS = {
 }
 
 
+def is_connection_lost(exc: Exception) -> bool:
+    """Whether a database connection broke in the middle of what it was asked."""
+    return isinstance(exc, sqlalchemy.exc.DBAPIError) and exc.connection_invalidated
+
+
 class Problem(HTTPException):
     """Raised to answer a request with a problem document: the client's fault."""
 

@@ -117,6 +117,21 @@ async def test_absent_dependency_is_unavailable(error: Exception) -> None:
     assert answer.headers["retry-after"] == "1"
 
 
+async def test_lost_connection_promises_nothing() -> None:
+    """A connection that broke in mid-request answers 503 and does not invite a repeat."""
+    lost = sqlalchemy.exc.DBAPIError(
+        "COMMIT", {}, OSError("gone"), connection_invalidated=True
+    )
+    kept = sqlalchemy.exc.DBAPIError("SELECT", {}, ValueError("wrong"))
+    async with client(failing(lost)) as http, client(failing(kept)) as other:
+        answer = await http.get("/x")
+        crash = await other.get("/x")
+
+    assert answer.status_code == 503
+    assert "retry-after" not in answer.headers
+    assert crash.status_code == 500
+
+
 async def test_half_an_answer_is_not_completed() -> None:
     """A crash after the headers reaches the server, which breaks the connection."""
 
