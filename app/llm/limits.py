@@ -72,6 +72,8 @@ class UserLimits:
         self._held[user_id] -= 1
         if not self._held[user_id]:
             del self._held[user_id]
+        if user_id in self._waiting:
+            self._waiting.move_to_end(user_id)  # who was just served comes last
         self._hand_over()
 
     def _hand_over(self) -> None:
