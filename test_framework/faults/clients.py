@@ -104,7 +104,10 @@ class CancelledRequests:
             for start in range(0, len(POINTS), self.clients):
                 points = POINTS[start : start + self.clients]
                 await asyncio.gather(
-                    *(self._hang_up(url, path, at, rng.random() < 0.5) for at in points)  # evenly
+                    *(
+                        self._hang_up(url, path, at, rng.random() < 0.5)
+                        for at in points
+                    )  # evenly
                 )
 
     async def _hang_up(self, url: str, path: str, at: Point, is_reset: bool) -> None:  # noqa: FBT001  # drawn
