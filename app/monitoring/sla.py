@@ -62,10 +62,10 @@ RULES = (
 class _Ring:
     """Good and bad requests of one window; not thread-safe."""
 
-    __slots__ = ("_bad", "_good", "_slot", "_width_s", "bad", "good")
+    __slots__ = ("_bad", "_good", "_per_s", "_slot", "bad", "good")
 
     def __init__(self, window_s: float) -> None:
-        self._width_s = window_s / SLOTS
+        self._per_s = SLOTS / window_s
         self._good = [0] * (SLOTS + 1)
         self._bad = [0] * (SLOTS + 1)
         self._slot = 0
@@ -73,7 +73,8 @@ class _Ring:
         self.bad = 0
 
     def count(self, now_s: float, *, is_good: bool) -> None:
-        self.advance(now_s)
+        if int(now_s * self._per_s) != self._slot:
+            self.advance(now_s)
         place = self._slot % (SLOTS + 1)
         if is_good:
             self._good[place] += 1
@@ -83,7 +84,7 @@ class _Ring:
             self.bad += 1
 
     def advance(self, now_s: float) -> None:
-        slot = int(now_s // self._width_s)
+        slot = int(now_s * self._per_s)
         # Never backwards: what comes late counts as now.
         for passed in range(min(slot - self._slot, SLOTS + 1)):
             place = (slot - passed) % (SLOTS + 1)

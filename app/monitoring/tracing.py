@@ -23,7 +23,6 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import (
-    INVALID_SPAN,
     Link,
     NoOpTracer,
     Span,
@@ -118,12 +117,14 @@ class Tracing:
             self._provider.add_span_processor(processor)
             self._tracer = self._provider.get_tracer(_NAME)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is traced."""
+        return self._provider is not None
+
     @contextlib.contextmanager
     def request(self, name: str) -> Iterator[Trace]:
         """Yield the first span of a request's trace."""
-        if self._provider is None:
-            yield Trace(self._tracer, INVALID_SPAN)
-            return
         span = self._tracer.start_span(name, Context(), kind=SpanKind.SERVER)
         with _ending(span):
             yield Trace(self._tracer, span)

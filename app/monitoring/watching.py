@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
 
 from app.context import UserExecutionContext
 from app.monitoring.isolation import IsolationGuard
@@ -19,27 +21,77 @@ _METHODS = frozenset(
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"]
 )
 NO_ROUTE = "none"
+_UNTRACING = Tracing()
 
 Ended = Callable[[str, int, float], None]
 """Told of each request: its route's template, its status (0: none) and its seconds."""
 
 
-@dataclass(slots=True)
 class WatchedRequest:
-    """A request that is being served.
+    """A request that is being served: a block that undoes its share when it is left.
+
+    A class and no generator, since every request pays for it.
 
     Attributes:
-        trace: Its span.
+        trace: Its span; None traces nothing.
         method: One of the known methods, or ``OTHER``.
         status: The status it was answered with; 0 while it is not.
         endpoint: The template of its route, once it is known.
     """
 
-    trace: Trace
-    method: str
-    status: int = 0
-    endpoint: str = NO_ROUTE
-    _metrics: Metrics | None = field(default=None, repr=False)
+    __slots__ = (
+        "_kind",
+        "_opened",
+        "_started_ns",
+        "_watch",
+        "endpoint",
+        "method",
+        "status",
+        "trace",
+    )
+
+    def __init__(self, watch: "RequestWatch", kind: str, method: str) -> None:
+        """Watch a request of a kind: ``http`` or ``websocket``."""
+        self.method = method if method in _METHODS else "OTHER"
+        self.status = 0
+        self.endpoint = NO_ROUTE
+        self.trace: Trace | None = None
+        self._watch = watch
+        self._kind = kind
+        self._opened: AbstractContextManager[Trace] | None = None
+        self._started_ns = 0
+
+    def __enter__(self) -> Self:
+        """Count it among those in flight, and begin its trace."""
+        if self._watch.metrics is not None:
+            self._watch.metrics.in_flight.add(1, self._kind)
+        if self._watch.tracing.is_on:
+            self._opened = self._watch.tracing.request(self.method)
+            self.trace = self._opened.__enter__()
+        self._started_ns = time.monotonic_ns()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Take it out again, and say how long it took and how it ended."""
+        elapsed_s = (time.monotonic_ns() - self._started_ns) / 1e9
+        watch = self._watch
+        if watch.metrics is not None:
+            watch.metrics.in_flight.add(-1, self._kind)
+        if self._opened is not None and self.trace is not None:
+            self.trace.span.update_name(f"{self.method} {self.endpoint}")
+            self.trace.span.set_attribute("http.response.status_code", self.status)
+            self._opened.__exit__(kind, exc, traceback)
+        # How long a socket stays open says nothing of the service.
+        if self._kind == "http":
+            if watch.metrics is not None:
+                watch.metrics.durations.observe(elapsed_s, self.endpoint)
+            if watch.ended is not None:
+                watch.ended(self.endpoint, self.status, elapsed_s)
 
     def answer(self, endpoint: str, status: int) -> None:
         """Count the answer; to be called before its first byte is sent."""
@@ -54,12 +106,20 @@ class WatchedRequest:
             self._count(endpoint, "none")
 
     def _count(self, endpoint: str, status: str) -> None:
-        if self._metrics is not None:
-            self._metrics.requests.inc(self.method, endpoint, status)
+        if self._watch.metrics is not None:
+            self._watch.metrics.requests.inc(self.method, endpoint, status)
 
 
 class RequestWatch:
-    """Watches the requests of one application."""
+    """Watches the requests of one application.
+
+    Attributes:
+        metrics: What counts them, if anything does.
+        tracing: Begins their traces.
+        ended: Is told of each, if anybody is.
+    """
+
+    __slots__ = ("_guard", "ended", "metrics", "tracing")
 
     def __init__(
         self,
@@ -70,40 +130,18 @@ class RequestWatch:
         ended: Ended | None = None,
     ) -> None:
         """Count into ``metrics`` and trace with ``tracing``; None leaves it."""
-        self._guard = guard or IsolationGuard()
-        self._metrics = metrics
-        self._tracing = tracing or Tracing()
-        self._ended = ended
+        self.metrics = metrics
+        self.tracing = tracing or _UNTRACING
+        self.ended = ended
+        self._guard = guard
 
-    @contextlib.contextmanager
-    def request(self, kind: str, method: str) -> Iterator[WatchedRequest]:
-        """Yield the record of a request of a kind: ``http`` or ``websocket``."""
-        method = method if method in _METHODS else "OTHER"
-        started_ns = time.monotonic_ns()
-        with contextlib.ExitStack() as stack:
-            if self._metrics is not None:
-                stack.enter_context(self._metrics.in_flight.held(kind))
-            trace = stack.enter_context(self._tracing.request(method))
-            watched = WatchedRequest(trace, method, _metrics=self._metrics)
-            try:
-                yield watched
-            finally:
-                elapsed_s = (time.monotonic_ns() - started_ns) / 1e9
-                self._end(kind, watched, elapsed_s)
+    def request(self, kind: str, method: str) -> WatchedRequest:
+        """Return the block of a request of a kind: ``http`` or ``websocket``."""
+        return WatchedRequest(self, kind, method)
 
     def crashed(self, exc: Exception, *, user_id: str | None) -> None:
         """Report a request that failed because users nearly met in it."""
-        self._guard.notice(exc, user_id=user_id)
-
-    def _end(self, kind: str, watched: WatchedRequest, elapsed_s: float) -> None:
-        watched.trace.span.update_name(f"{watched.method} {watched.endpoint}")
-        watched.trace.span.set_attribute("http.response.status_code", watched.status)
-        if kind != "http":
-            return  # how long a socket stays open says nothing of the service
-        if self._metrics is not None:
-            self._metrics.durations.observe(elapsed_s, watched.endpoint)
-        if self._ended is not None:
-            self._ended(watched.endpoint, watched.status, elapsed_s)
+        (self._guard or IsolationGuard()).notice(exc, user_id=user_id)
 
 
 class RunWatch:

@@ -69,7 +69,7 @@ class Service:
             base_url=self.base_url,
             transport=self.transport,
             headers=headers,
-            timeout=20,
+            timeout=60,
             trust_env=False,
             verify=_TLS,
         )

@@ -29,7 +29,12 @@ ROOT = Path(__file__).parents[3]
 def counted(settings: Settings, folder: Path) -> Settings:
     """Return settings of a worker that counts in a folder."""
     return settings.model_copy(
-        update={"metrics_dir": folder, "metrics_token": SecretStr(TOKEN)}
+        update={
+            "metrics_dir": folder,
+            "metrics_token": SecretStr(TOKEN),
+            # Slow machines make users wait, and must not make answers of it.
+            "database_pool_timeout_s": 60,
+        }
     )
 
 

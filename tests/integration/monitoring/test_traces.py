@@ -124,7 +124,9 @@ async def test_spans_of_users_never_meet(settings: Settings) -> None:
     def traced(parts: Parts) -> Parts:
         return dataclasses.replace(parts, tracing=Tracing(collected))
 
-    async with running(settings, replace=traced) as service:
+    # Slow machines make users wait, and must not make answers of it.
+    patient = settings.model_copy(update={"database_pool_timeout_s": 60})
+    async with running(patient, replace=traced) as service:
         count = await _runs_of(service, users=USERS, cancels=random.Random(1))
         # A service that stops interrupts what is still at work.
         async with asyncio.timeout(60):

@@ -44,9 +44,9 @@ def test_window_holds_what_a_list_would() -> None:
         events.append((clock.now_s, is_good))
 
         for window_s in windows:
-            width_s = window_s / SLOTS
-            first = int(clock.now_s // width_s) - SLOTS
-            held = [good for at_s, good in events if int(at_s // width_s) >= first]
+            per_s = SLOTS / window_s
+            first = int(clock.now_s * per_s) - SLOTS
+            held = [good for at_s, good in events if int(at_s * per_s) >= first]
             expected = (sum(held), len(held) - sum(held))
             assert monitor.counts("/x", window_s) == expected
         # No window reaches farther back.
