@@ -137,6 +137,7 @@ class ExecutionEngine:
                 f"A run of user {context.user_id!r} came to the engine of user "
                 f"{self.user_id!r}. Get the engine from the registry by user."
             )
+            self._workshop.watch.misdirected(self.user_id, user_id=context.user_id)
             raise ValueError(message)
         if context.run_id is None:
             message = "The context names no run. Pass context.child(run_id=...)."

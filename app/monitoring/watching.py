@@ -158,6 +158,10 @@ class RunWatch:
         """Report a run that failed because users nearly met in it."""
         self._guard.notice(exc, user_id=user_id)
 
+    def misdirected(self, owner: str, *, user_id: str) -> None:
+        """Report a run of ``user_id`` that came to the engine of ``owner``."""
+        self._guard.report("engine", owner=owner, user_id=user_id)
+
     @contextlib.contextmanager
     def run(self, context: UserExecutionContext) -> Iterator[UserExecutionContext]:
         """Yield the context of a run, whose work is a trace of its own."""

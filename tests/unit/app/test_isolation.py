@@ -3,20 +3,26 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from app.context import ForeignPartError
+from app.agents import ExecutionEngine, Workshop
+from app.context import ForeignPartError, UserExecutionContext
 from app.monitoring import (
     IsolationError,
     IsolationGuard,
     Metrics,
+    RunWatch,
     Tracing,
     configure_logging,
 )
 from app.monitoring.isolation import ALERT_S
 from app.monitoring.metrics import total
+from app.storage import Run
 from tests.unit.app.parts import MemoryKeyspace, context_of
+
+_WORKSHOP = Workshop(cast("Any", None), cast("Any", None), (), run_timeout_s=1)
 
 
 def _violations(metrics: Metrics, place: str) -> float:
@@ -78,6 +84,22 @@ def test_foreign_parts_of_contexts_are_noticed() -> None:
     guard.notice(ValueError("nothing of the kind"), user_id="ada")
 
     assert [one.component for one in guard.signals()] == ["context"]
+
+
+async def test_run_of_another_user_is_reported() -> None:
+    """An engine that is given another user's run refuses it, and it is told."""
+    guard = IsolationGuard()
+    workshop = dataclasses.replace(_WORKSHOP, watch=RunWatch(None, guard))
+
+    async def create(_: UserExecutionContext) -> Run:
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="came to the engine"):
+        await ExecutionEngine("bob", workshop).start(
+            context_of("ada").child(run_id="r"), create
+        )
+
+    assert [one.component for one in guard.signals()] == ["engine"]
 
 
 def test_trace_of_another_user_is_foreign() -> None:
