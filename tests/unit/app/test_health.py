@@ -96,6 +96,29 @@ async def test_flood_of_probes_is_one_check() -> None:
     assert await _asked_by_flood(HealthChecks) == 1
 
 
+async def test_flood_makes_one_failure_of_one() -> None:
+    """A single bad answer that a hundred probes wait for is one, and takes nothing down."""
+    clock, gate, is_failing = Clock(), asyncio.Event(), False
+
+    async def ask() -> None:
+        await gate.wait()
+        if is_failing:
+            raise ConnectionResetError
+
+    checks = HealthChecks({"one": ask}, fall=2, timeout_s=5, clock=clock)
+    gate.set()
+    await checks.report()
+    gate.clear()
+    is_failing, clock.now_s = True, 1.0
+    probes = [asyncio.create_task(checks.report()) for _ in range(PROBES)]
+    await asyncio.sleep(0.01)
+    gate.set()
+    reports = await asyncio.gather(*probes)
+
+    assert {report.state for report in reports} == {"ready"}
+    assert reports[0].checks == {"one": "ConnectionResetError"}
+
+
 @pytest.mark.power
 async def test_check_per_probe_is_found() -> None:
     """Without sharing, each probe takes a connection of its own."""
