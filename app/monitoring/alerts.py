@@ -13,7 +13,6 @@ directly then, once an hour and worker, under a key that workers agree on.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -202,7 +201,9 @@ class AlertManager:
     async def _watch_forever(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            with contextlib.suppress(TimeoutError):
-                # A look that hangs must not be the last one.
+            try:
+                # A look that hangs or fails must not be the last one.
                 async with asyncio.timeout(6 * self._interval_s):
                     await self.look()
+            except Exception as exc:  # noqa: BLE001  # see above
+                log_event(_log, "alerts.failed", level=logging.ERROR, error=exc)
