@@ -207,6 +207,10 @@ async def errors(user: User) -> None:
     user.expect(answer.status_code in {404, 422}, "a thread that is none was found")
     answer = await user.http.post("/threads", json={"title": ""})
     user.expect(answer.status_code == 422, "an empty title was accepted")
+    answer = await user.http.get("/metrics")
+    user.expect(answer.status_code in {401, 404}, "a user read the operators' metrics")
+    answer = await user.http.get("/health/ready")
+    user.expect(answer.status_code in {200, 503}, "readiness was not told")
 
 
 async def under_faults(user: User) -> None:
