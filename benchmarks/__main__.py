@@ -23,6 +23,7 @@ BENCHMARKS = (
     "isolation_matrix",
     "battery",
     "app_monitoring",
+    "app_access",
 )
 
 

@@ -17,6 +17,7 @@ from datetime import timedelta
 from sqlalchemy import (
     ColumnElement,
     Text,
+    bindparam,
     cast,
     delete,
     exists,
@@ -29,6 +30,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.security import hash_refresh_token, new_refresh_token
 from app.storage.tables import refresh_tokens
+
+# Built once: every request asks it, and building costs as much as asking.
+_IS_LIVE = select(
+    exists().where(
+        refresh_tokens.c.family_id == bindparam("family_id"),
+        refresh_tokens.c.revoked_at.is_(None),
+        refresh_tokens.c.expires_at > func.now(),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +96,7 @@ class RefreshTokens:
 
     async def is_live(self, session: AsyncSession, family_id: str) -> bool:
         """Return whether a login goes on, as the caller's transaction sees it."""
-        columns = refresh_tokens.c
-        return bool(
-            await session.scalar(
-                select(
-                    exists().where(
-                        columns.family_id == family_id,
-                        columns.revoked_at.is_(None),
-                        columns.expires_at > func.now(),
-                    )
-                )
-            )
-        )
+        return bool(await session.scalar(_IS_LIVE, {"family_id": family_id}))
 
     async def rotate(self, session: AsyncSession, token: str) -> Rotation:
         """Spend a token and return its successor, in the caller's transaction.

@@ -11,7 +11,7 @@ be lost to two revocations at one time.
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import bindparam, delete, func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +24,9 @@ from app.storage.tables import user_roles
 # Any constant will do, as long as nothing else in the database locks the same one.
 _CHANGES = 7_463_524_191
 _LOCK_CHANGES = select(func.pg_advisory_xact_lock(_CHANGES))
+_ROLES = select(user_roles.c.role).where(user_roles.c.user_id == bindparam("user_id"))
+_HELD_ROLES = _ROLES.with_for_update(read=True)
+_NEWEST = select(func.max(policy_table.c.version))
 _SET_ADMIN = text("SELECT set_config('app.scope', 'admin', true)")
 
 
@@ -48,7 +51,7 @@ class Policies:
 
     async def current(self, session: AsyncSession) -> Policy:
         """Return the policy in force, as the caller's transaction sees it."""
-        version = await session.scalar(select(func.max(policy_table.c.version))) or 0
+        version = await session.scalar(_NEWEST) or DEFAULT_POLICY.version
         kept = self._newest
         if kept.version == version:
             return kept
@@ -75,10 +78,8 @@ async def read_authority(
         is_held: Whether the roles stay until the transaction ends. Not needed where it
             only reads, from one snapshot that holds the roles too.
     """
-    asked = select(user_roles.c.role).where(user_roles.c.user_id == context.user_id)
-    if is_held:
-        asked = asked.with_for_update(read=True)
-    held = (await context.database.execute(asked)).scalars()
+    asked = _HELD_ROLES if is_held else _ROLES
+    held = await context.database.scalars(asked, {"user_id": context.user_id})
     roles = frozenset({Role.MEMBER, *map(Role, held)})
     # After the lock: while it waited for it, somebody may have replaced the policy.
     return Authority(context.user_id, roles, await policies.current(context.database))

@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.storage import (
     Policies,
     create_document,
+    grant_role,
     read_authority,
     replace_policy,
     revoke_role,
@@ -58,11 +59,9 @@ async def crowded(
     async with running(sized) as service:
         admin, *visitors = await enrol(service, users + 1)
         await grant(settings, admin.username, Role.ADMIN)
-        async with service.http() as http:
+        async with service.context(admin.user_id) as context:
             for visitor in visitors:
-                path = f"/admin/users/{visitor.user_id}/roles/{role}"
-                answer = await http.put(path, headers=admin.header)
-                assert answer.status_code == 204, answer.text
+                await grant_role(context, service.parts.policies, visitor.user_id, role)
         yield service, admin, visitors
 
 
