@@ -18,11 +18,11 @@ from test_framework.faults.restarts import NOT_OURS, required
 if TYPE_CHECKING:
     from test_framework.faults.field import Field
 
-_LOCK_LIMIT_S = 2.0
+_LOCK_LIMIT_S = 1.0
 _AT_ONCE = 20
-_ROUNDS = 5
-_PAUSE_S = 0.05
-"""Sessions that were ended are gone a moment later."""
+_ROUNDS = 50
+_REFUSALS = 5
+"""A session that was ended leaves its place a moment later."""
 
 _RELATIONS = """
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -144,10 +144,14 @@ class FullPostgres(_PostgresFault):
                 "Postgres takes no connection, so there is none to hold. Run again."
             )
             raise TargetError(message)
-        with telling():
-            await terminate(self._held.sessions[0], field, spared=self._held.pids)
+        # A pool may be quicker than we are to take its place back: then once more.
         for _ in range(_ROUNDS):
-            await asyncio.sleep(_PAUSE_S)
+            with telling():
+                ended = await terminate(
+                    self._held.sessions[0], field, spared=self._held.pids
+                )
+            if not ended:
+                break
             await self._fill(field)
 
     async def heal(self, field: "Field") -> None:
@@ -156,11 +160,12 @@ class FullPostgres(_PostgresFault):
 
     async def _fill(self, field: "Field") -> None:
         async def take() -> None:
-            while True:
+            refusals = 0
+            while refusals < _REFUSALS:
                 try:
                     await self._held.connect(field)
                 except FullError:
-                    return
+                    refusals += 1
 
         await asyncio.gather(*(take() for _ in range(_AT_ONCE)))
 

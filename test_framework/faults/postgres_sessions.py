@@ -36,7 +36,7 @@ class Held:
     async def connect(self, field: "Field") -> Any:  # noqa: ANN401  # asyncpg has no types
         """Open one more."""
         with telling():
-            opened = await asyncpg.connect(field.database_url, timeout=_CONNECT_LIMIT_S)
+            opened = await _connect(field)
         self.sessions.append(opened)
         return opened
 
@@ -82,7 +82,7 @@ async def session(field: "Field") -> AsyncIterator[Any]:
         TargetError: Postgres refuses it, or what is asked of it.
     """
     with telling():
-        opened = await asyncpg.connect(field.database_url, timeout=_CONNECT_LIMIT_S)
+        opened = await _connect(field)
         try:
             yield opened
         finally:
@@ -107,3 +107,17 @@ def telling() -> Iterator[None]:
             "past any proxy."
         )
         raise TargetError(message) from exc
+
+
+async def _connect(field: "Field") -> Any:  # noqa: ANN401  # asyncpg has no types
+    connecting = asyncio.ensure_future(
+        asyncpg.connect(field.database_url, timeout=_CONNECT_LIMIT_S)
+    )
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        # Cut short, asyncpg leaves a future with an error that nobody asks for.
+        await asyncio.wait([connecting])
+        if connecting.exception() is None:
+            connecting.result().terminate()
+        raise
