@@ -1,7 +1,8 @@
 """The pytest plugin: real services, the service under test, and swarms as fixtures.
 
 Fixtures: ``services`` (real Postgres and Redis), ``target`` (the service under test,
-from ``ISOLATION_TARGET`` or pyproject.toml) and ``swarm`` (runs audits on it).
+from ``ISOLATION_TARGET`` or pyproject.toml), ``swarm`` (runs audits on it) and
+``faults`` (disturbs it for some lines of a test).
 ``--isolation-matrix`` adds tests of a Postgres and of a service's sessions. A
 test marked ``isolation`` that ran no swarm, or only such that proved nothing, fails:
 a green test must mean something. A test marked ``explore`` runs under the explorer,
@@ -21,6 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from test_framework.pytest_detect import Tracking
+    from test_framework.pytest_faults import Faults
     from test_framework.pytest_swarm import Swarm
     from test_framework.services import Services
     from test_framework.swarm import Target
@@ -159,6 +161,22 @@ def target() -> "Iterator[Target]":
         except IsolationError as exc:
             pytest.fail(str(exc), pytrace=False)
         yield running
+
+
+@pytest.fixture(scope="session")
+def faults() -> "Iterator[Faults]":
+    """The service under test behind proxies of its own, to be disturbed."""
+    from test_framework.config import load_config  # noqa: PLC0415  # see above
+    from test_framework.core import IsolationError  # noqa: PLC0415  # see above
+    from test_framework.pytest_faults import Faults  # noqa: PLC0415  # see above
+    from test_framework.staging import staged  # noqa: PLC0415  # see above
+
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(staged(load_config(faults=("all",))))
+        except IsolationError as exc:
+            pytest.fail(str(exc), pytrace=False)
+        yield Faults(running)
 
 
 @pytest.fixture
