@@ -22,6 +22,7 @@ BENCHMARKS = (
     "check_weak",
     "isolation_matrix",
     "battery",
+    "fault_proxy",
     "app_monitoring",
     "app_access",
 )
