@@ -59,9 +59,18 @@ class Emitter(Protocol):
         ...
 
     async def emit(
-        self, kind: str, *, run_id: str, thread_id: str, data: Mapping[str, object]
+        self,
+        kind: str,
+        *,
+        run_id: str,
+        thread_id: str,
+        data: Mapping[str, object],
+        event_id: str | None = None,
     ) -> int:
-        """Append an event to the user's log and return its sequence number."""
+        """Append an event to the user's log and return its sequence number.
+
+        One of an ``event_id`` that was sent a short while ago is not sent again.
+        """
         ...
 
 

@@ -244,21 +244,23 @@ async def after_faults(user: User) -> None:
     if work.thread is None:
         return
     await _read_all(user, work)
-    ended = set()
-    async with asyncio.timeout(20):
-        for run in work.runs:
-            while True:
-                answer = await user.http.get(f"/runs/{run}")
-                user.expect(answer.is_success, f"my run is gone: {answer.status_code}")
-                status = answer.json()["status"]
-                # One whose process was killed is given up after its time limit.
-                if status != "running" or run in work.orphans:
-                    break
-                await asyncio.sleep(0.25)
-            if status != "running":
-                ended.add(run)
+    ended = {run for run in work.runs if await _has_ended(user, work, run)}
     if ended - work.ended:
         await _follow(user, work, ended)
+
+
+async def _has_ended(user: User, work: SimpleNamespace, run: str) -> bool:
+    """Wait for the end of a run; one whose process was killed is given up much later."""
+    for _ in range(40):
+        answer = await user.http.get(f"/runs/{run}")
+        user.expect(answer.is_success, f"my run is gone: {answer.status_code}")
+        if answer.json()["status"] != "running":
+            return True
+        if work.fault == "kill-worker":
+            break
+        await asyncio.sleep(0.25)
+    user.expect(work.fault == "kill-worker", "my run neither ends nor goes on")
+    return False
 
 
 def _work_of(user: User) -> SimpleNamespace:
@@ -273,7 +275,7 @@ def _work_of(user: User) -> SimpleNamespace:
             tried=set(),
             runs=[],
             ended=set(),
-            orphans=set(),
+            told=set(),
             after=None,
         )
     return work
@@ -337,9 +339,18 @@ async def _follow(user: User, work: SimpleNamespace, wanted: set[str]) -> None:
     async with user.ws(f"/ws?after={work.after}") as events:
 
         def is_over(event: dict[str, Any]) -> bool:
-            user.expect(event["type"] != "gap", "events of mine are lost")
+            if event["type"] == "gap":
+                # Redis keeps the events; who loses it is told so, and what ended is
+                # in Postgres.
+                user.expect(work.fault == "lose-redis", "events of mine are lost")
+                work.after = 0
+                work.ended |= wanted
             if "seq" in event:
                 work.after = event["seq"]
+            if event["type"] in _ENDS | {"run.started"}:
+                told = event["run_id"], event["type"] in _ENDS
+                user.expect(told not in work.told, f"told again: {event['type']}")
+                work.told.add(told)
             if event["type"] in _ENDS:
                 work.ended.add(event["run_id"])
             return not wanted - work.ended

@@ -9,7 +9,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
+from uuid import uuid4
 
+from app.agents.patience import patiently
 from app.agents.tools import Tool, ToolError
 from app.context import UserExecutionContext
 from app.llm import (
@@ -26,6 +29,7 @@ from app.storage import FinalStatus, Run, SessionFactory, find_run, finish_run
 MAX_TURNS = 8
 _PREVIEW_CHARS = 500
 _log = logging.getLogger("app.agents")
+_ENDS = frozenset(f"run.{status}" for status in get_args(FinalStatus))
 _SYSTEM = ChatMessage(
     "system",
     "You work for one user. Use the tools to look things up, then answer in text.",
@@ -318,15 +322,23 @@ class ExecutionEngine:
     async def _finish(
         self, context: UserExecutionContext, run: Run, outcome: _Outcome
     ) -> None:
-        try:
+        async def end() -> bool:
             with context.traced("transaction") as working:
                 async with self._workshop.sessions.for_user(working.user_id) as session:
-                    ended = await finish_run(
-                        working.child(session=session),
+                    step = working.child(session=session)
+                    if await finish_run(
+                        step,
                         status=outcome.status,
                         result=outcome.result,
                         error=outcome.error,
-                    )
+                    ):
+                        return True
+                    # Ended already: maybe by us, in an attempt whose answer was lost.
+                    found = await find_run(step, run.run_id)
+                    return found is not None and found.status == outcome.status
+
+        try:
+            ended = await patiently(end, is_ending=lambda: self._is_closed)
             self._workshop.watch.ended(outcome.status)
             if ended:
                 await self._emit(context, run, f"run.{outcome.status}", outcome.data)
@@ -347,9 +359,22 @@ class ExecutionEngine:
         kind: str,
         data: Mapping[str, object],
     ) -> None:
-        await context.emitter.emit(
-            kind, run_id=run.run_id, thread_id=run.thread_id, data=data
+        event_id = end_id(run.run_id) if kind in _ENDS else uuid4().hex
+        await patiently(
+            lambda: context.emitter.emit(
+                kind,
+                run_id=run.run_id,
+                thread_id=run.thread_id,
+                data=data,
+                event_id=event_id,
+            ),
+            is_ending=lambda: self._is_closed,
         )
+
+
+def end_id(run_id: str) -> str:
+    """Return the id of a run's last event: whoever ends a run, it is told once."""
+    return f"{run_id}:end"
 
 
 def _raise_lost_cancellation() -> None:

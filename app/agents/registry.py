@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from app.agents.engine import ClosedError, ExecutionEngine, Workshop
+from app.agents.engine import ClosedError, ExecutionEngine, Workshop, end_id
 from app.context import UserExecutionContext
 from app.monitoring import log_event
 from app.storage import sweep_abandoned
@@ -33,6 +33,7 @@ async def create_engine(
             run_id=run.run_id,
             thread_id=run.thread_id,
             data={"error": run.error},
+            event_id=end_id(run.run_id),
         )
     return ExecutionEngine(context.user_id, workshop)
 

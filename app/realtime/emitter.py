@@ -14,9 +14,20 @@ class UserEmitter:
     user_id: str
 
     async def emit(
-        self, kind: str, *, run_id: str, thread_id: str, data: Mapping[str, object]
+        self,
+        kind: str,
+        *,
+        run_id: str,
+        thread_id: str,
+        data: Mapping[str, object],
+        event_id: str | None = None,
     ) -> int:
         """Append an event to the user's log and return its sequence number."""
         return await self.log.append(
-            self.user_id, kind, run_id=run_id, thread_id=thread_id, data=data
+            self.user_id,
+            kind,
+            run_id=run_id,
+            thread_id=thread_id,
+            data=data,
+            event_id=event_id,
         )

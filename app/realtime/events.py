@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
+from uuid import uuid4
 
 from redis.asyncio import Redis
 
@@ -20,12 +21,20 @@ from app.monitoring import IsolationGuard
 KEPT_EVENTS = 2_000
 LIFETIME_S = 7 * 86_400
 
+ONCE_S = 300
+"""How long an event is known by its id, so that it can be sent again and kept once."""
+
 _APPEND = """
+local kept = redis.call('GET', KEYS[4])
+if kept then
+  return tonumber(kept)
+end
 local seq = redis.call('INCR', KEYS[1])
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], seq .. '-0', 'event', ARGV[1],
     'owner', ARGV[4])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[3])
+redis.call('SET', KEYS[4], seq, 'EX', ARGV[5])
 redis.call('PUBLISH', KEYS[3], seq)
 return seq
 """
@@ -77,8 +86,13 @@ class EventLog:
         run_id: str,
         thread_id: str,
         data: Mapping[str, object],
+        event_id: str | None = None,
     ) -> int:
-        """Append an event to the user's log and return its number."""
+        """Append an event to the user's log and return its number.
+
+        An event of an id that was appended within ``ONCE_S`` keeps its first number,
+        so it may be sent again when the answer was lost; the client does so by itself.
+        """
         body = {
             "type": kind,
             "run_id": run_id,
@@ -87,8 +101,13 @@ class EventLog:
             "data": data,
         }
         seq = await self._append(
-            keys=[_sequence_key(user_id), _events_key(user_id), wake_channel(user_id)],
-            args=[json.dumps(body), self._kept, LIFETIME_S, user_id],
+            keys=[
+                _sequence_key(user_id),
+                _events_key(user_id),
+                wake_channel(user_id),
+                _once_key(user_id, event_id or uuid4().hex),
+            ],
+            args=[json.dumps(body), self._kept, LIFETIME_S, user_id, ONCE_S],
         )
         return int(seq)
 
@@ -126,6 +145,10 @@ def _sequence_key(user_id: str) -> str:
 
 def _events_key(user_id: str) -> str:
     return user_prefix(user_id) + "events"
+
+
+def _once_key(user_id: str, event_id: str) -> str:
+    return f"{user_prefix(user_id)}once:{event_id}"
 
 
 def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:

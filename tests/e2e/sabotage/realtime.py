@@ -33,13 +33,19 @@ class _RoomLog(EventLog):
         run_id: str,
         thread_id: str,
         data: Mapping[str, object],
+        event_id: str | None = None,
     ) -> int:
         for member in self._members - {user_id}:
             await super().append(
                 member, kind, run_id=run_id, thread_id=thread_id, data=data
             )
         return await super().append(
-            user_id, kind, run_id=run_id, thread_id=thread_id, data=data
+            user_id,
+            kind,
+            run_id=run_id,
+            thread_id=thread_id,
+            data=data,
+            event_id=event_id,
         )
 
 

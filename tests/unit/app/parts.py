@@ -48,9 +48,16 @@ class MemoryEmitter:
     sent: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
 
     async def emit(
-        self, kind: str, *, run_id: str, thread_id: str, data: Mapping[str, object]
+        self,
+        kind: str,
+        *,
+        run_id: str,
+        thread_id: str,
+        data: Mapping[str, object],
+        event_id: str | None = None,
     ) -> int:
         """Keep an event."""
+        del event_id
         self.sent.append((kind, {"run_id": run_id, "thread_id": thread_id, **data}))
         return len(self.sent)
 

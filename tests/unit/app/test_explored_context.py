@@ -104,9 +104,15 @@ class _Emitter:
     house: _House
 
     async def emit(
-        self, kind: str, *, run_id: str, thread_id: str, data: Mapping[str, object]
+        self,
+        kind: str,
+        *,
+        run_id: str,
+        thread_id: str,
+        data: Mapping[str, object],
+        event_id: str | None = None,
     ) -> int:
-        del run_id, thread_id, data
+        del run_id, thread_id, data, event_id
         await external("XADD")
         self.house.done.append((self.user_id, kind))
         return 0

@@ -65,10 +65,16 @@ class _Emitter:
     ends: defaultdict[tuple[str, str], list[str]]
 
     async def emit(
-        self, kind: str, *, run_id: str, thread_id: str, data: Mapping[str, object]
+        self,
+        kind: str,
+        *,
+        run_id: str,
+        thread_id: str,
+        data: Mapping[str, object],
+        event_id: str | None = None,
     ) -> int:
         """Send an event."""
-        del thread_id, data
+        del thread_id, data, event_id
         await external(kind)
         if kind in _ENDS:
             self.ends[self.user_id, run_id].append(_ENDS[kind])

@@ -54,8 +54,11 @@ class MemoryRedis:
 
         async def append(*, keys: list[str], args: list[Any]) -> int:
             await external("append")
-            counter, stream, channel = keys
+            counter, stream, channel, once = keys
+            if once in self._counters:
+                return self._counters[once]
             number = self._counters[counter] = self._counters.get(counter, 0) + 1
+            self._counters[once] = number
             entry = (b"%d-0" % number, {b"event": str(args[0]).encode()})
             self._streams[stream].append(entry)
             self._publish(channel, b"%d" % number)
