@@ -18,8 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from app.agents import STANDARD_TOOLS, EngineRegistry, create_engine
-from app.api import Parts, add_api
-from app.cache import UserKeyspace, connect
+from app.api import Parts, add_api, build_context
+from app.cache import Lease, UserKeyspace, connect
+from app.control import (
+    Controllers,
+    Election,
+    PhrasePlanner,
+    PostgresElection,
+    RedisElection,
+)
 from app.llm import (
     MAX_REPLY_TOKENS,
     BatchedEmbedder,
@@ -85,6 +92,8 @@ REFUSALS_S = 1.0
 
 _SPARE = 8
 """Connections for tokens and embeddings, beside those of the users' slots."""
+CONTROLLERS = "controllers"
+"""What is led; the name of the election in Postgres and in Redis."""
 
 _BREAKER_STATES = ("closed", "half-open", "open")
 
@@ -152,6 +161,12 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         # Last in, first out: runs are ended while everything they need still works.
         stack.push_async_callback(parts.engines.close)
         await parts.engines.start()
+        stack.push_async_callback(parts.controllers.close)
+        await parts.controllers.start(
+            lambda user_id, request_id: build_context(
+                parts, user_id=user_id, request_id=request_id
+            )
+        )
         stack.push_async_callback(parts.health.close)
         stack.push_async_callback(parts.alerts.close)
         metrics.sample("parts", lambda: _sample(parts))
@@ -245,6 +260,7 @@ async def _build(
         passwords=PasswordHasher(
             memory_kib=settings.password_memory_kib, passes=settings.password_passes
         ),
+        controllers=_controllers(settings, stack, redis, guard),
         new_id=uuid4,
         health=health,
         heartbeat=heartbeat,
@@ -259,6 +275,34 @@ async def _build(
             now=lambda: datetime.now(UTC),
             prepare=look_first,
         ),
+    )
+
+
+def _controllers(
+    settings: Settings,
+    stack: contextlib.AsyncExitStack,
+    redis: Redis,
+    guard: IsolationGuard,
+) -> Controllers:
+    # Connections of their own: whatever is reconciled, requests find theirs free. One
+    # is for the list of what is to be done, and one for the election.
+    engine = open_engine(
+        settings.service_database_url,
+        pool_size=settings.control_workers + 2,
+        pool_timeout_s=settings.database_pool_timeout_s,
+    )
+    stack.push_async_callback(engine.dispose)
+    lease_s = settings.leader_lease_s
+    election: Election | None = None
+    if settings.leader_election == "postgres":
+        election = PostgresElection(engine, CONTROLLERS, lease_s)
+    elif settings.leader_election == "redis":
+        election = RedisElection(engine, Lease(redis, CONTROLLERS, lease_s))
+    return Controllers(
+        election,
+        sessions=SessionFactory(engine, guard),
+        planner=PhrasePlanner(),
+        workers=settings.control_workers,
     )
 
 

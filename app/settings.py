@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     audit_key: SecretStr | None = None
     audit_anchor_s: float = Field(default=60.0, gt=0)
     run_timeout_s: float = Field(default=120.0, gt=0)
+    # How the process that runs the controllers is chosen; "none" never stands.
+    leader_election: Literal["postgres", "redis", "none"] = "postgres"
+    # A leader that was stopped is replaced after about this long.
+    leader_lease_s: float = Field(default=3.0, ge=0.5, le=60)
+    control_workers: int = Field(default=4, ge=1, le=100)
     max_body_bytes: int = Field(default=1_048_576, ge=1)
     # A folder of the workers that share one port; None counts for each worker alone.
     metrics_dir: Path | None = None

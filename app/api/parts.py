@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.agents import EngineRegistry, Tool, Workshop, passage_search
 from app.context import AuditTrail, Emitter, Keyspace
+from app.control import Controllers
 from app.llm import Embedder, ModelClient, ModelGuards
 from app.monitoring import (
     AlertManager,
@@ -58,6 +59,7 @@ class Parts:
         refusals: Counts what strangers are refused.
         anchor_key: Signs where the chains of the audit log are.
         passwords: Hashes passwords.
+        controllers: Drive intents and node sets, in whichever process leads.
         new_id: Makes the ids of new things.
         health: Asks the dependencies.
         heartbeat: Measures whether the event loop goes on.
@@ -89,6 +91,7 @@ class Parts:
     refusals: Refusals
     anchor_key: AnchorKey
     passwords: PasswordHasher
+    controllers: Controllers
     new_id: Callable[[], UUID]
     health: HealthChecks
     heartbeat: Heartbeat

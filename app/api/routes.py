@@ -11,6 +11,8 @@ from app.api import (
     auth,
     documents,
     health,
+    intents,
+    node_sets,
     passages,
     runs,
     threads,
@@ -32,7 +34,16 @@ from app.security import PermissionDeniedError, TokenError
 def add_api(app: FastAPI, *, max_body_bytes: int) -> None:
     """Add routes, error answers and the outermost layer."""
     # Passages before documents, whose ids could else be called so.
-    for module in (threads, passages, documents, runs, access, audit):
+    for module in (
+        threads,
+        passages,
+        documents,
+        runs,
+        intents,
+        node_sets,
+        access,
+        audit,
+    ):
         app.include_router(module.router)
     for module in (auth, health, websocket):
         app.include_router(module.router)

@@ -86,3 +86,23 @@ class NewRun(_Schema):
     """What the agent shall do."""
 
     goal: Annotated[Text, Field(min_length=1, max_length=10_000)]
+
+
+class NewIntent(_Schema):
+    """What is wanted, in words."""
+
+    goal: Annotated[Text, Field(min_length=1, max_length=1_000)]
+
+
+class Scaling(_Schema):
+    """How many nodes more (or less), and the token of the lease it is done under."""
+
+    by: Annotated[int, Field(ge=-100, le=100)]
+    token: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+
+
+class NewLease(_Schema):
+    """Who maintains a node set, and for how long at most."""
+
+    holder: Annotated[Text, Field(min_length=1, max_length=200)]
+    ttl_s: Annotated[float, Field(gt=0, le=3_600)] = 60.0

@@ -16,6 +16,7 @@ from app.monitoring import IsolationGuard
 _SET_USER = text("SELECT set_config('app.user_id', :user_id, true)")
 _SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
 _SET_AUDIT = text("SELECT set_config('app.scope', 'audit', true)")
+_SET_CONTROL = text("SELECT set_config('app.scope', 'control', true)")
 
 
 class SessionFactory:
@@ -80,6 +81,17 @@ class SessionFactory:
         """Open a transaction that may sign where the chains of the audit log are."""
         async with self._transaction() as session:
             await session.execute(_SET_AUDIT)
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def for_control(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that can list which things of whom need work.
+
+        For controllers only: of all tables it opens the keys, to be read. What a key
+        stands for is seen in ``for_user`` of its user.
+        """
+        async with self._transaction() as session:
+            await session.execute(_SET_CONTROL)
             yield session
 
     async def set_user(self, session: AsyncSession, user_id: str) -> None:

@@ -194,3 +194,58 @@ refusals = Table(
     Column("refused", BigInteger, nullable=False),
     _now("last_at"),
 )
+
+intents = Table(
+    "intents",
+    metadata,
+    _id(primary=True),
+    _id("user_id"),
+    Column("goal", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("phase", Text, nullable=False),
+    Column("node_set", Text),
+    Column("replicas", Integer),
+    Column("problem", Text),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("epoch", BigInteger),
+    _now("created_at"),
+    Column("settled_at", DateTime(timezone=True)),
+)
+
+node_sets = Table(
+    "node_sets",
+    metadata,
+    _id("user_id", primary=True),
+    Column("name", Text, primary_key=True),
+    Column("replicas", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default="1"),
+    Column("observed_generation", BigInteger, nullable=False, server_default="0"),
+    Column("ready_replicas", Integer, nullable=False, server_default="0"),
+    Column("lease_holder", Text),
+    Column("lease_token", BigInteger, nullable=False, server_default="0"),
+    Column("lease_expires_at", DateTime(timezone=True)),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    _now("created_at"),
+    _now("updated_at"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    _id("user_id", primary=True),
+    Column("node_set", Text, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    _now("created_at"),
+)
+
+control_keys = Table(
+    "control_keys",
+    metadata,
+    _id("user_id", primary=True),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False, server_default="1"),
+    Column("settled", BigInteger, nullable=False, server_default="0"),
+    _now("created_at"),
+)

@@ -39,4 +39,6 @@ def settings(database_url: str, redis_url: str) -> Settings:
         password_memory_kib=8,
         password_passes=1,
         database_pool_size=8,
+        # The tests of controllers start those they need.
+        leader_election="none",
     )

@@ -12,7 +12,13 @@ from sqlalchemy.pool import NullPool
 
 from app.security import Role
 from app.settings import Settings
-from app.storage import StorageError, check_role, open_engine
+from app.storage import (
+    StorageError,
+    add_nodes,
+    check_role,
+    list_open_keys,
+    open_engine,
+)
 from app.storage.grant import grant
 from app.storage.tables import metadata
 from tests.integration.app.service import Service, running
@@ -38,6 +44,12 @@ async def _full_of_ada(service: Service, settings: Settings) -> str:
         async with ada.http.stream("GET", f"/runs/{run}/events") as events:
             await events.aread()
         await grant(settings, ada.username, Role.AUDITOR)
+        intent = await ada.http.post("/intents", json={"goal": "run 1 node in web"})
+        assert intent.status_code == 202, intent.text
+        scaled = await ada.http.post("/node-sets/web/scale", json={"by": 1})
+        assert scaled.status_code == 200, scaled.text
+        async with service.context(ada.user_id) as context:
+            await add_nodes(context, "web", [0], epoch=1)
         return ada.user_id
 
 
@@ -151,6 +163,34 @@ async def test_auth_scope_sees_no_user_data(settings: Settings, table: str) -> N
             rows = await session.execute(select(metadata.tables[table]))
 
             assert rows.all() == []
+
+
+@pytest.mark.parametrize("table", sorted(set(TABLES) - {"control_keys"}))
+async def test_control_scope_lists_keys_alone(settings: Settings, table: str) -> None:
+    """The scope of the controllers shows which things are whose, and none of them."""
+    async with running(settings) as service:
+        ada = await _full_of_ada(service, settings)
+        async with service.parts.sessions.for_control() as session:
+            rows = await session.execute(select(metadata.tables[table]))
+            keys = await list_open_keys(session, limit=10_000)
+
+            assert rows.all() == []
+            assert {key.kind for key in keys if key.user_id == ada} == {
+                "intent",
+                "node-set",
+            }
+
+
+async def test_control_scope_changes_no_key(settings: Settings) -> None:
+    """Not even a key can be written within the scope of the controllers."""
+    rows = metadata.tables["control_keys"]
+    async with running(settings) as service:
+        await _full_of_ada(service, settings)
+        async with service.parts.sessions.for_control() as session:
+            for statement in (update(rows).values(settled=9), delete(rows)):
+                touched = await session.execute(statement.returning(rows.c.user_id))
+
+                assert touched.all() == []
 
 
 async def test_user_does_not_survive_in_connection(settings: Settings) -> None:
