@@ -284,23 +284,28 @@ def _controllers(
     redis: Redis,
     guard: IsolationGuard,
 ) -> Controllers:
-    # Connections of their own: whatever is reconciled, requests find theirs free. One
-    # is for the list of what is to be done, and one for the election.
-    engine = open_engine(
-        settings.service_database_url,
-        pool_size=settings.control_workers + 2,
-        pool_timeout_s=settings.database_pool_timeout_s,
-    )
-    stack.push_async_callback(engine.dispose)
+    def pool(size: int) -> AsyncEngine:
+        # Connections of their own: whatever is reconciled, requests find theirs free.
+        engine = open_engine(
+            settings.service_database_url,
+            pool_size=size,
+            pool_timeout_s=settings.database_pool_timeout_s,
+        )
+        stack.push_async_callback(engine.dispose)
+        return engine
+
+    # A leader keeps one as long as it leads.
+    polls = pool(1)
     lease_s = settings.leader_lease_s
     election: Election | None = None
     if settings.leader_election == "postgres":
-        election = PostgresElection(engine, CONTROLLERS, lease_s)
+        election = PostgresElection(polls, CONTROLLERS, lease_s)
     elif settings.leader_election == "redis":
-        election = RedisElection(engine, Lease(redis, CONTROLLERS, lease_s))
+        election = RedisElection(polls, Lease(redis, CONTROLLERS, lease_s))
     return Controllers(
         election,
-        sessions=SessionFactory(engine, guard),
+        # One beside those of the workers, to list what is to be done.
+        sessions=SessionFactory(pool(settings.control_workers + 1), guard),
         planner=PhrasePlanner(),
         workers=settings.control_workers,
     )

@@ -1,0 +1,148 @@
+"""Leaders that are killed, stopped and woken: one acts at a time, and no intent is lost.
+
+Real processes on real Postgres and Redis. Intents are relative (``add 1 node``), so one
+that is lost or applied twice shows in the number of nodes; all writes carry the epoch of
+their leader, so one who writes after a later one shows in their order.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.settings import Settings
+from tests.integration.control.world import LIMIT_S, World, opened, overtaken
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+USERS = 10
+LEASE_S = 1.5
+ROOT = Path(__file__).parents[3]
+
+Event = dict[str, Any]
+
+
+@dataclass
+class Candidates:
+    """Processes that stand for election, and what they told."""
+
+    process: asyncio.subprocess.Process
+    told: list[Event] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def listen(self) -> None:
+        """Take down what they tell."""
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.told.append(json.loads(line))
+            self.changed.set()
+
+    async def until(self, is_it: Callable[[Event], bool]) -> Event:
+        """Wait for an event, and return the first."""
+        async with asyncio.timeout(LIMIT_S):
+            while not (found := [event for event in self.told if is_it(event)]):
+                self.changed.clear()
+                await self.changed.wait()
+        return found[0]
+
+    async def leader(self, *, after: int = 0) -> Event:
+        """Wait for the first leader of an epoch above ``after``."""
+        return await self.until(
+            lambda event: event["event"] == "control.elected" and event["epoch"] > after
+        )
+
+
+@contextlib.asynccontextmanager
+async def standing(
+    settings: Settings, kind: str, folder: Path, *, count: int = 3
+) -> AsyncIterator[Candidates]:
+    """Run candidates; all of them are gone afterwards."""
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "tests.integration.control.candidates"],
+        *[kind, f"test-{uuid4().hex}", str(LEASE_S), str(folder), str(count)],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "DATABASE_URL": settings.service_database_url,
+            "REDIS_URL": settings.redis_url.get_secret_value(),
+        },
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    candidates = Candidates(process)
+    listening = asyncio.create_task(candidates.listen())
+    try:
+        yield candidates
+    finally:
+        # All of the session: those that are stopped as well.
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        await listening
+
+
+async def _submit_all(world: World, users: list[str], mishap: str = "") -> None:
+    """Let everybody want one node more; the first one's leader has a mishap."""
+    goals = [
+        f"{mishap if not place else ''} add 1 node to web" for place in range(USERS)
+    ]
+    await asyncio.gather(
+        *(
+            world.submit(user_id, goal.strip())
+            for user_id, goal in zip(users, goals, strict=True)
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", ["postgres", "redis"])
+async def test_leaders_are_killed_and_stopped_and_nothing_is_lost(
+    migrated: Settings, kind: str, tmp_path: Path
+) -> None:
+    """One leader kills itself in the middle of an intent, the next is stopped in one.
+
+    The stopped one is woken when another leads: what it goes on to write is refused.
+    """
+    async with (
+        opened(migrated) as world,
+        standing(migrated, kind, tmp_path) as candidates,
+    ):
+        users = await world.add_users(USERS)
+        first = await candidates.leader()
+        await _submit_all(world, users, "[kill]")
+        second = await candidates.leader(after=first["epoch"])
+        await _submit_all(world, users, "[stop]")
+        third = await candidates.leader(after=second["epoch"])
+        await _submit_all(world, users)
+        await world.settled(users)
+        os.kill(second["pid"], signal.SIGCONT)
+        await candidates.until(
+            lambda event: (
+                event["pid"] == second["pid"]
+                and event["event"] in {"control.term_lost", "control.term_failed"}
+            )
+        )
+        await _submit_all(world, users)
+        await world.settled(users)
+        ends = [await world.converged(user_id, "web") for user_id in users]
+        phases = {
+            intent.phase
+            for user_id in users
+            for intent in await world.intents_of(user_id)
+        }
+        written = [pair for user_id in users for pair in await world.epochs_of(user_id)]
+
+    assert len({first["pid"], second["pid"], third["pid"]}) == 3
+    assert phases == {"applied"}
+    assert [node_set.replicas for node_set, _ in ends] == [4] * USERS
+    assert [nodes for _, nodes in ends] == [[0, 1, 2, 3]] * USERS
+    assert overtaken(written) == []
+    elected = [e["epoch"] for e in candidates.told if e["event"] == "control.elected"]
+    assert elected == sorted(set(elected))
