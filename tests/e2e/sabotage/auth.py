@@ -73,8 +73,9 @@ def create_folded_names() -> FastAPI:
                 .order_by(users.c.created_at)
                 .limit(1)
             )
-        user_id = str(oldest)
-        token = parts.access_tokens.issue(user_id, str(parts.new_id()))
+            user_id, session_id = str(oldest), str(parts.new_id())
+            await parts.refresh_tokens.issue(session, user_id, session_id)
+        token = parts.access_tokens.issue(user_id, session_id)
         return pair.model_copy(update={"access_token": token, "user_id": UUID(user_id)})
 
     return override(create_app(), router)
