@@ -90,6 +90,7 @@ async def workload(user: User) -> None:
         await _read_the_run(user, run, note)
     if user.shape == "own-connections" and user.index % 5 == 0:
         await _refresh_at_once(user)
+        await _leave_everywhere(user)
 
 
 async def _change_things(user: User, thread_path: str, document_path: str) -> None:
@@ -194,6 +195,31 @@ async def _refresh_at_once(user: User) -> None:
     )
     # A token spent twice ends its session: go on with another.
     await _enter(user)
+
+
+async def _leave_everywhere(user: User) -> None:
+    """End all sessions in both ways, and ask for what members may not do."""
+    await user.http.post("/auth/logout/everywhere")
+    answer = await user.http.get("/me")
+    user.expect(not answer.is_success, "my token outlived my session")
+    await _enter(user)
+    same = {"password": user.password, "new_password": user.password}
+    await user.http.post("/auth/password", json=same)
+    answer = await user.http.get("/documents")
+    user.expect(not answer.is_success, "my token outlived my password")
+    me = (await _enter(user))["user_id"]
+    for method, path in (
+        ("GET", "/admin/policy"),
+        ("PUT", "/admin/policy"),
+        ("GET", f"/admin/users/{me}/roles"),
+        ("PUT", f"/admin/users/{me}/roles/admin"),
+        ("DELETE", f"/admin/users/{me}/roles/auditor"),
+        ("GET", "/audit/verification"),
+        ("GET", "/audit/refusals"),
+    ):
+        nothing: dict[str, object] = {"roles": {}}
+        answer = await user.http.request(method, path, json=nothing)
+        user.expect(not answer.is_success, f"{method} {path} is open to members")
 
 
 async def errors(user: User) -> None:
