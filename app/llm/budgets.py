@@ -28,9 +28,10 @@ _NO_RUN = "-"
 # Open reservations are few, the calls of one user that are under way, and are looked
 # through. A settled one stays until it would have run out: so it is settled once.
 _COMMON = """
-local now = tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local window_s = tonumber(ARGV[3])
-local spent_key = KEYS[2] .. ':' .. math.floor(now / window_s)
+local spent_key = KEYS[2] .. ':' .. math.floor(time[1] / window_s)
 """
 _RESERVE = (
     _COMMON
@@ -57,7 +58,7 @@ end
 if run ~= '-' and of_run + tokens > tonumber(ARGV[6]) then
     return {'run', tonumber(ARGV[6]) - of_run}
 end
-redis.call('HSET', KEYS[1], id, tokens .. ' ' .. (now + ARGV[7]) .. ' ' .. run)
+redis.call('HSET', KEYS[1], id, tokens .. ' ' .. (now + ARGV[7] * 1000) .. ' ' .. run)
 redis.call('EXPIRE', KEYS[1], 2 * ARGV[7])
 return {'ok', 0}
 """
@@ -68,7 +69,7 @@ _SETTLE = (
 local id, run, tokens = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local kept = redis.call('HGET', KEYS[1], id)
 if kept and string.match(kept, ' settled$') then return 0 end
-redis.call('HSET', KEYS[1], id, '0 ' .. (now + ARGV[5]) .. ' settled')
+redis.call('HSET', KEYS[1], id, '0 ' .. (now + ARGV[5] * 1000) .. ' settled')
 redis.call('EXPIRE', KEYS[1], 2 * ARGV[5])
 redis.call('INCRBY', spent_key, tokens)
 redis.call('EXPIRE', spent_key, window_s + 60)

@@ -1,18 +1,24 @@
 """The model server of the test session: a process of its own, and how it misbehaves."""
 
 import asyncio
+import dataclasses
 import gc
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
+from app.cache import UserKeyspace, connect
+from app.context import UserExecutionContext
 from app.llm import HttpPool, OpenAICompatibleModel, Provider, StaticKey
+from tests.unit.app.parts import context_of
 
 KEY = "the key of the service"
 CHAT = "/v1/chat/completions"
@@ -46,10 +52,13 @@ class RunningServer:
             while await self.served() < count:  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.01)
 
+    def provider(self, pool: HttpPool) -> Provider:
+        """Return the server as a provider."""
+        return Provider(f"{self.url}/v1", pool, StaticKey(KEY))
+
     def model(self, pool: HttpPool) -> OpenAICompatibleModel:
         """Return a client of the server."""
-        provider = Provider(f"{self.url}/v1", pool, StaticKey(KEY))
-        return OpenAICompatibleModel(provider, model="local")
+        return OpenAICompatibleModel(self.provider(pool), model="local")
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +89,21 @@ async def pool() -> AsyncIterator[HttpPool]:
     pool = HttpPool(connections=20, timeout_s=20)
     yield pool
     await pool.aclose()
+
+
+@pytest_asyncio.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """Return a client of Redis with connections for fifty callers."""
+    redis = connect(redis_url, connections=50)
+    yield redis
+    await redis.aclose()
+
+
+def user_context(redis: Redis, run_id: str | None = None) -> UserExecutionContext:
+    """Return a context of a new user, with a keyspace in Redis."""
+    context = context_of(str(uuid4()))
+    keyspace = UserKeyspace(redis, context.user_id)
+    return dataclasses.replace(context, keyspace=keyspace, run_id=run_id)
 
 
 @pytest_asyncio.fixture(autouse=True)
