@@ -16,9 +16,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 ALONE := tests/e2e/test_multi_user_websocket_isolation_e2e.py tests/e2e/test_sound_service.py
 
+CHAOS := --users 100 --faults all --fault-seconds 60 --report reports/chaos
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help audit test check bench soak docs matrix compose-up compose-audit compose-down clean
+.PHONY: help audit test check bench soak chaos docs matrix compose-up compose-audit compose-down clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -50,6 +52,12 @@ bench: $(BENCH_READY) ## measure what benchmarks/README.md states
 
 soak: $(READY) ## the long suites: every sabotaged service, 20 audits in a row
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+# The page is filled also when the verdict is bad: what broke must be seen there.
+chaos: $(READY) ## 100 users for a minute under every fault, then the table in docs/chaos.md
+	@status=0; $(BIN)/isolation-audit run $(CHAOS) $(ARGS) || status=$$?; \
+	$(BIN)/python -m test_framework.report.faults reports/chaos/audit.json docs/chaos.md; \
+	exit $$status
 
 docs: $(READY) ## draw the interleavings and write the pages of docs/patterns
 	@$(BIN)/python -m test_framework.catalogue

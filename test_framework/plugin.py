@@ -46,6 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--isolation-users", type=int, default=None, help="Users of each swarm."
     )
     group.addoption(
+        "--isolation-faults",
+        metavar="NAMES",
+        help="Faults of each swarm: all, or names with commas.",
+    )
+    group.addoption(
+        "--isolation-fault-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="How long users work around each fault.",
+    )
+    group.addoption(
         "--explore-replay",
         metavar="SCHEDULE",
         help="Token or file of a schedule; tests marked explore follow it once.",
@@ -102,7 +113,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line(
         "markers",
-        "isolation(users=100): the test must run a swarm that proves something.",
+        "isolation(users=100, faults='all'): the test must run a swarm that proves "
+        "something.",
     )
     config.addinivalue_line(
         "markers",
@@ -149,15 +161,20 @@ def services() -> "Iterator[Services]":
 
 
 @pytest.fixture(scope="session")
-def target() -> "Iterator[Target]":
-    """The service under test, given by ISOLATION_TARGET or hosted by pyproject.toml."""
+def target(request: pytest.FixtureRequest) -> "Iterator[Target]":
+    """The service under test, given by ISOLATION_TARGET or hosted by pyproject.toml.
+
+    When a test of the session wants faults, proxies stand before it and what it uses.
+    """
     from test_framework.config import load_config  # noqa: PLC0415  # see above
     from test_framework.core import IsolationError  # noqa: PLC0415  # see above
     from test_framework.staging import staged  # noqa: PLC0415  # see above
 
     with contextlib.ExitStack() as stack:
         try:
-            running = stack.enter_context(staged(load_config()))
+            faults = {_faults_of(item) for item in request.session.items} - {None}
+            config = load_config(faults=",".join(map(str, faults)) or None)
+            running = stack.enter_context(staged(config))
         except IsolationError as exc:
             pytest.fail(str(exc), pytrace=False)
         yield running
@@ -179,6 +196,14 @@ def faults() -> "Iterator[Faults]":
         yield Faults(running)
 
 
+def _faults_of(item: pytest.Item) -> str | None:
+    """Return the faults that a test wants: its own, else those of the command line."""
+    marker = item.get_closest_marker("isolation")
+    own: str | None = None if marker is None else marker.kwargs.get("faults")
+    given: str | None = item.config.getoption("--isolation-faults")
+    return own or given
+
+
 @pytest.fixture
 def swarm(request: pytest.FixtureRequest, target: "Target", tmp_path: Path) -> "Swarm":
     """A swarm on the service under test."""
@@ -197,6 +222,8 @@ def swarm(request: pytest.FixtureRequest, target: "Target", tmp_path: Path) -> "
         users=users,
         seed=seed,
         folder=tmp_path,
+        faults=_faults_of(request.node),
+        fault_seconds=request.config.getoption("--isolation-fault-seconds"),
         repeat=f'pytest "{request.node.nodeid}" --run-seed={seed}',
     )
     request.node.stash[_SWARM] = made

@@ -10,7 +10,13 @@ from rich.console import Console
 from test_framework.check import Judgement, judge
 from test_framework.core import History, IsolationError, UsageError, Verdict
 from test_framework.report import HISTORY_NAME, print_judgement, write_reports
-from test_framework.swarm import Plan, load_plan, run_audit
+from test_framework.swarm import (
+    FAULT_SECONDS,
+    SHAPES,
+    Plan,
+    load_plan,
+    run_audit,
+)
 
 if TYPE_CHECKING:
     from test_framework.swarm import Target
@@ -26,13 +32,23 @@ class Swarm:
         seed: Seed of each audit.
         folder: Where reports and histories go; one folder per audit.
         repeat: Command that repeats the test.
+        faults: Faults of each audit unless its plan says otherwise; None for none.
+        fault_seconds: How long users work around each; None for the usual time.
 
     Attributes:
         judgements: One per audit, in order.
     """
 
     def __init__(
-        self, target: "Target", *, users: int, seed: int, folder: Path, repeat: str
+        self,
+        target: "Target",
+        *,
+        users: int,
+        seed: int,
+        folder: Path,
+        repeat: str,
+        faults: str | None = None,
+        fault_seconds: float | None = None,
     ) -> None:
         self.target = target
         self.users = users
@@ -40,6 +56,8 @@ class Swarm:
         self.judgements: list[Judgement] = []
         self._folder = folder
         self._repeat = repeat
+        self._faults = tuple(faults.split(",")) if faults else ()
+        self._fault_seconds = fault_seconds or FAULT_SECONDS
 
     async def audit(
         self,
@@ -106,6 +124,10 @@ class Swarm:
         if isinstance(workload, Plan):
             return workload
         options.setdefault("users", self.users)
+        options.setdefault("faults", self._faults)
+        options.setdefault("fault_seconds", self._fault_seconds)
+        if options["faults"]:
+            options.setdefault("shapes", SHAPES[:1])
         if isinstance(workload, Path):
             return load_plan(workload, **options)
         return Plan(workload=workload, **options)

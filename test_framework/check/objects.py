@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from test_framework.check.sighting import Sighting
-from test_framework.check.witness import Anomaly, Checked
-from test_framework.core import CallRecord, History, Verdict
+from test_framework.check.witness import Anomaly, Checked, Mark
+from test_framework.core import CallRecord, FaultRecord, History, Verdict
 
 LIST = "list"
 """The kind of object that is judged as transactions of one operation."""
@@ -24,9 +24,12 @@ def check_objects(history: History) -> tuple[Checked, ...]:
     by_model: dict[str, list[CallRecord]] = defaultdict(list)
     for call in history.of(CallRecord):
         by_model[call.model].append(call)
+    faults = history.of(FaultRecord)
     return tuple(
         _with_users(
-            _check_lists(calls) if model == LIST else _check(model, calls), calls
+            _check_lists(calls) if model == LIST else _check(model, calls),
+            calls,
+            faults,
         )
         for model, calls in sorted(by_model.items())
     )
@@ -89,8 +92,10 @@ def _check(model: str, records: list[CallRecord]) -> Checked:
     return check_history(calls, model)
 
 
-def _with_users(checked: Checked, records: list[CallRecord]) -> Checked:
-    """Say of each call in a witness whose it was."""
+def _with_users(
+    checked: Checked, records: list[CallRecord], faults: Sequence[FaultRecord]
+) -> Checked:
+    """Say of each call in a witness whose it was, and which faults struck meanwhile."""
     anomalies = tuple(
         dataclasses.replace(
             anomaly,
@@ -98,10 +103,22 @@ def _with_users(checked: Checked, records: list[CallRecord]) -> Checked:
                 dataclasses.replace(item, user=records[item.index].user)
                 for item in anomaly.items
             ),
+            marks=(*anomaly.marks, *_marks(anomaly, faults)),
         )
         for anomaly in checked.anomalies
     )
     return dataclasses.replace(checked, anomalies=anomalies)
+
+
+def _marks(anomaly: Anomaly, faults: Sequence[FaultRecord]) -> Iterator[Mark]:
+    ends = [item.begin if item.end is None else item.end for item in anomaly.items]
+    if not ends:
+        return
+    first, last = min(item.begin for item in anomaly.items), max(ends)
+    for fault in faults:
+        begin, end = fault.struck_ns, fault.healed_ns
+        if begin is not None and begin <= last and (end is None or end >= first):
+            yield Mark(fault.fault, begin, end)
 
 
 def _sighting(checked: Checked, anomaly: Anomaly) -> Sighting:

@@ -16,6 +16,7 @@ from test_framework.core import (
     ResidueRecord,
     WatchRecord,
 )
+from test_framework.report.faults import faults_document
 
 if TYPE_CHECKING:
     from test_framework.check import Evidence, Judgement
@@ -69,6 +70,7 @@ def audit_document(judgement: "Judgement", history: History) -> dict[str, Any]:
             for watch in history.of(WatchRecord)
         ],
         "objects": [_checked(checked) for checked in judgement.objects],
+        "faults": faults_document(judgement.faults),
         "findings": [_finding(finding) for finding in judgement.findings],
         "repeat": run.repeat,
     }

@@ -24,6 +24,7 @@ from test_framework.core import (
     Verdict,
 )
 from test_framework.report.document import tested_share
+from test_framework.report.faults import fault_table
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,7 +93,7 @@ class TerminalProgress:
         """Print the finished phase."""
         took = time.monotonic() - self._phase_started
         count = f" {self._count():>7,} operations" if self._count() else ""
-        self._console.print(f"  {phase:<24}{took:6.1f} s{count}", highlight=False)
+        self._console.print(f"  {phase:<28}{took:6.1f} s{count}", highlight=False)
         self._phase = ""
 
     def _count(self) -> int:
@@ -130,6 +131,9 @@ def print_judgement(console: Console, judgement: "Judgement", history: History) 
         console.print(render_finding(finding, number), highlight=False)
         console.print()
     console.print(_proof(judgement, history), highlight=False)
+    if any(one.measured for one in judgement.faults):
+        console.print()
+        console.print(fault_table(judgement.faults), highlight=False)
     _print_warnings(console, judgement)
     _print_not_exercised(console, judgement.evidence)
     for gap in judgement.evidence.gaps:
