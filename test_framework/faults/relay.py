@@ -253,10 +253,8 @@ class Lane:
             due = self._free_at = begun + size / link.bytes_per_s
         due += link.latency_s
         if link.jitter_s:
+            # A stream keeps its order: who draws less waits behind who drew more.
             due += self._relay.hub.rng.uniform(0, link.jitter_s)
-        if self._queue:
-            # A stream keeps its order, whatever was drawn.
-            due = max(due, self._queue[-1][0])
         self._queue.append((due, piece))
         self._queued_bytes += size
 

@@ -237,6 +237,7 @@ async def test_full_disk_harms_nothing(stage: Stage) -> None:
     """
     session = await asyncpg.connect(stage.database_url)
     await session.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
+    await session.execute("CREATE TABLE small (text text)")
     count = "SELECT count(*) FROM notes"
 
     async with striking(FullDisk(), stage.field):
@@ -247,6 +248,11 @@ async def test_full_disk_harms_nothing(stage: Stage) -> None:
                 "FROM generate_series(1, 3000)"
             )
         assert await session.fetchval(count) == before
+        # However small a table is, it has room for what its last page takes.
+        with pytest.raises(asyncpg.PostgresError, match="could not extend file"):
+            await session.execute(
+                "INSERT INTO small SELECT repeat('x', 100) FROM generate_series(1, 1000)"
+            )
         await session.execute(
             "DELETE FROM notes WHERE id = (SELECT max(id) FROM notes)"
         )
@@ -255,6 +261,7 @@ async def test_full_disk_harms_nothing(stage: Stage) -> None:
     assert isinstance(await stage.get("/fill"), int)
     assert await session.fetch("SELECT * FROM verify_heapam('notes')") == []
     await session.execute("SELECT bt_index_check('notes_pkey', true)")
+    await session.execute("DROP TABLE small")
     await session.close()
 
 
