@@ -204,9 +204,14 @@ async def _disturb(
     account.probes = len(probes)
     account.memory_before = await _memory(target)
     begun_ns = scene.clock.now_ns()
-    async with striking(account.fault, ground):
-        account.struck_ns = begun_ns
-        await asyncio.sleep(FAULT_SHARE * seconds)
+    try:
+        async with striking(account.fault, ground):
+            account.struck_ns = begun_ns
+            await asyncio.sleep(FAULT_SHARE * seconds)
+    except asyncio.CancelledError:
+        # It comes out of the block only when the fault has been healed.
+        account.healed_ns = scene.clock.now_ns()
+        raise
     account.healed_ns = scene.clock.now_ns()
     await _await_recovery(scene, probes, account)
     await asyncio.sleep((1 - CALM_SHARE - FAULT_SHARE) * seconds)
@@ -224,7 +229,7 @@ async def _await_recovery(
             await asyncio.sleep(PROBE_EVERY_S)
 
     gates_s = scene.plan.recovery_gates_s.values()
-    limit_s = max(RECOVERY_LIMIT_S, *(3 * gate_s for gate_s in gates_s))
+    limit_s = max([RECOVERY_LIMIT_S, *(3 * gate_s for gate_s in gates_s)])
     tasks = {
         user: asyncio.create_task(well_again(probe), name=f"probe-{user}")
         for user, probe in probes.items()
