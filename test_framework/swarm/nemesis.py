@@ -1,6 +1,6 @@
 """The nemesis: disturbs the service while all users work, and sees it recover.
 
-Around each fault all users work without a pause. It strikes after a quarter of the
+Around each fault all users work. It strikes after a quarter of the
 time, lasts for half of it and is healed, whatever happens meanwhile. From then on a
 probe of every user, which succeeded before, is repeated until it succeeds again; the
 users work on beside it, because the moment after an outage is the hottest: everything
@@ -48,14 +48,19 @@ CALM_SHARE = 0.25
 FAULT_SHARE = 0.5
 """Of the time of a fault: before it strikes, and until it is healed."""
 
+TURNS_PER_S = 20.0
 PAUSE_S = 1.0
-"""Between two turns of a user, in the mean: people read before they write."""
+"""Turns of all users together, and the least pause between two of one user, in the mean.
+
+A fault is to meet a service at work, not one that is worn out already: a recovery
+among more requests than it can answer would tell of the load, and not of the fault.
+"""
 
 TURN_LIMIT_S = 20.0
 LAST_TURN_S = 12.0
 """A turn, and what is left of it when a fault is over; a request takes ten at most."""
 
-RECOVERY_LIMIT_S = 30.0
+RECOVERY_LIMIT_S = 60.0
 PROBE_EVERY_S = 0.1
 SETTLE_LOOKS = 4
 SETTLE_S = 0.75
@@ -276,6 +281,8 @@ async def _work(
     scene: "Scene", user: "User", hook: "Hook", over: asyncio.Event, turns: _Turns
 ) -> None:
     rng = scene.rng("faults", user.index)
+    pause_s = max(PAUSE_S, len(scene.users) / TURNS_PER_S)
+    await _rest(over, rng.uniform(0, pause_s))
     while not over.is_set():
         turns.begun += 1
         try:
@@ -295,9 +302,14 @@ async def _work(
             complain(scene, user, exc)
         except Exception as exc:  # noqa: BLE001  # a fault makes hooks raise anything
             _complain_once(scene, user, exc, turns)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(rng.uniform(0.5, 1.5) * PAUSE_S):
-                await over.wait()
+        await _rest(over, rng.uniform(0.5, 1.5) * pause_s)
+
+
+async def _rest(over: asyncio.Event, seconds: float) -> None:
+    """Wait some seconds, or until the users are to stop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await over.wait()
 
 
 def _complain_once(

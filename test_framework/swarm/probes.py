@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from test_framework.swarm.scene import Scene
     from test_framework.swarm.user import User
 
-PROBE_LIMIT_S = 3.0
+PROBE_LIMIT_S = 5.0
 """Whoever waits longer is not served."""
 
 PROBED_READS = 3
