@@ -172,8 +172,8 @@ def target(request: pytest.FixtureRequest) -> "Iterator[Target]":
 
     with contextlib.ExitStack() as stack:
         try:
-            faults = {_faults_of(item) for item in request.session.items} - {None}
-            config = load_config(faults=",".join(map(str, faults)) or None)
+            is_disturbed = any(map(_faults_of, request.session.items))
+            config = load_config(faults="all" if is_disturbed else None)
             running = stack.enter_context(staged(config))
         except IsolationError as exc:
             pytest.fail(str(exc), pytrace=False)
