@@ -7,6 +7,7 @@ does, and takes everything down again in the opposite order.
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -68,14 +69,22 @@ from app.monitoring import (
     otlp_processor,
 )
 from app.realtime import EventLog, Hub, UserEmitter
-from app.security import AccessTokens, AnchorKey, PasswordHasher, Refusals
+from app.security import (
+    AccessTokens,
+    AnchorKey,
+    KeySealer,
+    PasswordHasher,
+    Refusals,
+)
 from app.settings import Settings
 from app.storage import (
+    KeySchedule,
     Periodic,
     Policies,
     PostgresAlerts,
     RefreshTokens,
     SessionFactory,
+    StoredKeys,
     UserAuditTrail,
     anchor_heads,
     check_role,
@@ -202,7 +211,17 @@ def _chores(parts: Parts) -> tuple[Periodic, ...]:
             lambda: anchor_heads(parts.sessions, parts.anchor_key),
             every_s=parts.settings.audit_anchor_s,
         ),
+        Periodic(
+            "keys",
+            lambda: _keep_keys(parts),
+            every_s=parts.settings.signing_key_poll_s,
+        ),
     )
+
+
+async def _keep_keys(parts: Parts) -> None:
+    await parts.stored_keys.rotate()
+    await parts.keys.refresh()
 
 
 async def _build(
@@ -232,6 +251,13 @@ async def _build(
     stack.push_async_callback(reserved.dispose)
     health = _health(settings, stack, reserved)
 
+    sessions = SessionFactory(engine, guard)
+    stored_keys = StoredKeys(
+        sessions, KeySealer(settings.keys), KeySchedule.of(settings)
+    )
+    keys = await stored_keys.open_ring(time.monotonic)
+    stack.push_async_callback(keys.aclose)
+
     async def look_first() -> None:
         metrics.take_samples()
         await health.report()
@@ -240,7 +266,7 @@ async def _build(
         settings=settings,
         engine=engine,
         redis=redis,
-        sessions=SessionFactory(engine, guard),
+        sessions=sessions,
         keyspaces=UserKeyspace,
         emitters=UserEmitter,
         trails=UserAuditTrail,
@@ -252,7 +278,9 @@ async def _build(
         model_guards=_model_guards(settings, redis),
         embedder=_embedder(settings, provider, stack),
         passages=await open_passages(engine),
-        access_tokens=AccessTokens(settings.keys, lifetime_s=settings.access_token_s),
+        keys=keys,
+        stored_keys=stored_keys,
+        access_tokens=AccessTokens(keys, lifetime_s=settings.access_token_s),
         refresh_tokens=RefreshTokens(lifetime_s=settings.refresh_token_s),
         policies=Policies(),
         refusals=Refusals(),

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_SECRET_CHARS = 32
+MAX_ACCESS_TOKEN_S = 86_400
 
 _CURES = {
     "database_url": "postgresql://user:password@host:5432/database",
@@ -32,7 +33,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A secret that signs access tokens, and the name tokens call it by."""
+    """A root secret that signing keys are sealed under, and the name of it."""
 
     kid: str
     secret: SecretStr
@@ -47,7 +48,11 @@ class Settings(BaseSettings):
     migration_database_url: SecretStr | None = None
     redis_url: SecretStr
     signing_keys: SecretStr
-    access_token_s: int = Field(default=900, ge=1, le=86_400)
+    access_token_s: int = Field(default=900, ge=1, le=MAX_ACCESS_TOKEN_S)
+    # A key signs for so long, and is published so long before it does.
+    signing_key_s: float = Field(default=7 * 86_400, gt=0)
+    signing_key_ahead_s: float = Field(default=3_600, gt=0)
+    signing_key_poll_s: float = Field(default=10, gt=0, le=30)
     refresh_token_s: int = Field(default=30 * 86_400, ge=1)
     # OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
     password_memory_kib: int = Field(default=19_456, ge=8)
@@ -104,7 +109,7 @@ class Settings(BaseSettings):
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
-        """The signing keys; the first one signs, all of them verify."""
+        """The root secrets: the first one seals signing keys, all of them open them."""
         return parse_signing_keys(self.signing_keys.get_secret_value())
 
     @property
@@ -164,6 +169,12 @@ class Settings(BaseSettings):
             raise ValueError(message)
         if self.model_token_url is not None and self.model_key is None:
             message = "MODEL_TOKEN_URL is set without MODEL_KEY"
+            raise ValueError(message)
+        if self.signing_key_ahead_s <= 2 * self.signing_key_poll_s:
+            message = "SIGNING_KEY_AHEAD_S must be above twice SIGNING_KEY_POLL_S"
+            raise ValueError(message)
+        if self.signing_key_ahead_s >= self.signing_key_s:
+            message = "SIGNING_KEY_AHEAD_S must be below SIGNING_KEY_S"
             raise ValueError(message)
         if self.model_connections_per_user >= self.model_connections:
             message = "MODEL_CONNECTIONS_PER_USER must be below MODEL_CONNECTIONS"

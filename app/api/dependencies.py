@@ -87,7 +87,7 @@ async def authenticate(
     if token is None:
         raise unauthorized("Send an access token: `Authorization: Bearer <token>`.")
     try:
-        claims = parts.access_tokens.verify(token)
+        claims = await parts.access_tokens.recognise(token)
     except TokenError as exc:
         raise refuse(request, exc.reason, str(exc)) from exc
     record = record_of(request.scope)

@@ -25,7 +25,7 @@ from app.monitoring import NO_ROUTE, RequestWatch, Trace, WatchedRequest, log_ev
 
 RECORD = "app.record"
 _SANE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
-_PUBLIC = ("/health/", "/openapi.json", "/docs")
+_PUBLIC = ("/health/", "/.well-known/", "/openapi.json", "/docs")
 _SWITCHING_PROTOCOLS = 101
 _log = logging.getLogger("app.requests")
 

@@ -28,9 +28,15 @@ from app.monitoring import (
     Tracing,
 )
 from app.realtime import EventLog, Hub
-from app.security import AccessTokens, AnchorKey, PasswordHasher, Refusals
+from app.security import AccessTokens, AnchorKey, KeyRing, PasswordHasher, Refusals
 from app.settings import Settings
-from app.storage import Passages, Policies, RefreshTokens, SessionFactory
+from app.storage import (
+    Passages,
+    Policies,
+    RefreshTokens,
+    SessionFactory,
+    StoredKeys,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,8 @@ class Parts:
         model_guards: What stands between a run and the model.
         embedder: Makes embeddings of passages and questions.
         passages: Finds passages.
+        keys: The signing keys as this process knows them.
+        stored_keys: The signing keys of all processes.
         access_tokens: Signs and verifies access tokens.
         refresh_tokens: Rotates refresh tokens.
         policies: What each role may do.
@@ -85,6 +93,8 @@ class Parts:
     model_guards: ModelGuards
     embedder: Embedder
     passages: Passages
+    keys: KeyRing
+    stored_keys: StoredKeys
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
     policies: Policies

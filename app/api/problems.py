@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from app.agents import ClosedError
-from app.security import PermissionDeniedError
+from app.security import PermissionDeniedError, StaleKeysError
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = (
@@ -29,6 +29,7 @@ UNAVAILABLE = (
     redis.exceptions.TimeoutError,
     OSError,
     ClosedError,
+    StaleKeysError,
 )
 """What a dependency that is down or overloaded raises, and a service that stops."""
 

@@ -12,6 +12,7 @@ from app.api import (
     documents,
     health,
     intents,
+    keys,
     node_sets,
     passages,
     runs,
@@ -45,7 +46,7 @@ def add_api(app: FastAPI, *, max_body_bytes: int) -> None:
         audit,
     ):
         app.include_router(module.router)
-    for module in (auth, health, websocket):
+    for module in (auth, health, keys, websocket):
         app.include_router(module.router)
     describe(app)
     app.add_exception_handler(HTTPException, answer_http_exception)

@@ -78,7 +78,7 @@ async def _authenticate(parts: Parts, websocket: WebSocket) -> Claims | None:
     if token is None:
         return None
     try:
-        claims = parts.access_tokens.verify(token)
+        claims = await parts.access_tokens.recognise(token)
     except TokenError as exc:
         note_refusal(websocket, exc.reason)
         return None

@@ -10,6 +10,7 @@ from app.security.audit import (
     find_flaw,
     hash_entry,
 )
+from app.security.keyring import KeyRing, StaleKeysError
 from app.security.passwords import PasswordHasher
 from app.security.refusals import Refusal, Refusals
 from app.security.roles import (
@@ -20,10 +21,19 @@ from app.security.roles import (
     Policy,
     Role,
 )
+from app.security.signing import (
+    KeyPair,
+    KeySealer,
+    KeySet,
+    KeyState,
+    SealedKey,
+    SealError,
+)
 from app.security.tokens import (
     AccessTokens,
     Claims,
     TokenError,
+    UnknownKeyError,
     hash_refresh_token,
     new_refresh_token,
 )
@@ -39,6 +49,11 @@ __all__ = [
     "Flaw",
     "FlawKind",
     "Head",
+    "KeyPair",
+    "KeyRing",
+    "KeySealer",
+    "KeySet",
+    "KeyState",
     "PasswordHasher",
     "Permission",
     "PermissionDeniedError",
@@ -46,7 +61,11 @@ __all__ = [
     "Refusal",
     "Refusals",
     "Role",
+    "SealError",
+    "SealedKey",
+    "StaleKeysError",
     "TokenError",
+    "UnknownKeyError",
     "find_flaw",
     "hash_entry",
     "hash_refresh_token",

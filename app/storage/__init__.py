@@ -41,6 +41,7 @@ from app.storage.intents import (
     list_intents,
     settle_intent,
 )
+from app.storage.keys import KeySchedule, StoredKeys
 from app.storage.leaderships import (
     Leadership,
     StaleLeaderError,
@@ -122,6 +123,7 @@ __all__ = [
     "Hit",
     "IdempotencyError",
     "Intent",
+    "KeySchedule",
     "LastAdminError",
     "Leadership",
     "Message",
@@ -141,6 +143,7 @@ __all__ = [
     "SessionFactory",
     "StaleLeaderError",
     "StorageError",
+    "StoredKeys",
     "TextPassages",
     "Thread",
     "UserAuditTrail",

@@ -15,6 +15,7 @@ from app.monitoring import IsolationGuard
 
 _SET_USER = text("SELECT set_config('app.user_id', :user_id, true)")
 _SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
+_SET_KEYS = text("SELECT set_config('app.scope', 'keys', true)")
 _SET_AUDIT = text("SELECT set_config('app.scope', 'audit', true)")
 _SET_CONTROL = text("SELECT set_config('app.scope', 'control', true)")
 
@@ -92,6 +93,13 @@ class SessionFactory:
         """
         async with self._transaction() as session:
             await session.execute(_SET_CONTROL)
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def for_keys(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that sees the signing keys, and nothing of any user."""
+        async with self._transaction() as session:
+            await session.execute(_SET_KEYS)
             yield session
 
     async def set_user(self, session: AsyncSession, user_id: str) -> None:

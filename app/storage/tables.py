@@ -249,3 +249,18 @@ control_keys = Table(
     Column("settled", BigInteger, nullable=False, server_default="0"),
     _now("created_at"),
 )
+
+# Of nobody: keys sign for all users. Seen in transactions for keys only.
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("kid", Text, primary_key=True),
+    Column("root", Text, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    Column("tag", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary),
+    Column("state", Text, nullable=False),
+    _now("published_at"),
+    Column("activated_at", DateTime(timezone=True)),
+    Column("retired_at", DateTime(timezone=True)),
+)

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
@@ -25,7 +24,6 @@ from app.api.frontier import RECORD, RequestRecord
 from app.context import UserExecutionContext
 from app.monitoring import IsolationGuard
 from app.security import AccessTokens
-from app.settings import SigningKey
 from app.storage import SessionFactory
 from tests.unit.app.parts import (
     MemoryEmitter,
@@ -33,6 +31,7 @@ from tests.unit.app.parts import (
     MemoryTrail,
     OpenLogins,
     context_of,
+    ring_of,
 )
 
 USERS = 100
@@ -75,7 +74,7 @@ class Office:
     @classmethod
     def opened(cls) -> "Office":
         """Return one with parts in memory."""
-        tokens = AccessTokens([SigningKey("k", SecretStr("s" * 40))], lifetime_s=60)
+        tokens = AccessTokens(ring_of("k"), lifetime_s=60)
         sessions = _Sessions()
         keyspaces: dict[str, MemoryKeyspace] = {}
         parts = SimpleNamespace(

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
-from pydantic import SecretStr
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
@@ -24,9 +23,8 @@ from app.api.websocket import watch_events
 from app.realtime import Event, EventLog, Hub
 from app.realtime.hub import RUN_CONTROL
 from app.security import AccessTokens
-from app.settings import SigningKey
 from tests.unit.app.fakes.redis import MemoryRedis
-from tests.unit.app.parts import NoDatabase, OpenLogins
+from tests.unit.app.parts import NoDatabase, OpenLogins, ring_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -80,9 +78,7 @@ class Office:
         self.redis = MemoryRedis()
         client = cast("Redis", self.redis)
         self.hub, self.log = hub(client), log(client)
-        self._tokens = AccessTokens(
-            [SigningKey("k", SecretStr("s" * 40))], lifetime_s=600
-        )
+        self._tokens = AccessTokens(ring_of("k"), lifetime_s=600)
         self.sockets: list[Socket] = []
 
     async def __aenter__(self) -> Self:

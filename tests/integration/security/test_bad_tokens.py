@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hmac
 import json
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from websockets.exceptions import ConnectionClosed
 
-from app.security import Refusals, Role
+from app.security import KeyPair, Refusals, Role
 from app.security.refusals import KEPT, OTHERS
 from app.security.tokens import AUDIENCE, ISSUER
 from app.settings import Settings
@@ -33,9 +34,9 @@ def part(value: object) -> str:
 
 @dataclass(frozen=True)
 class Forger:
-    """Somebody who has a good token and no key."""
+    """Somebody who has a good token, and for some tokens the key."""
 
-    settings: Settings
+    key: KeyPair
     owner: Visitor
     other: Visitor
 
@@ -53,21 +54,30 @@ class Forger:
         }
         return good | changes
 
-    def signed(self, *, secret: str = "", kid: object = None, **changes: object) -> str:
+    def signed(
+        self, *, by: KeyPair | None = None, kid: object = None, **changes: object
+    ) -> str:
         """Return a token that the service's key has signed, unless said otherwise."""
-        key = self.settings.keys[0]
-        header: dict[str, Any] = {"kid": key.kid if kid is None else kid}
+        header: dict[str, Any] = {"kid": self.key.kid if kid is None else kid}
         return jwt.encode(
             self.claims(**changes),
-            secret or key.secret.get_secret_value(),
-            algorithm="HS256",
+            (by or self.key).private,
+            algorithm="EdDSA",
             headers=header,
         )
 
+    def by_public_key(self) -> str:
+        """Return a token whose secret is what everybody knows of the service's key."""
+        header = {"alg": "HS256", "kid": self.key.kid}
+        text = f"{part(header)}.{part(self.claims())}"
+        public = self.key.public.public_bytes_raw()
+        return f"{text}.{part(hmac.digest(public, text.encode(), 'sha256'))}"
+
     def bad_tokens(self) -> dict[str, tuple[str, str]]:
         """Return bad tokens by name, each with the reason that it is to be counted by."""
-        kid = self.settings.keys[0].kid
+        kid = self.key.kid
         header, payload, signature = self.owner.access_token.split(".")
+        other_key = KeyPair.generate()
         theirs = part(self.claims(sub=self.other.user_id, sid=self.other.session_id))
         return {
             "oversized": ("x" * 5_000, "oversized"),
@@ -80,7 +90,9 @@ class Forger:
             "not signed": (f"{part({'alg': 'none', 'kid': kid})}.{payload}.", "forged"),
             "no signature": (f"{header}.{payload}.", "forged"),
             "other's payload": (f"{header}.{theirs}.{signature}", "forged"),
-            "wrong key": (self.signed(secret="w" * 40), "forged"),
+            "wrong key": (self.signed(by=KeyPair.generate()), "forged"),
+            "new key": (self.signed(by=other_key, kid=other_key.kid), "forged"),
+            "public key as secret": (self.by_public_key(), "forged"),
             "unknown kid": (self.signed(kid="../../etc/passwd"), "forged"),
             "kid of SQL": (self.signed(kid="' OR 1=1 --"), "forged"),
             "other audience": (self.signed(aud="another-api"), "forged"),
@@ -109,11 +121,11 @@ async def counted(service: Service, settings: Settings) -> dict[str, int]:
 
 
 async def test_bad_tokens_are_refused_and_counted(own_settings: Settings) -> None:
-    """Eighteen ways: 401 with a sentence on both kinds of endpoints, each counted."""
+    """Twenty ways: 401 with a sentence on both kinds of endpoints, each counted."""
     expected: dict[str, int] = {}
     async with running(own_settings) as service, service.http() as http:
         ada, bob = await enrol(service, 2)
-        bad = Forger(own_settings, ada, bob).bad_tokens()
+        bad = Forger(service.parts.keys.signing, ada, bob).bad_tokens()
         for name, (token, reason) in bad.items():
             for path in PATHS:
                 sent = {"authorization": f"Bearer {token}".encode("latin-1")}

@@ -1,11 +1,13 @@
 """The small parts a context needs, in memory; for tests of code above them."""
 
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.context import UserExecutionContext
+from app.security import KeyPair, KeyRing, KeySet
 from test_framework.explore import external
 
 if TYPE_CHECKING:
@@ -108,3 +110,13 @@ def context_of(user_id: str, *, request_id: str = "r-1") -> UserExecutionContext
         emitter=MemoryEmitter(user_id),
         audit=MemoryTrail(user_id),
     )
+
+
+def key_of(name: str) -> KeyPair:
+    """Return the key that a name stands for: the same one each time."""
+    return KeyPair.from_seed(hashlib.sha256(name.encode()).digest())
+
+
+def ring_of(signing: str, *others: str) -> KeyRing:
+    """Return a ring of keys that stay: the first signs, all verify."""
+    return KeyRing(KeySet.of(key_of(signing), (key_of(name).public for name in others)))

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import pytest
-from pydantic import SecretStr
 from starlette.requests import Request
 
 from app.agents.deep_agent_state import DeepAgentState
@@ -23,14 +22,13 @@ from app.api.frontier import RECORD, RequestRecord
 from app.context import UserExecutionContext
 from app.monitoring import IsolationGuard
 from app.security import AccessTokens
-from app.settings import SigningKey
 from test_framework.explore import Report, Scenario, explore, external
 from tests.unit.app.exploring import USERS_ALONE, assert_found
-from tests.unit.app.parts import MemoryKeyspace, OpenLogins
+from tests.unit.app.parts import MemoryKeyspace, OpenLogins, ring_of
 
 Opening = Callable[[Request, Caller], AsyncIterator[UserExecutionContext]]
 
-_TOKENS = AccessTokens([SigningKey("k", SecretStr("s" * 40))], lifetime_s=600)
+_TOKENS = AccessTokens(ring_of("k"), lifetime_s=600)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
-from pydantic import SecretStr
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
@@ -22,17 +21,16 @@ from app.api.websocket import watch_events
 from app.realtime import Event, EventLog, Hub
 from app.realtime.hub import RUN_CONTROL
 from app.security import AccessTokens
-from app.settings import SigningKey
 from test_framework.explore import Report, Scenario, explore, external
 from tests.unit.app.exploring import USERS_ALONE, assert_found
 from tests.unit.app.fakes.redis import MemoryRedis
-from tests.unit.app.parts import NoDatabase, OpenLogins
+from tests.unit.app.parts import NoDatabase, OpenLogins, ring_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _USERS = ("ada", "bob")
-_TOKENS = AccessTokens([SigningKey("k", SecretStr("s" * 40))], lifetime_s=600)
+_TOKENS = AccessTokens(ring_of("k"), lifetime_s=600)
 
 Watch = Callable[[WebSocket, int | None], Awaitable[None]]
 

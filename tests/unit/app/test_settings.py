@@ -53,6 +53,8 @@ def test_settings_name_what_is_missing(
         ("ACCESS_TOKEN_S", "hunter2hunter2", "valid integer"),
         ("LOG_LEVEL", "hunter2hunter2", "DEBUG"),
         ("MODEL_KEY", "hunter2hunter2", "without MODEL_URL"),
+        ("SIGNING_KEY_S", "60", "must be below SIGNING_KEY_S"),
+        ("SIGNING_KEY_AHEAD_S", "20", "must be above twice SIGNING_KEY_POLL_S"),
     ],
 )
 def test_settings_explain_without_secrets(
@@ -92,3 +94,10 @@ def test_key_name_cannot_occur_twice() -> None:
     """Two secrets under one key id are refused."""
     with pytest.raises(ValueError, match="twice"):
         parse_signing_keys(f"a:{SECRET},a:{'t' * 40}")
+
+
+def test_root_secret_repr_hides_secret() -> None:
+    """A root secret that ends up in a log does not show itself."""
+    (key,) = parse_signing_keys(SECRET)
+
+    assert SECRET not in repr(key)

@@ -1,6 +1,7 @@
 """Access tokens: signed by a named key, short, and only for this service."""
 
 import base64
+import hmac
 import json
 from typing import Any
 
@@ -10,19 +11,25 @@ import pytest
 from app.security import (
     AccessTokens,
     TokenError,
+    UnknownKeyError,
     hash_refresh_token,
     new_refresh_token,
 )
 from app.security.tokens import AUDIENCE, ISSUER
-from app.settings import SigningKey, parse_signing_keys
+from tests.unit.app.keys_twins import AlgorithmOfToken
+from tests.unit.app.parts import key_of, ring_of
 
-OLD, NEW = "o" * 40, "n" * 40
 NOW = 1_000_000
 
 
-def tokens(keys: str = f"old:{OLD}", *, now: float = NOW) -> AccessTokens:
-    """Return tokens that live 900 seconds, at a fixed instant."""
-    return AccessTokens(parse_signing_keys(keys), lifetime_s=900, now=lambda: now)
+def tokens(*names: str, now: float = NOW) -> AccessTokens:
+    """Return tokens that live 900 seconds, at a fixed instant; the first key signs."""
+    return AccessTokens(ring_of(*(names or ("old",))), lifetime_s=900, now=lambda: now)
+
+
+def signed(payload: dict[str, Any], headers: dict[str, str], *, by: str = "old") -> str:
+    """Return a token of any content, signed by any key."""
+    return jwt.encode(payload, key_of(by).private, algorithm="EdDSA", headers=headers)
 
 
 def claims(**changes: object) -> dict[str, Any]:
@@ -39,6 +46,12 @@ def claims(**changes: object) -> dict[str, Any]:
     return {**good, **changes}
 
 
+def part(value: object) -> str:
+    """Return a part of a token, unsigned."""
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
 def test_token_names_user_and_session() -> None:
     """What goes into a token comes out of it."""
     found = tokens().verify(tokens().issue("ada", "s-1"))
@@ -51,7 +64,7 @@ def test_token_carries_key_name_and_own_id() -> None:
     """A token names its key, and two tokens of one session differ."""
     first, second = tokens().issue("ada", "s-1"), tokens().issue("ada", "s-1")
 
-    assert jwt.get_unverified_header(first)["kid"] == "old"
+    assert jwt.get_unverified_header(first)["kid"] == key_of("old").kid
     assert first != second
 
 
@@ -67,49 +80,70 @@ def test_token_expires_at_its_second() -> None:
 def test_rotated_key_verifies_and_new_key_signs() -> None:
     """After a rotation old tokens still work and new ones carry the new key."""
     old = tokens().issue("ada", "s-1")
-    rotated = tokens(f"new:{NEW},old:{OLD}")
+    rotated = tokens("new", "old")
 
     assert rotated.verify(old).user_id == "ada"
-    assert jwt.get_unverified_header(rotated.issue("ada", "s"))["kid"] == "new"
-    with pytest.raises(TokenError):
-        tokens(f"new:{NEW}").verify(old)
+    newest = jwt.get_unverified_header(rotated.issue("ada", "s"))["kid"]
+    assert newest == key_of("new").kid
+    with pytest.raises(UnknownKeyError):
+        tokens("new").verify(old)
+
+
+KID = {"kid": key_of("old").kid}
 
 
 @pytest.mark.parametrize(
-    ("payload", "headers", "secret"),
+    ("payload", "headers", "by"),
     [
-        (claims(), {"kid": "old"}, NEW),
-        (claims(), {"kid": "unknown"}, OLD),
-        (claims(), {}, OLD),
-        (claims(iss="somebody"), {"kid": "old"}, OLD),
-        (claims(aud="another-api"), {"kid": "old"}, OLD),
+        (claims(), KID, "new"),
+        (claims(), {"kid": "unknown"}, "old"),
+        (claims(), {}, "old"),
+        (claims(iss="somebody"), KID, "old"),
+        (claims(aud="another-api"), KID, "old"),
         *(
-            ({k: v for k, v in claims().items() if k != name}, {"kid": "old"}, OLD)
+            ({k: v for k, v in claims().items() if k != name}, KID, "old")
             for name in claims()
         ),
     ],
 )
 def test_wrong_token_is_refused(
-    payload: dict[str, Any], headers: dict[str, str], secret: str
+    payload: dict[str, Any], headers: dict[str, str], by: str
 ) -> None:
     """A token with a wrong key, issuer or audience, or without a claim, is refused."""
-    token = jwt.encode(payload, secret, algorithm="HS256", headers=headers)
-
     with pytest.raises(TokenError, match="not valid"):
-        tokens().verify(token)
+        tokens().verify(signed(payload, headers, by=by))
+
+
+def test_good_token_of_the_same_making_is_accepted() -> None:
+    """What the wrong tokens are made from is right."""
+    assert tokens().verify(signed(claims(), KID)).user_id == "ada"
 
 
 def test_unsigned_token_is_refused() -> None:
     """The algorithm is ours to choose: a token that says "none" is refused."""
-
-    def part(value: object) -> str:
-        raw = json.dumps(value).encode()
-        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-    token = f"{part({'alg': 'none', 'kid': 'old'})}.{part(claims())}."
+    token = f"{part({'alg': 'none', **KID})}.{part(claims())}."
 
     with pytest.raises(TokenError):
         tokens().verify(token)
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["sound", "alg of the token"])
+def test_public_key_is_no_secret(*, twin: bool) -> None:
+    """A token signed by HMAC with our public key is refused; the twin believes it.
+
+    Key confusion (CVE-2015-9235): the header names an algorithm for which what everybody
+    knows is the secret.
+    """
+    public = key_of("old").public.public_bytes_raw()
+    signing_input = f"{part({'alg': 'HS256', **KID})}.{part(claims())}"
+    digest = hmac.digest(public, signing_input.encode(), "sha256")
+    token = f"{signing_input}.{part(digest)}"
+
+    if twin:
+        assert AlgorithmOfToken(ring_of("old"), now=lambda: NOW).verify(token) == "ada"
+    else:
+        with pytest.raises(TokenError, match="not valid"):
+            tokens().verify(token)
 
 
 @pytest.mark.parametrize(
@@ -129,11 +163,3 @@ def test_refresh_token_is_kept_as_hash() -> None:
     assert len(first) >= 43
     assert first.encode() not in hash_refresh_token(first)
     assert hash_refresh_token(first) == hash_refresh_token(first)
-
-
-def test_key_repr_hides_secret() -> None:
-    """A key that ends up in a log does not show its secret."""
-    (key,) = parse_signing_keys(OLD)
-
-    assert isinstance(key, SigningKey)
-    assert OLD not in repr(key)
