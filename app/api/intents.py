@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Response
 
 from app.api.dependencies import PartsOf, Work
+from app.api.openapi import answers
 from app.api.problems import Problem, not_found
 from app.api.schemas import Limit, NewIntent
 from app.storage import (
@@ -21,7 +22,7 @@ from app.storage import (
 router = APIRouter(prefix="/intents", tags=["intents"])
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, responses=answers(409))
 async def post_intent(
     new: NewIntent,
     context: Work,
@@ -40,7 +41,7 @@ async def post_intent(
             idempotency_key=idempotency_key,
         )
     except IdempotencyError as exc:
-        raise Problem(422, f"{exc} Send a new key with new words.") from exc
+        raise Problem(409, f"{exc} Send a new key with new words.") from exc
     except ConflictError as exc:
         raise Problem(409, f"{exc} Send it again.") from exc
     response.headers["location"] = f"/intents/{intent.intent_id}"

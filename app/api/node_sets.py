@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from app.api.dependencies import Work
+from app.api.openapi import answers
 from app.api.problems import Problem, not_found
-from app.api.schemas import Limit, NewLease, Scaling
+from app.api.schemas import MAX_TOKEN, Limit, NewLease, Scaling
 from app.control import NODE_SET_NAME
 from app.storage import (
     MAX_REPLICAS,
@@ -22,7 +23,7 @@ from app.storage import (
 router = APIRouter(prefix="/node-sets", tags=["node sets"])
 
 Name = Annotated[str, Path(pattern=f"^{NODE_SET_NAME}$", max_length=63)]
-Token = Annotated[int, Query(ge=1, lt=2**63)]
+Token = Annotated[int, Query(ge=1, le=MAX_TOKEN)]
 
 
 @router.get("")
@@ -48,7 +49,7 @@ async def get_nodes(name: Name, context: Work) -> list[int]:
     return await list_nodes(context, name)
 
 
-@router.post("/{name}/scale")
+@router.post("/{name}/scale", responses=answers(409))
 async def post_scale(name: Name, scaling: Scaling, context: Work) -> NodeSet:
     """Want so many nodes more; the answer says how many are wanted now."""
     node_set = await scale_node_set(context, name, by=scaling.by, token=scaling.token)
@@ -61,7 +62,7 @@ async def post_scale(name: Name, scaling: Scaling, context: Work) -> NodeSet:
     return node_set
 
 
-@router.post("/{name}/lease", status_code=201)
+@router.post("/{name}/lease", status_code=201, responses=answers(409))
 async def post_lease(name: Name, new: NewLease, context: Work) -> NodeSet:
     """Lease a node set for maintenance: its nodes stay as they are meanwhile.
 
@@ -75,7 +76,7 @@ async def post_lease(name: Name, new: NewLease, context: Work) -> NodeSet:
     raise Problem(409, "It is leased. Wait until the lease is released or has ended.")
 
 
-@router.delete("/{name}/lease", status_code=204)
+@router.delete("/{name}/lease", status_code=204, responses=answers(409))
 async def remove_lease(name: Name, token: Token, context: Work) -> None:
     """End a lease, by its token."""
     if await release_lease(context, name, token=token):

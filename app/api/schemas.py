@@ -27,6 +27,8 @@ Text = Annotated[
 ]
 Title = Annotated[Text, Field(min_length=1, max_length=500)]
 Body = Annotated[Text, Field(max_length=1_000_000)]
+MAX_TOKEN = 2**53
+"""The largest fencing token that can be sent: all JSON readers know it exactly."""
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -98,7 +100,7 @@ class Scaling(_Schema):
     """How many nodes more (or less), and the token of the lease it is done under."""
 
     by: Annotated[int, Field(ge=-100, le=100)]
-    token: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    token: Annotated[int, Field(ge=1, le=MAX_TOKEN)] | None = None
 
 
 class NewLease(_Schema):

@@ -8,7 +8,7 @@ collections do it: what waits, in order; what is *dirty* (needs work); what is b
 *processed*.
 
 Everything happens in the loop's thread and between two awaits; only ``get`` and
-``drain`` wait. The queue owns no task: delays are one timer of the loop.
+``drain`` wait. The queue owns no task: delays are timers of the loop.
 
 Source: client-go ``util/workqueue`` (Kubernetes), whose semantics these are; the jitter
 is ours (Brooker, "Exponential Backoff And Jitter", 2015).
@@ -16,8 +16,6 @@ is ours (Brooker, "Exponential Backoff And Jitter", 2015).
 
 import asyncio
 import contextlib
-import heapq
-import itertools
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Hashable
@@ -101,10 +99,7 @@ class WorkQueue(Generic[K]):
         self._waiting: deque[K] = deque()
         self._dirty: dict[K, float] = {}
         self._processing: dict[K, float] = {}
-        self._due: dict[K, float] = {}
-        self._alarms: list[tuple[float, int, K]] = []
-        self._tie = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._due: dict[K, asyncio.TimerHandle] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         self._idle = asyncio.Event()
         self._is_shut_down = False
@@ -147,12 +142,14 @@ class WorkQueue(Generic[K]):
         if delay_s <= 0:
             self.add(key)
             return
-        at = asyncio.get_running_loop().time() + delay_s
-        if at >= self._due.get(key, float("inf")):
-            return
-        self._due[key] = at
-        heapq.heappush(self._alarms, (at, next(self._tie), key))
-        self._set_timer()
+        loop = asyncio.get_running_loop()
+        at = loop.time() + delay_s
+        earlier = self._due.get(key)
+        if earlier is not None:
+            if earlier.when() <= at:
+                return
+            earlier.cancel()
+        self._due[key] = loop.call_at(at, self._come_back, key)
 
     def add_rate_limited(self, key: K) -> None:
         """Add a key that failed, later the more often it did."""
@@ -162,8 +159,13 @@ class WorkQueue(Generic[K]):
         self.add_after(key, self._backoff.next_s(key))
 
     def forget(self, key: K) -> None:
-        """Say that a key's work went well: its next failure is its first."""
+        """Say that a key's work went well: it need not come back for what was before.
+
+        Its next failure is its first, and a delayed add of it is dropped.
+        """
         self._backoff.forget(key)
+        if (alarm := self._due.pop(key, None)) is not None:
+            alarm.cancel()
 
     def failures(self, key: K) -> int:
         """Return how often a key failed since it was last forgotten."""
@@ -231,9 +233,9 @@ class WorkQueue(Generic[K]):
     def shut_down(self) -> None:
         """Take no more keys: what waits can still be taken, what is delayed is dropped."""
         self._is_shut_down = True
+        for alarm in self._due.values():
+            alarm.cancel()
         self._due.clear()
-        self._alarms.clear()
-        self._set_timer()
         while self._getters:
             self._wake_one()
         self._tell_if_idle()
@@ -258,21 +260,6 @@ class WorkQueue(Generic[K]):
         if self._is_shut_down and not self._waiting and not self._processing:
             self._idle.set()
 
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._alarms:
-            self._timer = asyncio.get_running_loop().call_at(
-                self._alarms[0][0], self._add_due
-            )
-
-    def _add_due(self) -> None:
-        now = asyncio.get_running_loop().time()
-        while self._alarms and self._alarms[0][0] <= now:
-            at, _, key = heapq.heappop(self._alarms)
-            # An alarm that an earlier one of its key has replaced rings for nobody.
-            if self._due.get(key) == at:
-                del self._due[key]
-                self.add(key)
-        self._set_timer()
+    def _come_back(self, key: K) -> None:
+        del self._due[key]
+        self.add(key)

@@ -146,7 +146,7 @@ async def test_key_makes_an_intent_once(settings: Settings) -> None:
 
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["intent_id"] for answer in answers}) == 1
-    assert other.status_code == 422
+    assert other.status_code == 409
     assert bobs.status_code == 202
 
 

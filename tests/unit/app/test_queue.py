@@ -146,6 +146,19 @@ async def test_earlier_delay_wins() -> None:
     queue.shut_down()
 
 
+async def test_key_that_went_well_does_not_come_back() -> None:
+    """What was delayed and is done before its time leaves nothing behind."""
+    queue = WorkQueue[str]()
+    queue.add_after("a", 0.001)
+    queue.add_after("b", 0.001)
+
+    queue.forget("a")
+
+    async with asyncio.timeout(5):
+        assert await queue.get() == "b"
+    assert (queue.metrics.depth, queue.metrics.delayed) == (0, 0)
+
+
 async def test_delay_that_is_over_is_none() -> None:
     """A key that was to be added in the past is added at once."""
     queue = WorkQueue[str]()
