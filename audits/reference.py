@@ -71,6 +71,10 @@ async def workload(user: User) -> None:
         await _change_things(user, thread_path, document_path)
     if user.index % 4 == 1 and user.shape == "own-connections":
         await _write_from_two_devices(user, thread["thread_id"])
+    if user.index % 4 == 2 and user.shape == "own-connections":
+        await _scale_and_maintain_from_two_devices(user)
+    if user.index % 4 == 3 and user.shape == "own-connections":
+        await _intend(user)
 
     await user.rendezvous("read back")
     threads = (await user.http.get("/threads")).text
@@ -142,6 +146,83 @@ async def _write_from_two_devices(user: User, thread_id: str) -> None:
                     call.refused()
 
     await asyncio.gather(write_and_read(), write_and_read())
+
+
+async def _scale_and_maintain_from_two_devices(user: User) -> None:
+    """Scale one node set and lease it, twice at one time; numbers and holders are checked."""
+    path = f"/node-sets/{user.canary('node set')}"
+    # There is one to be leased, before anybody counts.
+    answer = await user.http.post(f"{path}/scale", json={"by": 0})
+    user.expect(answer.is_success, f"scaling was refused: {answer.status_code}")
+    tokens: list[int] = []
+
+    async def scale() -> None:
+        with user.calling("counter", path, "increment", 1) as call:
+            answer = await user.http.post(f"{path}/scale", json={"by": 1})
+            if answer.is_success:
+                call.result = answer.json()["replicas"]
+            else:
+                call.refused() if answer.is_client_error else call.lost()
+        with user.calling("counter", path, "read") as call:
+            answer = await user.http.get(path)
+            if answer.is_success:
+                call.result = answer.json()["replicas"]
+            else:
+                call.refused()
+
+    async def maintain(device: str) -> None:
+        with user.calling("mutex", f"{path}/lease", "acquire") as call:
+            answer = await user.http.post(f"{path}/lease", json={"holder": device})
+            if not answer.is_success:
+                call.refused() if answer.is_client_error else call.lost()
+                return
+        token = answer.json()["lease_token"]
+        tokens.append(token)
+        await scale()
+        with user.calling("mutex", f"{path}/lease", "release") as call:
+            answer = await user.http.delete(f"{path}/lease", params={"token": token})
+            if not answer.is_success:
+                call.refused() if answer.is_client_error else call.lost()
+        user.expect(answer.is_success, "my lease was not mine to release")
+
+    async def work(device: str) -> None:
+        for _ in range(3):
+            await scale()
+            await maintain(device)
+
+    await asyncio.gather(work("laptop"), work("phone"))
+    user.expect(len(set(tokens)) == len(tokens), f"tokens were given twice: {tokens}")
+
+
+async def _intend(user: User) -> None:
+    """Say what is wanted, and wait until it is so."""
+    name = user.canary("node set of an intent")
+    answer = await user.http.post(
+        "/intents",
+        json={"goal": f"Add 2 nodes to {name}"},
+        headers={"idempotency-key": user.canary("idempotency key")},
+    )
+    intent = answer.raise_for_status().json()
+    async with asyncio.timeout(20):
+        while intent["phase"] == "pending":
+            await asyncio.sleep(0.1)
+            answer = await user.http.get(f"/intents/{intent['intent_id']}")
+            intent = answer.raise_for_status().json()
+        user.expect(intent["phase"] == "applied", f"refused: {intent['problem']}")
+        ready = 0
+        while ready < 2:
+            answer = await user.http.get(f"/node-sets/{name}")
+            ready = answer.raise_for_status().json()["ready_replicas"]
+            await asyncio.sleep(0.1)
+    nodes = (await user.http.get(f"/node-sets/{name}/nodes")).json()
+    user.expect(nodes == [0, 1], f"of two nodes there are {nodes}")
+    listed = (await user.http.get("/node-sets")).text
+    user.expect(name in listed, "GET /node-sets lacks my node set")
+    mine = (await user.http.get("/intents")).text
+    user.expect(name in mine, "GET /intents lacks my intent")
+    await user.http.delete(f"/intents/{intent['intent_id']}")
+    answer = await user.http.get(f"/intents/{intent['intent_id']}")
+    user.expect(answer.status_code == 404, "my deleted intent is still there")
 
 
 async def _watch_a_run(user: User, thread_path: str, note: str) -> str:

@@ -57,6 +57,8 @@ TWINS = [
     Twin("storage:create_cache_without_user", "foreign-canary-in-response"),
     Twin("storage:create_cached_messages", "not-linearizable"),
     Twin("storage:create_clock_identifiers", "identifier-collision"),
+    Twin("control:create_scaling_by_reading", "not-linearizable"),
+    Twin("control:create_lease_for_everybody", "not-linearizable"),
     Twin("http:create_remembered_header", "foreign-canary-in-header"),
     Twin(
         "http:create_shared_problem",
@@ -91,6 +93,8 @@ LIKE_ANOTHER = {
     "storage:create_warm_sessions",
     "auth:create_callers_by_request_id",
     "outbound:create_shared_cookies",
+    "control:create_scaling_by_reading",
+    "control:create_lease_for_everybody",
 }
 """Those that another one of the same rule stands for; ``make soak`` has them all."""
 
