@@ -110,6 +110,8 @@ class Candidate:
         self._leadership = term.leadership
         try:
             async with asyncio.timeout_at(self._deadline(term.asked_at)) as scope:
+                # A scope that begins after its deadline ends at the first await only.
+                await asyncio.sleep(0)
                 async with asyncio.TaskGroup() as group:
                     renewing = group.create_task(self._renew(term, scope))
                     await work(term.leadership)

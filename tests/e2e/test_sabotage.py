@@ -127,7 +127,8 @@ HANDLED = {
 """Functions of the twins that the finding itself names, without any detector.
 
 They answer where the damage was seen, or stand before or around what does: an endpoint,
-a dependency, a middleware. Neither here nor in ``LINES`` are four, whose mistake is an
+a dependency, a middleware. Neither here nor in ``LINES`` are those of ``control``, whose
+finding names the object that is wrong and the calls on it, and four whose mistake is an
 ordinary line of something that a handler calls, and which leave no race and nothing
 behind in the process: a cache key without the user, a refresh token that is looked at
 and then spent (the race is in Postgres), accounts that are found without regard to case
