@@ -25,6 +25,7 @@ BENCHMARKS = (
     "fault_proxy",
     "app_monitoring",
     "app_access",
+    "app_llm",
 )
 
 
