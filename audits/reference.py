@@ -90,11 +90,19 @@ async def workload(user: User) -> None:
     user.expect(body.count(note) == 40, "my document came back incomplete")
     found = (await user.http.get("/documents/search", params={"q": note})).text
     user.expect(note in found, "the search does not find my document")
+    await _find_passages(user, note)
     if run is not None:
         await _read_the_run(user, run, note)
     if user.shape == "own-connections" and user.index % 5 == 0:
         await _refresh_at_once(user)
         await _leave_everywhere(user)
+
+
+async def _find_passages(user: User, note: str) -> None:
+    """Find what the document says, by a word of it and by what it is about."""
+    for question in (note, f"what is there about {note}"):
+        found = await user.http.get("/documents/passages", params={"q": question})
+        user.expect(note in found.text, "my passages are not found")
 
 
 async def _change_things(user: User, thread_path: str, document_path: str) -> None:
@@ -230,8 +238,10 @@ async def _watch_a_run(user: User, thread_path: str, note: str) -> str:
     async with user.ws("/ws") as events:
         await events.receive()
         await user.rendezvous("start runs")
+        # Either tool of the agent, each over the user's own things.
+        what = "the passages of my documents" if user.index % 2 else "my documents"
         answer = await user.http.post(
-            f"{thread_path}/runs", json={"goal": f"Search my documents for {note}"}
+            f"{thread_path}/runs", json={"goal": f"Search {what} for {note}"}
         )
         user.expect(answer.is_success, f"the run was refused: {answer.status_code}")
         run: str = answer.json()["run_id"]
