@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from app.api.dependencies import Work
 from app.api.openapi import answers
 from app.api.problems import Problem, not_found
-from app.api.schemas import MAX_TOKEN, Limit, NewLease, Scaling
+from app.api.schemas import MAX_SAFE_INTEGER, Limit, NewLease, Scaling
 from app.control import NODE_SET_NAME
 from app.storage import (
     MAX_REPLICAS,
@@ -23,7 +23,7 @@ from app.storage import (
 router = APIRouter(prefix="/node-sets", tags=["node sets"])
 
 Name = Annotated[str, Path(pattern=f"^{NODE_SET_NAME}$", max_length=63)]
-Token = Annotated[int, Query(ge=1, le=MAX_TOKEN)]
+Token = Annotated[int, Query(ge=1, le=MAX_SAFE_INTEGER)]
 
 
 @router.get("")

@@ -8,6 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.security import Permission, Role
 
+MAX_SAFE_INTEGER = 2**53 - 1
+"""What every reader of JSON tells from its neighbours (RFC 8259, section 6)."""
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -27,8 +30,6 @@ Text = Annotated[
 ]
 Title = Annotated[Text, Field(min_length=1, max_length=500)]
 Body = Annotated[Text, Field(max_length=1_000_000)]
-MAX_TOKEN = 2**53
-"""The largest fencing token that can be sent: all JSON readers know it exactly."""
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -100,7 +101,7 @@ class Scaling(_Schema):
     """How many nodes more (or less), and the token of the lease it is done under."""
 
     by: Annotated[int, Field(ge=-100, le=100)]
-    token: Annotated[int, Field(ge=1, le=MAX_TOKEN)] | None = None
+    token: Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)] | None = None
 
 
 class NewLease(_Schema):
