@@ -26,6 +26,7 @@ BENCHMARKS = (
     "app_monitoring",
     "app_access",
     "app_llm",
+    "app_control",
 )
 
 
