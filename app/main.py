@@ -194,6 +194,9 @@ def _sample(parts: Parts) -> None:
     metrics = parts.metrics
     if isinstance(parts.engine.pool, QueuePool):
         metrics.pools.set(parts.engine.pool.checkedout(), "database")
+    queue = parts.controllers.metrics
+    # Only whoever leads has a queue; who did so before holds nothing.
+    metrics.queues.set(queue.depth if queue else 0, "controllers")
     if parts.model_guards.breaker is not None:
         state = _BREAKER_STATES.index(parts.model_guards.breaker.state)
         metrics.breakers.set(state, "model")

@@ -24,7 +24,14 @@ from app.llm import (
     ToolCall,
 )
 from app.monitoring import RunWatch, log_event
-from app.storage import FinalStatus, Run, SessionFactory, find_run, finish_run
+from app.storage import (
+    FinalStatus,
+    Run,
+    SessionFactory,
+    find_run,
+    finish_run,
+    transaction,
+)
 
 MAX_TURNS = 8
 _PREVIEW_CHARS = 500
@@ -304,12 +311,10 @@ class ExecutionEngine:
     async def _use_in_transaction(
         self, context: UserExecutionContext, run: Run, tool: Tool, call: ToolCall
     ) -> str:
-        with context.traced("transaction") as working:
-            async with self._workshop.sessions.for_user(working.user_id) as session:
-                step = working.child(session=session)
-                await _stop_if_cancelled(step, run)
-                if not tool.opens_sessions:
-                    return await tool.use(step, call.arguments)
+        async with transaction(self._workshop.sessions, context) as step:
+            await _stop_if_cancelled(step, run)
+            if not tool.opens_sessions:
+                return await tool.use(step, call.arguments)
         return await tool.use(context, call.arguments)
 
     def _tool(self, name: str) -> Tool:
@@ -323,24 +328,22 @@ class ExecutionEngine:
         self, context: UserExecutionContext, run: Run, outcome: _Outcome
     ) -> None:
         async def end() -> bool:
-            with context.traced("transaction") as working:
-                async with self._workshop.sessions.for_user(working.user_id) as session:
-                    step = working.child(session=session)
-                    if await finish_run(
-                        step,
-                        status=outcome.status,
-                        result=outcome.result,
-                        error=outcome.error,
-                    ):
-                        return True
-                    # Ended already: maybe by us, in an attempt whose answer was lost.
-                    found = await find_run(step, run.run_id)
-                    return found is not None and found.status == outcome.status
+            async with transaction(self._workshop.sessions, context) as step:
+                if await finish_run(
+                    step,
+                    status=outcome.status,
+                    result=outcome.result,
+                    error=outcome.error,
+                ):
+                    return True
+                # Ended already: maybe by us, in an attempt whose answer was lost.
+                found = await find_run(step, run.run_id)
+                return found is not None and found.status == outcome.status
 
         try:
             ended = await patiently(end, is_ending=lambda: self._is_closed)
-            self._workshop.watch.ended(outcome.status)
             if ended:
+                self._workshop.watch.ended(outcome.status)
                 await self._emit(context, run, f"run.{outcome.status}", outcome.data)
         except Exception as exc:  # noqa: BLE001  # nobody awaits a run; it is swept later
             log_event(

@@ -31,6 +31,7 @@ from app.storage import (
     find_own_account,
     find_profile,
     holds_password,
+    transaction,
 )
 
 router = APIRouter(tags=["auth"])
@@ -139,8 +140,8 @@ async def post_password(
     body: NewPassword, context: Plain, parts: PartsOf, request: Request
 ) -> None:
     """Change the password, which ends all sessions: log in again with the new one."""
-    async with parts.sessions.for_user(context.user_id) as session:
-        account = await find_own_account(context.child(session=session))
+    async with transaction(parts.sessions, context) as reading:
+        account = await find_own_account(reading)
     if account is None:
         raise not_found("user")
     # Both hashes outside of a transaction: each takes tens of milliseconds.

@@ -28,6 +28,7 @@ from app.storage import (
     find_document,
     list_documents,
     search_documents,
+    transaction,
     update_document,
 )
 
@@ -49,8 +50,8 @@ async def get_documents(context: Plain, parts: PartsOf, limit: Limit = 100) -> R
     name = f"documents:list:{version}:{limit}"
     listing = await context.keyspace.get(name)
     if listing is None:
-        async with parts.sessions.for_user(context.user_id) as session:
-            found = await list_documents(context.child(session=session), limit=limit)
+        async with transaction(parts.sessions, context) as reading:
+            found = await list_documents(reading, limit=limit)
         listing = _SUMMARIES.dump_json(found)
         await context.keyspace.set(name, listing, ttl_s=_CACHED_S)
     return Response(listing, media_type="application/json")
@@ -163,8 +164,8 @@ async def _read_chunks(
 ) -> AsyncIterator[str]:
     # The session is the stream's own and ends before the first chunk goes out: a slow
     # reader must not keep a connection that other users wait for.
-    async with parts.sessions.for_user(context.user_id) as session:
-        document = await find_document(context.child(session=session), document_id)
+    async with transaction(parts.sessions, context) as reading:
+        document = await find_document(reading, document_id)
     if document is None:
         return
     for start in range(0, max(len(document.body), 1), CHUNK_CHARS):

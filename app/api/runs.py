@@ -21,6 +21,7 @@ from app.storage import (
     find_thread,
     list_runs,
     request_cancel,
+    transaction,
 )
 
 router = APIRouter(tags=["runs"])
@@ -35,17 +36,15 @@ async def post_run(
     events_after = await parts.events.end(work.user_id)
 
     async def create(context: UserExecutionContext) -> Run:
-        with context.traced("transaction") as working:
-            async with parts.sessions.for_user(working.user_id) as session:
-                writing = working.child(session=session)
-                if await find_thread(writing, str(thread_id), is_kept=True) is None:
-                    raise not_found("thread")
-                return await create_run(
-                    writing,
-                    goal=new.goal,
-                    events_after=events_after,
-                    timeout_s=parts.settings.run_timeout_s,
-                )
+        async with transaction(parts.sessions, context) as writing:
+            if await find_thread(writing, str(thread_id), is_kept=True) is None:
+                raise not_found("thread")
+            return await create_run(
+                writing,
+                goal=new.goal,
+                events_after=events_after,
+                timeout_s=parts.settings.run_timeout_s,
+            )
 
     # Before a session is opened: making an engine takes a connection of its own, and
     # as many requests as the pool has connections, each holding one and waiting for a
@@ -121,5 +120,5 @@ async def _lines(
 
 
 async def _find(parts: Parts, context: UserExecutionContext, run_id: str) -> Run | None:
-    async with parts.sessions.for_user(context.user_id) as session:
-        return await find_run(context.child(session=session), run_id)
+    async with transaction(parts.sessions, context) as reading:
+        return await find_run(reading, run_id)

@@ -13,7 +13,7 @@ from app.llm.batcher import MAX_ITEMS, MAX_WAIT_S, Batcher
 from app.llm.breaker import CircuitBreaker
 from app.llm.client import ModelError
 from app.llm.embeddings import Embedder, Embedding
-from app.storage import Hit, Passages, Question, SessionFactory
+from app.storage import Hit, Passages, Question, SessionFactory, transaction
 
 MAX_WORDS = 10
 EMBEDDED_AT_ONCE = 256
@@ -83,10 +83,8 @@ async def retrieve(
             question = Question(words, embedder.model, point)
         except ModelError:
             pass  # found by words alone
-    async with sessions.for_user(context.user_id) as session:
-        return await passages.search(
-            context.child(session=session), question, limit=limit
-        )
+    async with transaction(sessions, context) as reading:
+        return await passages.search(reading, question, limit=limit)
 
 
 async def _point_of(
@@ -99,18 +97,18 @@ async def _point_of(
     """Return the question's embedding, once the user's passages have theirs."""
     point: Embedding = ()
     for _ in range(_ROUNDS):
-        async with sessions.for_user(context.user_id) as session:
+        async with transaction(sessions, context) as reading:
             texts = await passages.without_embedding(
-                context.child(session=session), embedder.model, limit=EMBEDDED_AT_ONCE
+                reading, embedder.model, limit=EMBEDDED_AT_ONCE
             )
         asked = list(texts.values()) if point else [query, *texts.values()]
         points = await embedder.embed(asked)
         if not point:
             point, *points = points
         if texts:
-            async with sessions.for_user(context.user_id) as session:
+            async with transaction(sessions, context) as writing:
                 await passages.keep_embeddings(
-                    context.child(session=session),
+                    writing,
                     embedder.model,
                     dict(zip(texts, points, strict=True)),
                 )

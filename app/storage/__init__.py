@@ -98,7 +98,7 @@ from app.storage.runs import (
     request_cancel,
     sweep_abandoned,
 )
-from app.storage.sessions import SessionFactory
+from app.storage.sessions import SessionFactory, transaction
 from app.storage.threads import (
     Message,
     Thread,
@@ -208,6 +208,7 @@ __all__ = [
     "settle_intent",
     "settle_key",
     "sweep_abandoned",
+    "transaction",
     "update_document",
     "verify_audit",
     "write_refusals",

@@ -54,7 +54,7 @@ RETURNING state, pending_since
 _FIRE = _timed("""
 WITH begun AS (
     UPDATE alert_episodes SET state = 'firing', episode = episode + 1
-    WHERE fingerprint = :fingerprint AND state = 'pending'
+    WHERE fingerprint = :fingerprint
     RETURNING fingerprint, episode, summary
 )
 INSERT INTO alert_notices (fingerprint, episode, event, summary, happened_at)
@@ -225,6 +225,7 @@ class PostgresAlerts:
             )
             state, pending_since = seen.one()
             held = now - pending_since
+            # The row is ours until the end: nobody else can begin the episode.
             if state == "pending" and held >= timedelta(seconds=signal.for_s):
                 await connection.execute(
                     _FIRE, {"fingerprint": signal.fingerprint, "now": now}

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from app.context import UserExecutionContext
 from app.monitoring import IsolationGuard
 
 _SET_USER = text("SELECT set_config('app.user_id', :user_id, true)")
@@ -18,6 +19,19 @@ _SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
 _SET_KEYS = text("SELECT set_config('app.scope', 'keys', true)")
 _SET_AUDIT = text("SELECT set_config('app.scope', 'audit', true)")
 _SET_CONTROL = text("SELECT set_config('app.scope', 'control', true)")
+
+
+@contextlib.asynccontextmanager
+async def transaction(
+    sessions: "SessionFactory", context: UserExecutionContext
+) -> AsyncIterator[UserExecutionContext]:
+    """Yield the context with a session of its own, in a span of its own.
+
+    It commits at the end of the block and rolls back when the block raises.
+    """
+    with context.traced("transaction") as working:
+        async with sessions.for_user(working.user_id) as session:
+            yield working.child(session=session)
 
 
 class SessionFactory:

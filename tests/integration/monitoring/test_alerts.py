@@ -7,6 +7,7 @@ to one real HTTP receiver, which may be slow, fail, or hear the same message aga
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -164,11 +165,15 @@ async def fleet(
     store: type[PostgresAlerts] = PostgresAlerts,
     manager: type[AlertManager] = AlertManager,
     wrap: Callable[[AlertSink], AlertSink] = lambda sink: sink,
+    is_store_down: bool = False,
 ) -> AsyncIterator[Fleet]:
     """Yield workers over empty tables of alerts."""
     engine = open_engine(settings.service_database_url, pool_size=16, pool_timeout_s=20)
     await forget_alerts(engine)
-    clock, signals = Clock(), list[Signal]()
+    clock, signals, failed = Clock(), list[Signal](), list[str]()
+    log = logging.Handler(logging.ERROR)
+    log.emit = lambda record: failed.append(record.getMessage())  # type: ignore[method-assign]  # this handler's own
+    logging.getLogger("app.alerts").addHandler(log)
     webhook = Webhook(receiver.url)
     managers = [
         manager(
@@ -180,8 +185,10 @@ async def fleet(
         for _ in range(workers)
     ]
     yield Fleet(managers, signals, clock, engine)
+    logging.getLogger("app.alerts").removeHandler(log)
     await webhook.aclose()
     await engine.dispose()
+    assert ("alerts.not_stored" in failed) == is_store_down, failed
 
 
 def signal(
@@ -552,7 +559,7 @@ async def test_dead_store_still_tells_the_worst(
 
     Once by each worker: which of them did so already nobody can tell the others.
     """
-    async with fleet(settings, receiver, workers=3) as workers:
+    async with fleet(settings, receiver, workers=3, is_store_down=True) as workers:
         workers.signals += [signal(), signal("loop", "x", tier="warning")]
         with _refusing(workers.engine):
             for _ in range(3):
