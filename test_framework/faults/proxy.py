@@ -36,7 +36,8 @@ _PORTS = {
     "redis": 6379,
     "rediss": 6379,
 }
-_CONNECT_LIMIT_S = 10.0
+_CONNECT_LIMIT_S = 60.0
+"""How long to wait is the client's to say."""
 _ANSWER_LIMIT_S = 30.0
 
 _Answer = TypeVar("_Answer")

@@ -1,9 +1,9 @@
 """Runs the service under test as real uvicorn worker processes.
 
-The parent binds one socket per worker on the same port (``SO_REUSEPORT``: the kernel
-spreads the connections) and hands each worker its own. A pipe from parent to worker
-keeps it: when the parent closes it, or dies in any way, the worker ends. What the
-service prints is kept as the log of its worker.
+The parent binds one socket per worker on the same port (see ``port``) and hands each
+worker its own. A pipe from parent to worker keeps it: when the parent closes it, or
+dies in any way, the worker ends. What the service prints is kept as the log of its
+worker.
 
 A worker can be killed or stopped on purpose, and another one started in its place. The
 sockets of workers are their own: those who wait in the queue of a killed one are reset
@@ -13,12 +13,10 @@ half of all users would wait in a queue that nobody reads until the next worker 
 """
 
 import contextlib
-import errno
 import json
 import os
 import re
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,6 +26,7 @@ from typing import TypeVar
 from test_framework.core import HandlerRecord, TargetError, UsageError
 from test_framework.services.handlers import Handler, read_handlers
 from test_framework.services.plan import HostPlan
+from test_framework.services.port import HOST, Port, hold_port
 from test_framework.services.probe import read_records
 from test_framework.services.process import (
     ALARMS_LIMIT_S,
@@ -38,7 +37,6 @@ from test_framework.services.process import (
     WorkerProcess,
 )
 
-_HOST = "127.0.0.1"
 _SECRET_BYTES = 36
 """They make 48 characters."""
 _CLOCK_LIMIT_S = 10.0
@@ -56,7 +54,7 @@ class Host:
     """
 
     def __init__(self, launch: "_Launch") -> None:
-        self.url = f"http://{_HOST}:{launch.port}"
+        self.url = f"http://{HOST}:{launch.port.number}"
         self.is_watched = bool(launch.plan.detectors)
         self.log_paths = tuple(
             launch.log_path(place) for place in range(launch.plan.workers)
@@ -272,30 +270,18 @@ class _Launch:
     Attributes:
         plan: What to run.
         work_dir: Folder for logs and records.
-        port: TCP port; 0 before ``claim``.
+        port: Where they listen.
     """
 
-    def __init__(self, plan: HostPlan, work_dir: Path) -> None:
+    def __init__(self, plan: HostPlan, work_dir: Path, port: Port) -> None:
         self.plan = plan
         self.work_dir = work_dir
-        self.port = plan.port
+        self.port = port
         self._started = 0
         self._environment = os.environ | dict(plan.env)
         for name in plan.secrets:
             if name not in plan.env:
                 self._environment[name] = secrets.token_urlsafe(_SECRET_BYTES)
-
-    def claim(self, ours: contextlib.ExitStack) -> None:
-        """Hold the port until the stack ends, also while no worker listens.
-
-        Raises:
-            TargetError: Somebody else has it.
-        """
-        with _listening_to(self.port):
-            if self.port:
-                _require_free(self.port)
-            holder = ours.enter_context(_bound(self.port))
-            self.port = holder.getsockname()[1]
 
     def start(self, place: int) -> WorkerProcess:
         """Start a worker; wait for it with ``await_ready``."""
@@ -303,7 +289,7 @@ class _Launch:
         self._started += 1
         # Our copy of the socket is closed at once: a worker that dies refuses
         # connections instead of leaving them in a queue that nobody reads.
-        with _listening_to(self.port), _bound(self.port) as listener:
+        with self.port.bind() as listener:
             return WorkerProcess(
                 self.plan,
                 index,
@@ -331,13 +317,13 @@ def hosting(plan: HostPlan, *, work_dir: Path) -> Iterator[Host]:
         UsageError: The plan is wrong.
     """
     _require_sound(plan)
-    with contextlib.ExitStack() as ours:
-        launch = _Launch(plan, work_dir)
-        launch.claim(ours)
-        host = Host(launch)
-        ours.callback(host.end)
-        host.start()
-        yield host
+    with hold_port(plan.port) as port:
+        host = Host(_Launch(plan, work_dir, port))
+        try:
+            host.start()
+            yield host
+        finally:
+            host.end()
 
 
 def _require_sound(plan: HostPlan) -> None:
@@ -367,43 +353,6 @@ def _require_sound(plan: HostPlan) -> None:
             f"{exc}. Use text, numbers, lists and tables."
         )
         raise UsageError(message) from exc
-
-
-@contextlib.contextmanager
-def _listening_to(port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        reason = (
-            "somebody else listens there"
-            if exc.errno == errno.EADDRINUSE
-            else exc.strerror
-        )
-        message = (
-            f"The service cannot listen on {_HOST}:{port}: {reason}. Pass another "
-            "--port, or none to take a free one."
-        )
-        raise TargetError(message) from exc
-
-
-def _bound(port: int) -> socket.socket:
-    """Return a socket on a port that others of ours may be bound to as well."""
-    bound = socket.socket()
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((_HOST, port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def _require_free(port: int) -> None:
-    # SO_REUSEPORT would let us share the port of another audit of the same user.
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((_HOST, port))
 
 
 def _end(workers: Sequence[WorkerProcess]) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import random
+import resource
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -73,7 +74,7 @@ class Echo:
 async def echoing() -> AsyncIterator[Echo]:
     """Yield a running echo server."""
     echo = Echo()
-    server = await asyncio.start_server(echo.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(echo.serve, "127.0.0.1", 0, backlog=4096)
     echo.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield echo
@@ -479,3 +480,38 @@ def test_only_what_tcp_reaches_can_be_proxied(url: str) -> None:
     """The message says what a URL needs."""
     with pytest.raises(UsageError), proxying(url):
         pytest.fail("a proxy stands before nothing")
+
+
+@pytest.mark.long
+async def test_thousands_of_connections_pass(echo: Echo, proxy: Proxy) -> None:
+    """Each of 3,000 gets its own bytes back, through changing links, and none is left.
+
+    A limit of 9,000 open files is needed: each connection is six sockets here.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(3000, (limit - 200) // 6)
+    gate = asyncio.Event()
+
+    async def talk(number: int) -> None:
+        reader, writer = await connect(proxy.url)
+        word = b"%08d" % number
+        writer.write(word)
+        assert await reader.readexactly(8) == word
+        await gate.wait()
+        writer.write(word)
+        assert await reader.readexactly(8) == word
+        writer.close()
+        await writer.wait_closed()
+
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+        for number in range(count):
+            group.create_task(talk(number))
+        await echo.wait_open(count)
+        assert proxy.counts().open == count
+        proxy.set(up=Link(latency_s=0.05, jitter_s=0.1), down=Link(is_black_hole=True))
+        gate.set()
+        await asyncio.sleep(0.3)
+        proxy.clear()
+    await echo.wait(count)
+
+    assert proxy.counts().bytes_up == 16 * count
