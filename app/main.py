@@ -18,9 +18,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-from app.agents import STANDARD_TOOLS, EngineRegistry, create_engine
+from app.agents import (
+    RENEW_S,
+    STANDARD_TOOLS,
+    SWEEP_S,
+    EngineRegistry,
+    RunLeases,
+    create_engine,
+    sweep_orphans,
+)
 from app.api import Parts, add_api, build_context
 from app.cache import Lease, UserKeyspace, connect
+from app.context import UserExecutionContext
 from app.control import (
     Controllers,
     Election,
@@ -68,7 +77,7 @@ from app.monitoring import (
     configure_logging,
     otlp_processor,
 )
-from app.realtime import EventLog, Hub, UserEmitter
+from app.realtime import EventLog, Hub, Sockets, UserEmitter
 from app.security import (
     AccessTokens,
     AnchorKey,
@@ -219,12 +228,21 @@ def _chores(parts: Parts) -> tuple[Periodic, ...]:
             lambda: _keep_keys(parts),
             every_s=parts.settings.signing_key_poll_s,
         ),
+        Periodic("leases", parts.leases.renew, every_s=RENEW_S),
+        Periodic("orphans", lambda: _sweep(parts), every_s=SWEEP_S),
     )
 
 
 async def _keep_keys(parts: Parts) -> None:
     await parts.stored_keys.rotate()
     await parts.keys.refresh()
+
+
+async def _sweep(parts: Parts) -> int:
+    def make_context(user_id: str) -> UserExecutionContext:
+        return build_context(parts, user_id=user_id, request_id="sweep")
+
+    return await sweep_orphans(parts.leases, parts.sessions, make_context)
 
 
 async def _build(
@@ -275,7 +293,13 @@ async def _build(
         trails=UserAuditTrail,
         events=EventLog(redis, guard=guard),
         hub=Hub(subscriber),
+        sockets=Sockets(
+            total=settings.sockets,
+            per_user=settings.sockets_per_user,
+            rng=random.Random(),
+        ),
         engines=EngineRegistry(create_engine),
+        leases=RunLeases(redis),
         tools=STANDARD_TOOLS,
         model=_model(settings, provider),
         model_guards=_model_guards(settings, redis),

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     # A leader that was stopped is replaced after about this long.
     leader_lease_s: float = Field(default=3.0, ge=0.5, le=60)
     control_workers: int = Field(default=4, ge=1, le=100)
+    # Of one worker; the oldest of a user gives way to a new one.
+    sockets: int = Field(default=5_000, ge=1)
+    sockets_per_user: int = Field(default=20, ge=1)
     max_body_bytes: int = Field(default=1_048_576, ge=1)
     # A folder of the workers that share one port; None counts for each worker alone.
     metrics_dir: Path | None = None

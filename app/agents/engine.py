@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 from uuid import uuid4
 
+from app.agents.leases import Leases, NoLeases
 from app.agents.patience import patiently
 from app.agents.tools import Tool, ToolError
 from app.context import UserExecutionContext
@@ -53,6 +54,7 @@ class Workshop:
     run_timeout_s: float
     watch: RunWatch = field(default_factory=RunWatch)
     model_guards: ModelGuards = field(default_factory=ModelGuards)
+    leases: Leases = field(default_factory=NoLeases)
 
 
 CreateRun = Callable[[UserExecutionContext], Awaitable[Run]]
@@ -192,8 +194,13 @@ class ExecutionEngine:
         created: asyncio.Future[Run],
         job: _Job,
     ) -> None:
-        with self._workshop.watch.run(context) as run_context:
-            await self._create_and_work(run_context, create, created, job)
+        run_id = str(context.run_id)
+        try:
+            with self._workshop.watch.run(context) as run_context:
+                await self._create_and_work(run_context, create, created, job)
+        finally:
+            # Not given back by now: somebody else has to see to the run's end.
+            self._workshop.leases.let_go(context.user_id, run_id)
 
     async def _create_and_work(
         self,
@@ -203,6 +210,8 @@ class ExecutionEngine:
         job: _Job,
     ) -> None:
         try:
+            # Before the row: were we killed in between, nobody would miss the run.
+            await self._workshop.leases.hold(context.user_id, str(context.run_id))
             run = await create(context)
         except Exception as exc:  # noqa: BLE001  # told to whoever asked for the run
             created.set_exception(exc)
@@ -345,6 +354,7 @@ class ExecutionEngine:
             if ended:
                 self._workshop.watch.ended(outcome.status)
                 await self._emit(context, run, f"run.{outcome.status}", outcome.data)
+                await self._workshop.leases.give_back(context.user_id, run.run_id)
         except Exception as exc:  # noqa: BLE001  # nobody awaits a run; it is swept later
             log_event(
                 _log,
@@ -392,7 +402,8 @@ def _raise_lost_cancellation() -> None:
 
 
 async def _stop_if_cancelled(step: UserExecutionContext, run: Run) -> None:
-    # Another worker may have taken the request to cancel, and its message may be lost.
+    # Another worker may have taken the request to cancel, and its message may be lost;
+    # or it took us for dead, and ended the run.
     current = await find_run(step, run.run_id)
-    if current is None or current.cancel_requested:
+    if current is None or current.cancel_requested or current.status != "running":
         raise _CancelledByUserError

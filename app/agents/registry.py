@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from app.agents.engine import ClosedError, ExecutionEngine, Workshop, end_id
+from app.agents.engine import ClosedError, ExecutionEngine, Workshop
+from app.agents.sweeper import tell_the_end
 from app.context import UserExecutionContext
 from app.monitoring import log_event
 from app.storage import sweep_abandoned
@@ -28,13 +29,7 @@ async def create_engine(
     async with workshop.sessions.for_user(context.user_id) as session:
         abandoned = await sweep_abandoned(context.child(session=session))
     for run in abandoned:
-        await context.emitter.emit(
-            "run.failed",
-            run_id=run.run_id,
-            thread_id=run.thread_id,
-            data={"error": run.error},
-            event_id=end_id(run.run_id),
-        )
+        await tell_the_end(context, run)
     return ExecutionEngine(context.user_id, workshop)
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.agents import EngineRegistry, Tool, Workshop, passage_search
+from app.agents import EngineRegistry, RunLeases, Tool, Workshop, passage_search
 from app.context import AuditTrail, Emitter, Keyspace
 from app.control import Controllers
 from app.llm import Embedder, ModelClient, ModelGuards
@@ -27,7 +27,7 @@ from app.monitoring import (
     SlaMonitor,
     Tracing,
 )
-from app.realtime import EventLog, Hub
+from app.realtime import EventLog, Hub, Sockets
 from app.security import AccessTokens, AnchorKey, KeyRing, PasswordHasher, Refusals
 from app.settings import Settings
 from app.storage import (
@@ -53,7 +53,9 @@ class Parts:
         trails: Makes the audit trail of a user and a request.
         events: The event logs.
         hub: Wakes sockets and streams.
+        sockets: Counts the open sockets, and lets them in.
         engines: The execution engine of each user.
+        leases: Which runs are worked on, by this process or another.
         tools: What agents can do.
         model: What agents think with.
         model_guards: What stands between a run and the model.
@@ -87,7 +89,9 @@ class Parts:
     trails: Callable[[str, str], AuditTrail]
     events: EventLog
     hub: Hub
+    sockets: Sockets
     engines: EngineRegistry
+    leases: RunLeases
     tools: tuple[Tool, ...]
     model: ModelClient
     model_guards: ModelGuards
@@ -121,6 +125,7 @@ class Parts:
             self.settings.run_timeout_s,
             RunWatch(self.metrics, self.guard),
             self.model_guards,
+            self.leases,
         )
 
     @property

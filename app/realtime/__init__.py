@@ -9,12 +9,15 @@ from app.realtime.revocations import (
     announce_revoked,
     sessions_channel,
 )
+from app.realtime.sockets import FullError, Sockets
 
 __all__ = [
     "EVERY_SESSION",
     "Event",
     "EventLog",
+    "FullError",
     "Hub",
+    "Sockets",
     "UserEmitter",
     "announce_revoked",
     "follow",

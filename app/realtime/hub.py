@@ -12,10 +12,15 @@ nobody reads; so what arrives or leaves sends on a connection that stands, or no
 A confirmed subscription wakes its followers like a message does: what was published
 before is read then. Redis confirms all channels again after a reconnect, which
 repairs an outage the same way.
+
+A connection whose other end has gone without a word looks like one on which nothing is
+published. So the hub asks for a sign of life every few seconds, and connects anew when
+none comes.
 """
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +34,7 @@ from app.monitoring import log_event
 from app.realtime.events import wake_channel
 
 RUN_CONTROL = "runs:cancel"
+BEAT_S = 5.0
 _BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 _log = logging.getLogger("app.realtime")
 
@@ -39,14 +45,21 @@ Listener = Callable[[bytes | None], None]
 class Hub:
     """Wakes the followers of users' events in this process."""
 
-    def __init__(self, redis: Redis) -> None:
-        """Subscribe through ``redis``, whose socket must have no read timeout."""
+    def __init__(self, redis: Redis, *, beat_s: float | None = BEAT_S) -> None:
+        """Subscribe through ``redis``, whose socket must have no read timeout.
+
+        Args:
+            redis: The server.
+            beat_s: How often it must show a sign of life; a connection without one for
+                twice as long is given up. None asks for none.
+        """
         self._redis = redis
+        self._beat_s = beat_s
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._subscribed: set[str] = set()
         self._lock = asyncio.Lock()
         self._pubsub: PubSub | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def channels(self) -> frozenset[str]:
@@ -62,13 +75,16 @@ class Hub:
 
         # Always followed, so the connection never has nothing to listen to.
         self._listeners[RUN_CONTROL].add(cancel)
-        self._reader = asyncio.create_task(self._read_forever(), name="hub")
+        self._tasks = [asyncio.create_task(self._read_forever(), name="hub")]
+        if self._beat_s is not None:
+            beating = self._beat_forever(self._beat_s)
+            self._tasks.append(asyncio.create_task(beating, name="hub beat"))
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._listeners.clear()
 
     async def announce_cancel(self, redis: Redis, run_id: str) -> None:
@@ -79,19 +95,26 @@ class Hub:
     async def following(self, user_id: str) -> AsyncIterator[asyncio.Event]:
         """Yield an event that is set whenever the user's log may have grown."""
         wake = asyncio.Event()
-        channel = wake_channel(user_id)
+        async with self.listening(wake_channel(user_id), lambda _: wake.set()):
+            yield wake
 
-        def listener(_: bytes | None) -> None:
-            wake.set()
+    @contextlib.asynccontextmanager
+    async def listening(self, channel: str, listener: Listener) -> AsyncIterator[None]:
+        """Call ``listener`` with what is published on a channel, for the block.
 
-        self._listeners[channel].add(listener)
+        It is called with None whenever Redis has confirmed the subscription: what was
+        published before may have been missed. It must not raise.
+        """
+        # Each block has its own entry, also when two give the same function.
+        entry = functools.partial(listener)
+        self._listeners[channel].add(entry)
         try:
             # Shielded: cancelled between sending SUBSCRIBE and writing it down, the
             # subscription would be one that nobody here knows to end.
             await asyncio.shield(self._settle(channel))
-            yield wake
+            yield
         finally:
-            self._listeners[channel].discard(listener)
+            self._listeners[channel].discard(entry)
             if not self._listeners[channel]:
                 del self._listeners[channel]
             # Shielded: a cancelled socket must not leave its subscription behind.
@@ -123,10 +146,13 @@ class Hub:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
-                    await self._subscribe_all(pubsub)
-                    async for message in pubsub.listen():
-                        attempt = 0
-                        self._dispatch(message)
+                    async with asyncio.timeout(None) as silence:
+                        self._postpone(silence)
+                        await self._subscribe_all(pubsub)
+                        async for message in pubsub.listen():
+                            attempt = 0
+                            self._postpone(silence)
+                            self._dispatch(message)
             except Exception as exc:  # noqa: BLE001  # a dead reader deafens all users
                 log_event(
                     _log,
@@ -139,6 +165,19 @@ class Hub:
                 self._subscribed.clear()
             await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
             attempt += 1
+
+    def _postpone(self, silence: asyncio.Timeout) -> None:
+        if self._beat_s is not None:
+            silence.reschedule(asyncio.get_running_loop().time() + 2 * self._beat_s)
+
+    async def _beat_forever(self, beat_s: float) -> None:
+        while True:
+            await asyncio.sleep(beat_s)
+            connection: Any = self._pubsub and self._pubsub.connection
+            if connection is not None and connection.is_connected:
+                # The answer is for the reader, and so is a connection that broke.
+                with contextlib.suppress(RedisError, OSError):
+                    await connection.send_command("PING")
 
     async def _subscribe_all(self, pubsub: PubSub) -> None:
         async with self._lock:

@@ -154,6 +154,29 @@ async def finish_run(
     return True
 
 
+async def abandon_run(context: UserExecutionContext) -> Run | None:
+    """Fail the context's run if it still runs; None when there is no such run.
+
+    A run that has ended stays as it is and is returned.
+    """
+    row = (
+        await context.database.execute(
+            update(runs)
+            .where(
+                runs.c.id == context.run_id,
+                runs.c.user_id == context.user_id,
+                runs.c.status == "running",
+            )
+            .values(status="failed", error="abandoned", finished_at=func.now())
+            .returning(*_RUN)
+        )
+    ).first()
+    if row is None:
+        return await find_run(context, str(context.run_id))
+    await context.audit.record("run.failed", str(context.run_id))
+    return Run(*row)
+
+
 async def sweep_abandoned(context: UserExecutionContext) -> list[Run]:
     """Fail the user's runs whose process died, and return them.
 

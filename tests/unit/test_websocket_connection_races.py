@@ -24,7 +24,7 @@ from app.realtime import Event, EventLog, Hub
 from app.realtime.hub import RUN_CONTROL
 from app.security import AccessTokens
 from tests.unit.app.fakes.redis import MemoryRedis
-from tests.unit.app.parts import NoDatabase, OpenLogins, ring_of
+from tests.unit.app.parts import NoDatabase, OpenLogins, many_sockets, ring_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -77,7 +77,8 @@ class Office:
         """Make a process over a Redis of its own."""
         self.redis = MemoryRedis()
         client = cast("Redis", self.redis)
-        self.hub, self.log = hub(client), log(client)
+        self.hub, self.log = hub(client, beat_s=None), log(client)
+        self.counted = many_sockets()
         self._tokens = AccessTokens(ring_of("k"), lifetime_s=600)
         self.sockets: list[Socket] = []
 
@@ -104,11 +105,13 @@ class Office:
             refresh_tokens=OpenLogins(),
             events=self.log,
             hub=self.hub,
+            sockets=self.counted,
         )
         websocket = WebSocket(
             {
                 "type": "websocket",
                 "app": SimpleNamespace(state=SimpleNamespace(parts=parts)),
+                "query_string": b"",
                 "headers": [(b"authorization", f"Bearer {token}".encode())],
                 RECORD: RequestRecord("r"),
             },
@@ -294,13 +297,14 @@ async def _leave_while_another_comes(office: Office, turns: int) -> Socket:
 
 def assert_followed(office: Office, users: Iterable[str]) -> None:
     """Check that exactly these users' channels are subscribed, in hub and Redis."""
-    wanted = {RUN_CONTROL, *(f"u:{user}:wake" for user in users)}
+    kinds = ("wake", "sessions")
+    wanted = {RUN_CONTROL, *(f"u:{user}:{kind}" for user in users for kind in kinds)}
     subscribed = office.redis.subscribed()
     assert subscribed == wanted, f"lacks {wanted - subscribed}, has {subscribed}"
     assert office.hub.channels == wanted
 
 
-LONGEST_FAREWELL_TURNS = 25
+LONGEST_FAREWELL_TURNS = 40
 """More turns of the loop than leaving takes."""
 
 
@@ -408,8 +412,8 @@ async def test_killed_serving_at_each_turn_leaves_nothing() -> None:
 class _ForgetfulHub(Hub):
     """Gives its listener back only when nothing goes wrong."""
 
-    def __init__(self, redis: "Redis") -> None:
-        super().__init__(redis)
+    def __init__(self, redis: "Redis", *, beat_s: float | None) -> None:
+        super().__init__(redis, beat_s=beat_s)
         self.followed: list[contextlib.AsyncExitStack] = []
 
     @contextlib.asynccontextmanager

@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.context import UserExecutionContext
+from app.realtime import Sockets
 from app.security import KeyPair, KeyRing, KeySet
 from test_framework.explore import external
 
@@ -99,6 +101,11 @@ class OpenLogins:
         assert family_id
         await external("SELECT")
         return True
+
+
+def many_sockets() -> Sockets:
+    """Return the count of a process that takes any number."""
+    return Sockets(total=10_000, per_user=10_000, rng=random.Random(1))
 
 
 def context_of(user_id: str, *, request_id: str = "r-1") -> UserExecutionContext:

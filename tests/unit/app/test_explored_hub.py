@@ -33,7 +33,7 @@ class _Line:
     def __init__(self, hub: type[Hub]) -> None:
         self.redis = MemoryRedis()
         client = cast("Redis", self.redis)
-        self.hub, self._log = hub(client), EventLog(client)
+        self.hub, self._log = hub(client, beat_s=None), EventLog(client)
         self._cancelled: list[str] = []
 
     async def __aenter__(self) -> Self:

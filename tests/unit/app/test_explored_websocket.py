@@ -20,17 +20,31 @@ from app.api.frontier import RECORD, RequestRecord
 from app.api.websocket import watch_events
 from app.realtime import Event, EventLog, Hub
 from app.realtime.hub import RUN_CONTROL
-from app.security import AccessTokens
+from app.security import AccessTokens, Refusals
 from test_framework.explore import Report, Scenario, explore, external
 from tests.unit.app.exploring import USERS_ALONE, assert_found
 from tests.unit.app.fakes.redis import MemoryRedis
-from tests.unit.app.parts import NoDatabase, OpenLogins, ring_of
+from tests.unit.app.parts import NoDatabase, OpenLogins, many_sockets, ring_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _USERS = ("ada", "bob")
-_TOKENS = AccessTokens(ring_of("k"), lifetime_s=600)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+_TOKENS = AccessTokens(ring_of("k"), lifetime_s=600, now=_loop_time)
+
+
+@pytest.fixture(autouse=True)
+def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the wall clock go with the loop's, so that nobody need look in between."""
+    monkeypatch.setattr(endpoint, "_now", _loop_time)
+    monkeypatch.setattr(endpoint, "LOOK_EVERY_S", 1_000.0)
+
 
 Watch = Callable[[WebSocket, int | None], Awaitable[None]]
 
@@ -71,7 +85,8 @@ class _Office:
         self._watch = watch
         self._redis = MemoryRedis()
         redis = cast("Redis", self._redis)
-        self._hub, self._log = Hub(redis), log(redis)
+        self._hub, self._log = Hub(redis, beat_s=None), log(redis)
+        self._counted = many_sockets()
         self._clients = {
             "ada": _Client(leaves=True),
             "bob": _Client(leaves=False),
@@ -99,15 +114,18 @@ class _Office:
         client = self._clients[user_id]
         parts = SimpleNamespace(
             access_tokens=_TOKENS,
+            refusals=Refusals(),  # time may pass until a token has expired
             sessions=NoDatabase(),
             refresh_tokens=OpenLogins(),
             events=self._log,
             hub=self._hub,
+            sockets=self._counted,
         )
         token = _TOKENS.issue(user_id, "login")
         scope = {
             "type": "websocket",
             "app": SimpleNamespace(state=SimpleNamespace(parts=parts)),
+            "query_string": b"",
             "headers": [(b"authorization", f"Bearer {token}".encode())],
             RECORD: RequestRecord("r"),
         }
@@ -165,7 +183,9 @@ async def _watch_without_finally(websocket: WebSocket, after: int | None) -> Non
     sender = asyncio.create_task(
         endpoint._send_events(parts, websocket, claims.user_id, after)
     )
-    receiver = asyncio.create_task(endpoint._wait_until_gone(websocket))
+    receiver = asyncio.create_task(
+        endpoint._hear(parts, websocket, endpoint._Watch(claims))
+    )
     await asyncio.wait(
         {sender, receiver},
         timeout=claims.expires_at - endpoint._now(),

@@ -28,11 +28,13 @@ class MemoryRedis:
         self._streams: defaultdict[str, list[Entry]] = defaultdict(list)
         self.subscribers: defaultdict[str, set[MemoryPubSub]] = defaultdict(set)
 
-    async def get(self, key: str) -> bytes | None:
-        """Return a counter."""
-        await external("GET")
+    async def hget(self, key: str, field: str) -> bytes | None:
+        """Return the last number of a log, or the one before its first: 0 here."""
+        await external("HGET")
         count = self._counters.get(key)
-        return None if count is None else b"%d" % count
+        if count is None:
+            return None
+        return b"%d" % (count if field == "seq" else 0)
 
     async def xrange(
         self,
@@ -50,7 +52,10 @@ class MemoryRedis:
         return [e for e in entries if int(e[0].partition(b"-")[0]) > after][:count]
 
     def register_script(self, _: str) -> Callable[..., Awaitable[int]]:
-        """Return the event log's script, the only one there is."""
+        """Return the event log's script, the only one there is.
+
+        The clock of this server stands at zero, so numbers are counted from one.
+        """
 
         async def append(*, keys: list[str], args: list[Any]) -> int:
             await external("append")
@@ -119,9 +124,13 @@ class MemoryPubSub:
         """Whether the connection stands, as far as its client has noticed."""
         return not self._is_broken
 
-    async def send_command(self, command: str, channel: str) -> None:
+    async def send_command(self, command: str, *channels: str) -> None:
         """Send a command past the client's books."""
-        await (self.subscribe if command == "SUBSCRIBE" else self.unsubscribe)(channel)
+        if command == "PING":
+            self.put("pong", "", b"")
+            return
+        subscribe = command == "SUBSCRIBE"
+        await (self.subscribe if subscribe else self.unsubscribe)(*channels)
 
     async def subscribe(self, *channels: str) -> None:
         """Subscribe; each is confirmed in the inbox."""

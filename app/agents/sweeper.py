@@ -1,0 +1,67 @@
+"""Tidies up after processes that were killed: their runs end, and their users hear of it.
+
+Every process does so, and each lease is claimed by one. What is done for a lease may be
+done again, by whoever claims it next if this process dies over it: the row ends once,
+and the log takes a run's last event once.
+"""
+
+import logging
+from collections.abc import Callable
+
+from app.agents.leases import RunLeases
+from app.context import UserExecutionContext
+from app.monitoring import log_event
+from app.storage import Run, SessionFactory, abandon_run
+
+_log = logging.getLogger("app.agents")
+
+MakeContext = Callable[[str], UserExecutionContext]
+"""Makes the context of a user, without a session."""
+
+
+async def sweep_orphans(
+    leases: RunLeases, sessions: SessionFactory, make_context: MakeContext
+) -> int:
+    """End the runs whose leases have expired; return how many leases were claimed.
+
+    A lease that cannot be tidied up stays, and is claimed again once it has expired.
+    """
+    claimed = await leases.claim()
+    for user_id, run_id in claimed:
+        try:
+            await _tidy_up(leases, sessions, make_context(user_id), run_id)
+        except Exception as exc:  # noqa: BLE001  # one run must not keep the others
+            log_event(
+                _log,
+                "orphan.not_swept",
+                level=logging.WARNING,
+                problem=type(exc).__name__,
+                user_id=user_id,
+                run_id=run_id,
+            )
+    return len(claimed)
+
+
+async def _tidy_up(
+    leases: RunLeases,
+    sessions: SessionFactory,
+    context: UserExecutionContext,
+    run_id: str,
+) -> None:
+    async with sessions.for_user(context.user_id) as session:
+        run = await abandon_run(context.child(run_id=run_id, session=session))
+    if run is not None:
+        await tell_the_end(context, run)
+    # Last: until the end is told, somebody has to do it.
+    await leases.give_back(context.user_id, run_id)
+
+
+async def tell_the_end(context: UserExecutionContext, run: Run) -> None:
+    """Emit the last event of a run that has ended; once, however often it is told."""
+    outcome = {"result": run.result, "error": run.error}
+    await context.emitter.emit(
+        f"run.{run.status}",
+        run_id=run.run_id,
+        thread_id=run.thread_id,
+        data={name: text for name, text in outcome.items() if text is not None},
+    )
