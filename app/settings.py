@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     sockets: int = Field(default=5_000, ge=1)
     sockets_per_user: int = Field(default=20, ge=1)
     max_body_bytes: int = Field(default=1_048_576, ge=1)
+    # Read by ``python -m app.serve`` only.
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
     # A folder of the workers that share one port; None counts for each worker alone.
     metrics_dir: Path | None = None
     # None exposes no metrics: how much others use a service is not for its users.

@@ -10,9 +10,11 @@ from app.security.audit import (
     find_flaw,
     hash_entry,
 )
+from app.security.certificates import CertificateError, Certificates
 from app.security.keyring import KeyRing, StaleKeysError
 from app.security.passwords import PasswordHasher
 from app.security.refusals import Refusal, Refusals
+from app.security.resumption import ResumingContext
 from app.security.roles import (
     DEFAULT_POLICY,
     Authority,
@@ -44,6 +46,8 @@ __all__ = [
     "Anchor",
     "AnchorKey",
     "Authority",
+    "CertificateError",
+    "Certificates",
     "Claims",
     "Entry",
     "Flaw",
@@ -60,6 +64,7 @@ __all__ = [
     "Policy",
     "Refusal",
     "Refusals",
+    "ResumingContext",
     "Role",
     "SealError",
     "SealedKey",
