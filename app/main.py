@@ -273,8 +273,11 @@ async def _build(
     health = _health(settings, stack, reserved)
 
     sessions = SessionFactory(engine, guard)
+    # A worker that waits too long for its keys signs nothing.
     stored_keys = StoredKeys(
-        sessions, KeySealer(settings.keys), KeySchedule.of(settings)
+        SessionFactory(reserved, guard),
+        KeySealer(settings.keys),
+        KeySchedule.of(settings),
     )
     keys = await stored_keys.open_ring(time.monotonic)
     stack.push_async_callback(keys.aclose)

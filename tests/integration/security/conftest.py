@@ -1,6 +1,7 @@
 """A database of its own for tests that tamper with what all users share."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -16,6 +17,13 @@ from app.storage.migrate import migrate
 @pytest.fixture
 def own_settings(settings: Settings) -> Iterator[Settings]:
     """Return settings of a service whose database nobody else uses."""
+    with own_database(settings) as chosen:
+        yield chosen
+
+
+@contextlib.contextmanager
+def own_database(settings: Settings) -> Iterator[Settings]:
+    """Make a database, and drop it at the end."""
     name = f"own_{uuid4().hex}"
     shared = settings.database_url.get_secret_value()
     own = make_url(shared).set(database=name).render_as_string(hide_password=False)

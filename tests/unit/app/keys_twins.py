@@ -1,14 +1,17 @@
 """Twins of signing keys: each lacks one protection, and its test catches it."""
 
+import asyncio
 import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import jwt
 from jwt.utils import base64url_decode
 
-from app.security import KeyRing
+from app.security import KeyPair, KeyRing
+from app.security.keyring import Load
 from app.security.tokens import AUDIENCE, ISSUER
 
 
@@ -47,3 +50,26 @@ class AlgorithmOfToken:
         if claims["exp"] <= self._now():
             raise jwt.ExpiredSignatureError
         return str(claims["sub"])
+
+
+class HastyRing(KeyRing):
+    """Joins the read that is under way, though it may have looked before we asked."""
+
+    async def refresh(self) -> None:
+        if self._flights:
+            await asyncio.shield(next(iter(self._flights)))
+        else:
+            await super().refresh()
+
+
+class TwoFieldsRing(KeyRing):
+    """Exchanges the name of the signing key first, and the key when it has come."""
+
+    async def _read(self, load: Load) -> None:
+        async with self._one_at_a_time:
+            self._next = None
+            keys = await load(0.0)
+            torn = KeyPair(keys.signing.kid, self._keys.signing.private)
+            self._keys = replace(keys, signing=torn)
+            await asyncio.sleep(0)
+            self._keys = keys
