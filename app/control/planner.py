@@ -25,7 +25,7 @@ _NUMBERS = [
     "nine",
     "ten",
 ]
-_COUNT = rf"(?P<count>\d{{1,6}}|an|{'|'.join(_NUMBERS)})"
+_COUNT = rf"(?P<count>[0-9]{{1,6}}|an|{'|'.join(_NUMBERS)})"
 _THINGS = "(?:(?:more )?(?:workers?|nodes?|replicas?))"
 _NAME = rf"(?P<name>{NODE_SET_NAME})"
 _SENTENCES = {
@@ -38,7 +38,8 @@ _SENTENCES = {
     "none": (rf"stop {_NAME}",),
 }
 _FORMS = [
-    (meaning, re.compile(rf"(?i:(?:please )?{sentence})[.!]?"))
+    # ASCII: else a Kelvin sign is a k, and the name of a node set no name.
+    (meaning, re.compile(rf"(?:please )?{sentence}[.!]?", re.IGNORECASE | re.ASCII))
     for meaning, sentences in _SENTENCES.items()
     for sentence in sentences
 ]
