@@ -243,7 +243,7 @@ async def write_passages(
         for position, piece in enumerate(cut(body))
     ]
     if rows:
-        await context.database.execute(insert(passages).values(rows))
+        await context.database.execute(insert(passages), rows)
 
 
 async def replace_passages(

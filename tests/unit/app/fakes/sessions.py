@@ -42,10 +42,12 @@ class MemorySession:
         self.user_id = user_id
         self._connection = connection
 
-    async def execute(self, statement: Executable) -> CursorResult[Any]:
+    async def execute(
+        self, statement: Executable, parameters: list[dict[str, Any]] | None = None
+    ) -> CursorResult[Any]:
         """Run a statement after a round trip."""
         await external("statement")
-        return self._connection.execute(statement)
+        return self._connection.execute(statement, parameters)
 
     async def commit(self) -> None:
         """Commit what was done so far."""
