@@ -152,11 +152,12 @@ class ModelServer:
             return refusal
         try:
             body = json.loads(await request.body())
-            reply = await self._model.complete(
-                read_messages(body), tools=read_tools(body)
-            )
-        except (*NONSENSE, StopIteration) as exc:
+            messages, tools = read_messages(body), read_tools(body)
+        except NONSENSE as exc:
             return _problem(400, f"bad request: {type(exc).__name__}")
+        if all(message.role != "user" for message in messages):
+            return _problem(400, "there is no message of a user")
+        reply = await self._model.complete(messages, tools=tools)
         usage = _usage(body, reply)
         if body.get("stream"):
             return StreamingResponse(
