@@ -19,6 +19,8 @@ from tests.integration.llm.pool_twins import HeadersOnClient, KeepsCookies
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 USERS = 100
+FEW = 12
+"""Users where a twin is to be caught: two would do."""
 CONNECTIONS = 10
 
 
@@ -76,8 +78,8 @@ async def mirroring() -> AsyncIterator[tuple[Mirror, str]]:
             await task
 
 
-async def _send_all(pool: HttpPool, url: str) -> None:
-    """Let a hundred users send two requests each; judge what came with them."""
+async def _send_all(pool: HttpPool, url: str, *, users: int) -> None:
+    """Let users send two requests each; judge what came with them."""
 
     async def send(user: int) -> list[dict[str, str | None]]:
         told = []
@@ -86,7 +88,7 @@ async def _send_all(pool: HttpPool, url: str) -> None:
             told.append(json.loads(await pool.fetch(url, {}, headers=headers)))
         return told
 
-    told = await asyncio.gather(*map(send, range(USERS)))
+    told = await asyncio.gather(*map(send, range(users)))
 
     for user, answers in enumerate(told):
         for answer in answers:
@@ -98,7 +100,7 @@ async def test_hundred_users_share_connections_only() -> None:
     """Two hundred requests go over ten connections, each with what is its own."""
     pool = HttpPool(connections=CONNECTIONS)
     async with mirroring() as (mirror, url):
-        await _send_all(pool, f"{url}/tell")
+        await _send_all(pool, f"{url}/tell", users=USERS)
         await pool.aclose()
 
     assert 1 < mirror.most <= CONNECTIONS
@@ -115,7 +117,7 @@ async def test_remembering_pool_is_caught(twin: type[HttpPool], words: str) -> N
     pool = twin(connections=CONNECTIONS)
     async with mirroring() as (_, url):
         with pytest.raises(AssertionError, match=words):
-            await _send_all(pool, f"{url}/tell")
+            await _send_all(pool, f"{url}/tell", users=FEW)
         await pool.aclose()
 
 

@@ -189,7 +189,7 @@ async def test_connection_lost_to_a_cancellation_is_caught(
     pool = WaitsWithinHttpx(connections=CONNECTIONS, timeout_s=20)
 
     with pytest.raises(TimeoutError):
-        await _leave_at_random(server, pool, rounds=6, within_s=2)
+        await _leave_at_random(server, pool, rounds=4, within_s=2)
 
     await pool.aclose()
 

@@ -37,19 +37,21 @@ from tests.unit.app.parts import context_of
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 USERS = 100
+FEW = 30
+"""Users where a twin is to be caught: two would do."""
 HELLO = [ChatMessage("user", "hello")]
 
 
 async def _ask_with_tokens(
-    server: RunningServer, pool: HttpPool, kind: type[ProviderTokens]
+    server: RunningServer, pool: HttpPool, kind: type[ProviderTokens], *, users: int
 ) -> int:
-    """Let a hundred users need a token at once, every third leave; count the tokens."""
+    """Let users need a token at once, every third leave; count the tokens."""
     tokens = kind(token_fetcher(pool, f"{server.url}/v1/token", key=KEY))
     model = OpenAICompatibleModel(
         Provider(f"{server.url}/v1", pool, tokens), model="local"
     )
     await server.misbehave(latency_s=0.1, paths=["/v1/token"])
-    tasks = [asyncio.create_task(model.complete(HELLO, tools=[])) for _ in range(USERS)]
+    tasks = [asyncio.create_task(model.complete(HELLO, tools=[])) for _ in range(users)]
     await asyncio.sleep(0.02)
     for task in tasks[::3]:
         task.cancel()
@@ -66,13 +68,13 @@ async def test_hundred_users_fetch_one_token(
     server: RunningServer, pool: HttpPool
 ) -> None:
     """One request for a token serves all, also when those who began it have left."""
-    assert await _ask_with_tokens(server, pool, ProviderTokens) == 1
+    assert await _ask_with_tokens(server, pool, ProviderTokens, users=USERS) == 1
 
 
 @pytest.mark.power
 async def test_token_for_each_is_caught(server: RunningServer, pool: HttpPool) -> None:
     """Without a single flight there is a stampede on the token endpoint."""
-    assert await _ask_with_tokens(server, pool, RefreshesEach) > USERS / 3
+    assert await _ask_with_tokens(server, pool, RefreshesEach, users=FEW) > 1
 
 
 async def test_refused_token_is_renewed_once(
