@@ -14,6 +14,14 @@ from app.settings import Settings
 from app.storage.migrate import migrate
 
 
+@pytest.fixture(scope="session")
+def settings(settings: Settings) -> Settings:
+    """Return settings under which a busy machine makes users wait, not fail."""
+    return settings.model_copy(
+        update={"database_pool_size": 20, "database_pool_timeout_s": 100.0}
+    )
+
+
 @pytest.fixture
 def own_settings(settings: Settings) -> Iterator[Settings]:
     """Return settings of a service whose database nobody else uses."""
@@ -27,9 +35,7 @@ def own_database(settings: Settings) -> Iterator[Settings]:
     name = f"own_{uuid4().hex}"
     shared = settings.database_url.get_secret_value()
     own = make_url(shared).set(database=name).render_as_string(hide_password=False)
-    chosen = settings.model_copy(
-        update={"database_url": SecretStr(own), "database_pool_size": 20}
-    )
+    chosen = settings.model_copy(update={"database_url": SecretStr(own)})
 
     async def create() -> None:
         await _execute(shared, f"CREATE DATABASE {name}")

@@ -66,7 +66,7 @@ async def write_together(
         for visitor in visitors
         for _ in range(devices)
     ]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         answers = await asyncio.gather(*(write(*each) for each in planned))
     return Written(sum(answers), len(answers) - sum(answers))
 
