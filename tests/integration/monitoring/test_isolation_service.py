@@ -99,6 +99,28 @@ async def test_foreign_event_is_refused_and_told(settings: Settings) -> None:
     assert ada.user_id not in str(told)
 
 
+async def test_service_tells_what_its_guard_sees(settings: Settings) -> None:
+    """The service's own alerts watch its guard, its dependencies, its loop and levels."""
+    async with running(settings) as service:
+        parts = service.parts
+        await forget_alerts(parts.engine)
+        parts.guard.report("session", owner="bob", user_id="ada")
+        for _ in range(100):
+            parts.sla.record("/threads", 500, 0.1)
+        await parts.alerts.look()
+        async with parts.engine.begin() as connection:
+            await connection.execute(
+                text("SELECT set_config('app.scope', 'monitoring', true)")
+            )
+            rows = await connection.execute(
+                text("SELECT rule, component, tier, state FROM alert_episodes")
+            )
+            told = {tuple(row) for row in rows}
+
+    assert ("isolation-violated", "session", "critical", "firing") in told
+    assert ("budget-burns-fast", "/threads", "critical", "firing") in told
+
+
 @pytest.mark.power
 async def test_unguarded_log_is_found(settings: Settings) -> None:
     """Without the guard Ada is sent what is Bob's."""

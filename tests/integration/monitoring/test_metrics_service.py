@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from app.llm import ModelUnavailableError
 from app.monitoring.metrics import total
 from app.settings import Settings
 from test_framework.services import HostPlan, hosting
@@ -195,6 +196,32 @@ async def test_cancelled_runs_leave_nothing_in_flight(
 
     assert told.total("agent_runs_total") == 12
     assert told.total("agent_runs_in_flight") == 0
+
+
+async def test_parts_are_sampled_at_a_scrape(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """What can be read at any time is read when it is asked for."""
+    async with (
+        running(counted(settings, tmp_path)) as service,
+        service.member() as ada,
+        service.http(authorization=f"Bearer {TOKEN}") as http,
+    ):
+        before = Scrape((await http.get("/metrics")).text)
+        breaker = service.parts.model_guards.breaker
+        assert breaker is not None
+        for _ in range(100):
+            with contextlib.suppress(ModelUnavailableError), breaker.attempt():
+                raise ModelUnavailableError
+            if breaker.state == "open":
+                break
+        async with service.context(ada.user_id):
+            after = Scrape((await http.get("/metrics")).text)
+
+    assert before.total("circuit_breaker_state", breaker="model") == 0
+    assert after.total("circuit_breaker_state", breaker="model") == 2
+    assert before.total("pool_connections_in_use", pool="database") == 0
+    assert after.total("pool_connections_in_use", pool="database") == 1
 
 
 def _kill(pid: int) -> None:

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.frontier import Frontier
 from app.monitoring import Metrics, RequestWatch, RunWatch, SlaMonitor
 from app.monitoring.metrics import total
+from app.monitoring.sla import LEAST_REQUESTS
 from tests.unit.app.parts import context_of
 
 
@@ -123,16 +124,20 @@ async def test_socket_is_no_slow_request(metrics: Metrics) -> None:
 
 
 async def test_failed_requests_burn_the_budget(metrics: Metrics) -> None:
-    """A crash is answered 500, counted so, and bad for the endpoint's objective."""
+    """Crashes are answered 500, counted so, and at some number an alert."""
     levels = SlaMonitor()
 
     async def crash(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise ZeroDivisionError
 
-    await _ask(RequestWatch(metrics, ended=levels.record), crash, _drop)
+    for _ in range(LEAST_REQUESTS):
+        await _ask(RequestWatch(metrics, ended=levels.record), crash, _drop)
 
-    assert shown(metrics, "http_requests_total", status="500") == 1
-    assert levels.counts("/things/{id}", 3_600) == (0, 1)
+    assert shown(metrics, "http_requests_total", status="500") == LEAST_REQUESTS
+    assert levels.counts("/things/{id}", 3_600) == (0, LEAST_REQUESTS)
+    assert {(one.component, one.tier) for one in levels.signals()} == {
+        ("/things/{id}", tier) for tier in ("critical", "warning", "trend")
+    }
 
 
 @pytest.mark.parametrize(
