@@ -31,6 +31,7 @@ from tests.integration.monitoring.alerts_twins import (
     RekeyingAlerts,
     StrikingManager,
     UnleasedAlerts,
+    UnorderedAlerts,
 )
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -522,6 +523,34 @@ async def test_alerts_of_one_rule_are_one_message(
     assert before == 0
     assert len(receiver.messages) == 1
     assert len(receiver.told) == 20
+
+
+async def _claimed_at_once(
+    settings: Settings, receiver: Receiver, store: type[PostgresAlerts]
+) -> list[int]:
+    """Return how many notices each message holds that sixteen workers make at once."""
+    async with fleet(settings, receiver, workers=0) as workers:
+        shared = store(workers.engine, TIMES, clock=workers.clock)
+        for number in range(10):
+            await shared.see(signal(component=f"component {number}"))
+        claimed = await asyncio.gather(*(shared.claim() for _ in range(16)))
+        claimed += [await shared.claim() for _ in range(16)]
+    return [len(batch.notices) for batch in claimed if batch is not None]
+
+
+async def test_notices_are_put_together_once(
+    settings: Settings, receiver: Receiver
+) -> None:
+    """However many workers put messages together, each notice is in one of them."""
+    assert await _claimed_at_once(settings, receiver, PostgresAlerts) == [10]
+
+
+@pytest.mark.power
+async def test_messages_put_together_without_lock_are_found(
+    settings: Settings, receiver: Receiver
+) -> None:
+    """Without the lock workers take one another's notices, and send empty messages."""
+    assert await _claimed_at_once(settings, receiver, UnorderedAlerts) != [10]
 
 
 async def test_worse_alert_inhibits_lower_tiers(
