@@ -414,80 +414,90 @@ def test_killed_worker_is_excused_and_replaced(tmp_path: Path) -> None:
     assert not any(worker.is_running() for worker in family)
 
 
-def test_handlers_of_a_killed_worker_are_kept(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One worker that is killed, stopped and set; each test leaves it serving."""
+    with hosted(tmp_path_factory.mktemp("lone"), workers=1) as host:
+        yield host
+
+
+def test_handlers_of_a_killed_worker_are_kept(lone: Host) -> None:
     """What ran before and what runs after are told by different workers."""
-    with hosted(tmp_path, workers=1) as host:
-        for operation in ("1", "2"):
-            connection = connect(host)
-            get(connection, "/", x_isolation_op=operation)
-            connection.close()
-            recorded(host, int(operation))
-            if operation == "1":
-                host.kill(0)
-                host.replace()
-        records = host.handlers()
+    before = len(lone.handlers())
+    for operation in ("1", "2"):
+        connection = connect(lone)
+        get(connection, "/", x_isolation_op=operation)
+        connection.close()
+        recorded(lone, before + int(operation))
+        if operation == "1":
+            lone.kill(0)
+            lone.replace()
+    first, second = lone.handlers()[before:]
 
-    assert [(record.op, record.worker) for record in records] == [(1, 0), (2, 1)]
+    assert (first.op, second.op) == (1, 2)
+    assert first.worker < second.worker
 
 
-def test_only_worker_killed_refuses_and_keeps_the_port(tmp_path: Path) -> None:
+def test_only_worker_killed_refuses_and_keeps_the_port(lone: Host) -> None:
     """Nobody waits in the queue of the dead, and nobody else gets its port."""
-    with hosted(tmp_path, workers=1) as host:
-        port = urlsplit(host.url).port
-        host.kill(0)
+    port = urlsplit(lone.url).port
+    lone.kill(0)
 
-        with pytest.raises(ConnectionRefusedError):
-            connect(host).connect()
-        with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))
-        host.replace()
+    with pytest.raises(ConnectionRefusedError):
+        connect(lone).connect()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    lone.replace()
 
-        connection = connect(host)
-        assert get(connection, "/") == str(host.pids[0])
-        connection.close()
+    connection = connect(lone)
+    assert get(connection, "/") == str(lone.pids[0])
+    connection.close()
 
 
-def test_stopped_worker_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_stopped_worker_goes_on_where_it_was(lone: Host) -> None:
     """It answers nothing, and afterwards everything."""
-    with hosted(tmp_path, workers=1) as host:
-        host.stop(0)
-        process = psutil.Process(host.pids[0])
-        assert process.status() == psutil.STATUS_STOPPED
-        connection = connect(host)
-        connection.request("GET", "/")
-        host.resume()
+    lone.stop(0)
+    assert psutil.Process(lone.pids[0]).status() == psutil.STATUS_STOPPED
+    connection = connect(lone)
+    connection.request("GET", "/")
+    lone.resume()
 
-        assert connection.getresponse().read().decode() == str(host.pids[0])
-        connection.close()
-        # One that is stopped at the end is not waited for.
-        host.stop(0)
-    assert not process.is_running()
+    assert connection.getresponse().read().decode() == str(lone.pids[0])
+    connection.close()
 
 
-def test_clock_of_the_workers_is_set(tmp_path: Path) -> None:
-    """All that reads the wall clock is off by as much, in workers to come as well.
+def test_clock_of_the_workers_is_set(lone: Host) -> None:
+    """All that reads the wall clock is off by as much, and then right again.
 
     Monotonic clocks are not, and one step more sets it right.
     """
+    for offset_s in (0.0, 7200.0, -7200.0, 0.0):
+        lone.set_clock(offset_s)
+        off = _clocks_of(lone)
+        monotonic = off.pop("monotonic")
+        assert off == pytest.approx(dict.fromkeys(off, offset_s), abs=60)
+        assert monotonic == pytest.approx(
+            time.monotonic() - time.time(),  # noqa: TID251  # what is compared
+            abs=60,
+        )
 
-    def read(host: Host) -> dict[str, float]:
-        connection = connect(host)
-        read = json.loads(get(connection, "/clock"))
-        connection.close()
-        return {name: value - time.time() for name, value in read.items()}  # noqa: TID251  # what is compared
 
+def test_next_worker_has_the_clock_and_a_stopped_one_ends(tmp_path: Path) -> None:
+    """Who takes a place has the time of the one before; the end waits for nobody."""
     with hosted(tmp_path, workers=1) as host:
-        for offset_s in (0.0, 7200.0, -7200.0):
-            host.set_clock(offset_s)
-            off = read(host)
-            monotonic = off.pop("monotonic")
-            assert off == pytest.approx(dict.fromkeys(off, offset_s), abs=60)
-            assert monotonic == pytest.approx(
-                time.monotonic() - time.time(),  # noqa: TID251  # what is compared
-                abs=60,
-            )
+        host.set_clock(7200)
         host.kill(0)
         host.replace()
-        assert read(host)["held"] == pytest.approx(-7200, abs=60)
-        host.set_clock(0)
-        assert read(host)["utcnow"] == pytest.approx(0, abs=60)
+        assert _clocks_of(host)["held"] == pytest.approx(7200, abs=60)
+        process = psutil.Process(host.pids[0])
+        host.stop(0)
+
+    assert not process.is_running()
+
+
+def _clocks_of(host: Host) -> dict[str, float]:
+    """Return how far each clock of the service is from ours."""
+    connection = connect(host)
+    told = json.loads(get(connection, "/clock"))
+    connection.close()
+    return {name: value - time.time() for name, value in told.items()}  # noqa: TID251  # what is compared
