@@ -57,7 +57,7 @@ class TerminateBackends(_PostgresFault):
     """Postgres ends the service's sessions, as an administrator does.
 
     With a proxy before Postgres these are the sessions that came through it, without
-    one all but its own.
+    one all of the database but its own.
 
     Attributes:
         terminated: How many sessions the last strike ended (count).

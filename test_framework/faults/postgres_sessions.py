@@ -17,7 +17,12 @@ _CONNECT_LIMIT_S = 10.0
 _OTHERS = """
 SELECT pid FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> ALL ($1::int[])
-  AND ($2::int[] IS NULL OR client_port = ANY ($2))
+  AND CASE WHEN $2::int[] IS NULL THEN datname = current_database()
+      ELSE client_port = ANY ($2) END
+"""
+_HIDDEN = """
+SELECT count(*) FROM pg_stat_activity
+WHERE usesysid IS NOT NULL AND backend_type IS NULL AND datname = current_database()
 """
 
 
@@ -61,7 +66,20 @@ class Held:
 
 
 async def terminate(by: Any, field: "Field", *, spared: Sequence[int]) -> int:  # noqa: ANN401  # asyncpg has no types
-    """End the service's sessions but the spared ones; return how many."""
+    """End the service's sessions but the spared ones; return how many.
+
+    Without a proxy, which tells them apart, they are all those of the database.
+
+    Raises:
+        TargetError: Postgres hides whose they are.
+    """
+    # Looking on would find none to end, and disturb nothing.
+    if await by.fetchval(_HIDDEN):
+        message = (
+            "Postgres refuses a fault: permission denied to see sessions of other "
+            "roles. Name it in the field as a superuser, and past any proxy."
+        )
+        raise TargetError(message)
     ports = None
     if field.database_proxy is not None:
         ports = [seen.server_port for seen in field.database_proxy.connections()]

@@ -119,7 +119,7 @@ async def sessions_are_gone(stage: Stage) -> Look:
         finally:
             await session.close()
 
-    assert await count() >= 2
+    assert await count() >= 1
 
     async def look() -> bool:
         return await count() == 0

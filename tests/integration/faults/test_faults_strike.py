@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from test_framework.core import TargetError
 from test_framework.faults import (
     FAULTS,
     POINTS,
@@ -281,3 +284,39 @@ def test_remote_service_can_be_disturbed_in_part(stage: Stage) -> None:
         *("full-pool", "full-postgres", "redis-client-kill", "redis-pause"),
         *("slow-network", "narrow-network", "reset-connections", "half-open"),
     ]
+
+
+@pytest.mark.parametrize("name", ["terminate-backends", "full-pool"])
+async def test_role_without_rights_is_told(stage: Stage, name: str) -> None:
+    """A fault that Postgres refuses says what it needs, and leaves nothing."""
+    session = await asyncpg.connect(stage.database_url)
+    await session.execute("CREATE ROLE plain LOGIN PASSWORD 'plain'")
+    port = urlsplit(stage.database_url).port
+    url = f"postgresql://plain:plain@127.0.0.1:{port}/postgres"
+    fault = FAULTS[name]()
+    try:
+        with pytest.raises(TargetError, match=r"permission denied.* as a superuser"):
+            async with striking(fault, replace(stage.field, database_url=url)):
+                pytest.fail("the block ran")
+        assert await stage.answers()
+    finally:
+        await session.execute("DROP ROLE plain")
+        await session.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "server"),
+    [("terminate-backends", "Postgres"), ("redis-client-kill", "Redis")],
+)
+async def test_server_that_is_down_is_told(
+    stage: Stage, name: str, server: str
+) -> None:
+    """Nobody answers: that is no finding about the service."""
+    down = Field(
+        database_url="postgresql://a@127.0.0.1:1/b", redis_url="redis://127.0.0.1:1"
+    )
+
+    with pytest.raises(TargetError, match=f"{server} refuses a fault"):
+        await FAULTS[name]().strike(down)
+
+    assert await stage.answers()
