@@ -145,7 +145,8 @@ class Plan:
             _require_seconds(name, getattr(self, name))
         if self.faults:
             chosen(",".join(self.faults))
-        if not 0 < self.fault_seconds < math.inf:
+        seconds: object = self.fault_seconds  # files are not type-checked
+        if type(seconds) not in {int, float} or not 0 < self.fault_seconds < math.inf:
             message = (
                 f"fault_seconds={self.fault_seconds!r}: users work for some seconds "
                 "around each fault. Pass --fault-seconds 6."

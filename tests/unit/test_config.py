@@ -6,6 +6,7 @@ import pytest
 
 from test_framework.config import load_config
 from test_framework.core import UsageError
+from test_framework.swarm import SHAPES
 
 TABLE = """
 [tool.isolation-audit]
@@ -126,3 +127,24 @@ def test_unknown_detector_is_refused(tmp_path: Path) -> None:
     """A misspelt detector would leave the service unwatched."""
     with pytest.raises(UsageError, match="'lokcs' is no detector"):
         load_config(start=project(tmp_path), environ={}, detectors="lokcs")
+
+
+def test_faults_run_after_the_first_shape_only(tmp_path: Path) -> None:
+    """Faults take the place of the other shapes, unless shapes are asked for."""
+    inside = project(tmp_path)
+    faults = load_config(start=inside, environ={}, faults="kill-worker, half-open")
+    both = load_config(start=inside, environ={}, faults="all", shapes="disconnects")
+    none = load_config(start=inside, environ={}, faults="none")
+
+    assert faults.faults == ("kill-worker", "half-open")
+    assert faults.shapes == SHAPES[:1]
+    assert "--faults kill-worker,half-open --fault-seconds 6" in faults.repeat(1)
+    assert "--shapes" not in faults.repeat(1)
+    assert both.shapes == ("disconnects",)
+    assert (none.faults, none.shapes) == ((), SHAPES)
+
+
+def test_unknown_fault_is_refused_with_all_names(tmp_path: Path) -> None:
+    """A mistyped fault is told before anything is started, with what there is."""
+    with pytest.raises(UsageError, match=r"earthquake is no fault\. .*kill-worker"):
+        load_config(start=project(tmp_path), environ={}, faults="earthquake")

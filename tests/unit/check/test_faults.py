@@ -451,3 +451,25 @@ def test_run_without_faults_has_no_table() -> None:
 
     assert measure_faults(history, []) == ()
     assert judge(history).verdict is Verdict.VALID
+
+
+@pytest.mark.parametrize(
+    ("struck_ns", "healed_ns", "marks"),
+    [(1 * S, 3 * S, 1), (6 * S, 7 * S, 0), (None, None, 0)],
+)
+def test_timeline_shows_the_fault_that_struck_meanwhile(
+    struck_ns: int | None, healed_ns: int | None, marks: int
+) -> None:
+    """The page of a failed check has a band for each fault during its calls."""
+    builder = whole_run()
+    builder.history.add(fault(struck_ns=struck_ns, healed_ns=healed_ns))
+    for one in (
+        call("append", "a", at_s=2.0),
+        call("append", "b", at_s=2.2),
+        call("read", ("b",), at_s=5.0),
+    ):
+        builder.history.add(one)
+
+    (checked,) = judge(builder.end()).objects
+
+    assert {len(anomaly.marks) for anomaly in checked.anomalies} == {marks}

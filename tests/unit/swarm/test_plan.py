@@ -1,5 +1,6 @@
 """Audit files: read with care, refused with the line and the cure."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,32 @@ def test_audit_file_wins_over_limits_of_the_repository(tmp_path: Path) -> None:
     assert plan.p95_gates_s == {"*": 1.0, "GET /x": 2.0}
     assert plan.floors_s == {"GET /x": 0.1}
     assert plan.p50_gates_s == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("RECOVERY_LEVEL = 'note'", "'error' or a 'warning'"),
+        ("RECOVERY_GATES_S = {'*': 0}", "must be seconds"),
+        ("async def probe():\n    ...", "async def probe(user)"),
+        ("EVENT_RESUME = 1", "must be a str"),
+    ],
+)
+def test_wrong_words_about_faults_are_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    """What an audit file says about faults is checked before anything starts."""
+    path = tmp_path / "audit.py"
+    path.write_text(f"async def workload(user):\n    ...\n\n{text}\n")
+
+    with pytest.raises(UsageError, match=re.escape(words)):
+        load_plan(path)
+
+
+def test_time_of_a_fault_is_some_seconds(tmp_path: Path) -> None:
+    """Without any time nothing would be under way."""
+    path = tmp_path / "audit.py"
+    path.write_text("async def workload(user):\n    ...\n")
+
+    with pytest.raises(UsageError, match="fault_seconds=0"):
+        load_plan(path, faults=("all",), fault_seconds=0)
