@@ -146,5 +146,5 @@ def test_faults_run_after_the_first_shape_only(tmp_path: Path) -> None:
 
 def test_unknown_fault_is_refused_with_all_names(tmp_path: Path) -> None:
     """A mistyped fault is told before anything is started, with what there is."""
-    with pytest.raises(UsageError, match=r"earthquake is no fault\. .*kill-worker"):
+    with pytest.raises(UsageError, match=r"'earthquake' is no fault\. .*kill-worker"):
         load_config(start=project(tmp_path), environ={}, faults="earthquake")
