@@ -29,4 +29,4 @@ HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=5 \
 ENTRYPOINT ["/bin/sh", "-c", "if [ -f /run/keys/service.env ]; then set -a; . /run/keys/service.env; set +a; fi; exec \"$@\"", "sh"]
 # --reset-contextvars: else a context variable set for one request lives on in the next
 # one on the same kept-alive connection.
-CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--reset-contextvars", "--no-access-log", "--timeout-graceful-shutdown", "8"]
+CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--reset-contextvars", "--no-access-log", "--timeout-graceful-shutdown", "5", "--ws", "app.api.wire:BoundedWebSocket", "--ws-max-size", "65536"]

@@ -245,7 +245,7 @@ async def _hear(parts: Parts, websocket: WebSocket, watch: _Watch) -> Ending | N
         if token is None:
             continue  # clients have nothing else to say here
         try:
-            claims = parts.access_tokens.verify(token)
+            claims = await parts.access_tokens.recognise(token)
         except TokenError as exc:
             note_refusal(websocket, exc.reason)
             return NO_TOKEN

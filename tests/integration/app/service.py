@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
 from app.api import Parts
+from app.api.wire import BoundedWebSocket
 from app.context import UserExecutionContext
 from app.main import create_app
 from app.settings import Settings
@@ -136,7 +137,7 @@ async def serving(
     """Run the application, or what ``create`` makes, behind uvicorn on a free port."""
     app = create(settings) if create else create_app(settings, replace=replace)
     config = uvicorn.Config(
-        app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=2
+        app, log_config=None, ws=BoundedWebSocket, timeout_graceful_shutdown=2
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

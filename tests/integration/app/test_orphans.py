@@ -167,6 +167,7 @@ class _HastyLeases(RunLeases):
         return claimed
 
 
+@pytest.mark.long
 @pytest.mark.power
 async def test_lease_given_back_too_early_is_caught(settings: Settings) -> None:
     """Who gives the lease back first and is killed then leaves runs that never end."""
@@ -210,6 +211,7 @@ async def test_end_that_was_told_is_not_told_again(settings: Settings) -> None:
         await _assert_ended(site, "run.completed")
 
 
+@pytest.mark.long
 @pytest.mark.power
 async def test_log_that_takes_an_end_twice_is_caught(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
