@@ -1,166 +1,247 @@
-"""Runs outlive an outage of what they write to, and their ends come once.
+"""Redis goes away, comes back without its data, or falls silent: no event is lost.
 
-The outage is real: a proxy before the server cuts what is open and refuses what comes.
+A hundred followers stay, and each is owed every event that was appended, once, in order;
+so is one that resumes from a cursor of before. Each test has a Redis of its own.
 """
 
 import asyncio
-import json
-import uuid
-from collections import Counter
-from collections.abc import Awaitable, Callable
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
-from pydantic import SecretStr
+from redis.asyncio import Redis
 
-from app.agents import EngineRegistry
 from app.cache import connect
-from app.realtime import EventLog
-from app.settings import Settings
-from test_framework.faults import Link, Proxy, proxying
-from tests.integration.app.service import running
-from tests.integration.app.test_runs import SlowModel
+from app.realtime import Event, EventLog, Hub, events, follow
+from test_framework.services import Services, running_services
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-OUTAGE_S = 0.6
-LIMIT_S = 30.0
-
-
-def _through(settings: Settings, field: str, proxy: Proxy) -> Settings:
-    return settings.model_copy(update={field: SecretStr(proxy.url)})
+USERS = 100
+EACH = 5
 
 
-async def _run_through_an_outage(
-    settings: Settings, proxy: Proxy
-) -> tuple[str, Counter[str]]:
-    """Start a run, take its server away, let it go on; return what became of it."""
-    model = SlowModel()
-    async with (
-        running(settings, replace=model.put_into) as service,
-        service.member() as ada,
-        asyncio.timeout(LIMIT_S),
-    ):
-        thread = await ada.new("/threads", title="t")
-        run = await ada.new(f"/threads/{thread}/runs", goal="Find salt")
-        await model.asked.wait()
-        proxy.refuse()
-        proxy.reset()
-        model.gate.set()
-        await asyncio.sleep(OUTAGE_S)
-        proxy.accept()
-        await _until_idle(service.parts.engines, ada.user_id)
-        status = (await ada.http.get(f"/runs/{run}")).json()["status"]
-        lines = (await ada.http.get(f"/runs/{run}/events")).text.splitlines()
-    return status, Counter(json.loads(line)["type"] for line in lines)
+@pytest.fixture
+def services() -> Iterator[Services]:
+    """A Redis that may be restarted."""
+    with running_services(("redis",), environ={}) as running:
+        yield running
 
 
-async def _until_idle(engines: EngineRegistry, user_id: str) -> None:
-    """Wait until no run of a user is worked on."""
-    engine = engines._engines[user_id].result()
-    while not engine.is_idle:  # noqa: ASYNC110  # it tells nobody
-        await asyncio.sleep(0.02)
-
-
-@pytest.mark.parametrize("field", ["redis_url", "database_url"])
-async def test_end_of_a_run_is_told_once_after_an_outage(
-    settings: Settings, field: str
-) -> None:
-    """Whatever a run came to while a server was away, its user learns of it, once."""
-    url: SecretStr = getattr(settings, field)
-    with proxying(url.get_secret_value()) as proxy:
-        through = _through(settings, field, proxy)
-
-        status, kinds = await _run_through_an_outage(through, proxy)
-
-    assert status in {"completed", "failed"}
-    assert (kinds["run.started"], kinds[f"run.{status}"]) == (1, 1)
-
-
-@pytest.mark.power
-@pytest.mark.parametrize("field", ["redis_url", "database_url"])
-async def test_run_without_patience_is_never_told_to_have_ended(
-    settings: Settings, field: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The twin tries once: its user waits for an end that does not come."""
-
-    async def once(do: Callable[[], Awaitable[object]], **_: object) -> object:
-        return await do()
-
-    monkeypatch.setattr("app.agents.engine.patiently", once)
-    url: SecretStr = getattr(settings, field)
-    with proxying(url.get_secret_value()) as proxy:
-        through = _through(settings, field, proxy)
-        model = SlowModel()
-        async with (
-            running(through, replace=model.put_into) as service,
-            service.member() as ada,
-            asyncio.timeout(LIMIT_S),
-        ):
-            thread = await ada.new("/threads", title="t")
-            run = await ada.new(f"/threads/{thread}/runs", goal="Find salt")
-            await model.asked.wait()
-            proxy.refuse()
-            proxy.reset()
-            model.gate.set()
-            await _until_idle(service.parts.engines, ada.user_id)
-            proxy.accept()
-            kinds = [
-                event.kind
-                for event in await service.parts.events.read(ada.user_id, after=0)
-                if event.run_id == run
-            ]
-
-    assert not {"run.completed", "run.failed"} & set(kinds)
-
-
-async def test_event_whose_answer_was_lost_is_kept_once(redis_url: str) -> None:
-    """The client repeats a script whose answer it did not get; the log has it once."""
-    user = str(uuid.uuid4())
-    with proxying(redis_url) as proxy:
-        redis = connect(proxy.url, connections=2)
-        log = EventLog(redis)
+@contextlib.asynccontextmanager
+async def _hub(url: str, beat_s: float | None = None) -> AsyncIterator[Hub]:
+    async with connect(url, connections=1, timeout_s=None) as subscriber:
+        hub = Hub(subscriber, beat_s=beat_s)
+        await hub.start(lambda _: None)
         try:
-            await log.append(user, "first", run_id="r", thread_id="t", data={})
-            # The script arrives, and its answer ends in a reset.
-            proxy.set(down=Link(cut_after_bytes=(0, 0)))
-            appending = asyncio.create_task(
-                log.append(user, "second", run_id="r", thread_id="t", data={})
-            )
-            await _second_is_kept(redis_url, user)
-            proxy.clear()
-            async with asyncio.timeout(LIMIT_S):
-                number = await appending
-            kinds = [event.kind for event in await log.read(user, after=0)]
+            yield hub
         finally:
-            await redis.aclose()
+            await hub.close()
 
-    assert number == 2
-    assert kinds == ["first", "second"]
+
+async def _append(log: EventLog, user_id: str, count: int = EACH) -> list[int]:
+    return [
+        await log.append(user_id, "x", run_id=user_id, thread_id="t", data={})
+        for _ in range(count)
+    ]
+
+
+async def _collect(
+    hub: Hub, log: EventLog, user_id: str, into: list[Event], *, after: int = 0
+) -> None:
+    """Follow a user until as many events have come as are ever appended."""
+    following = follow(hub, log, user_id, after=after, poll_s=None)
+    async with contextlib.aclosing(following):
+        async for batch in following:
+            into.extend(batch)
+            if len(into) >= 2 * EACH:
+                return
+
+
+async def _lose_data(services: Services, make_log: type[EventLog]) -> None:
+    """Let a hundred follow while Redis comes back empty; check what they were sent."""
+    url = str(services.redis_url)
+    users = [str(uuid4()) for _ in range(USERS)]
+    async with connect(url, connections=20) as redis, _hub(url) as hub:
+        log = make_log(redis)
+        seen: dict[str, list[Event]] = {user: [] for user in users}
+        following = [
+            asyncio.create_task(_collect(hub, log, user, seen[user])) for user in users
+        ]
+        before = await asyncio.gather(*(_append(log, user) for user in users))
+        async with asyncio.timeout(30):
+            while min(map(len, seen.values())) < EACH:  # noqa: ASYNC110  # a count has no event
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(services.restart, "redis", keep=False)
+        after = await asyncio.gather(*(_append(log, user) for user in users))
+        done, late = await asyncio.wait(following, timeout=10)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+        assert not late, f"{len(late)} followers wait for events that are there"
+        assert len(done) == USERS
+        for user, first, second in zip(users, before, after, strict=True):
+            assert [event.seq for event in seen[user]] == [*first, *second]
+            assert sorted({*first, *second}) == [*first, *second]
+            # Whoever was away meanwhile gets what came since, and nothing else.
+            resumed = await log.read(user, after=first[-1])
+            assert [event.seq for event in resumed] == second
+
+
+async def test_lost_data_loses_no_follower(services: Services) -> None:
+    """Redis comes back empty: all go on, above every number that was given before."""
+    await _lose_data(services, EventLog)
+
+
+class _CountingLog(EventLog):
+    """Counts from one, in every Redis anew."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        begin = events._APPEND.index("local now")
+        end = events._APPEND.index("local seq")
+        self._append = redis.register_script(
+            events._APPEND[:begin] + events._APPEND[end:]
+        )
+
+
+@pytest.mark.long
+@pytest.mark.power
+async def test_numbers_that_go_back_are_caught(services: Services) -> None:
+    """A log that counts in Redis alone is silent to all who followed it before."""
+    with pytest.raises(AssertionError, match="wait for events"):
+        await _lose_data(services, _CountingLog)
+
+
+async def test_number_jumps_when_the_server_was_started_anew(
+    services: Services,
+) -> None:
+    """Kept data does not tell how much of it is missing, so numbers jump once."""
+    async with connect(str(services.redis_url), connections=4) as redis:
+        log, user_id = EventLog(redis), str(uuid4())
+        first = await _append(log, user_id, 3)
+        await redis.save()
+        await asyncio.to_thread(services.restart, "redis")
+        second = await _append(log, user_id, 3)
+
+    assert [b - a for a, b in itertools.pairwise(first)] == [1, 1]
+    assert second[0] > first[-1] + 1
+    assert [b - a for a, b in itertools.pairwise(second)] == [1, 1]
+
+
+class Line:
+    """A TCP line to Redis that opens late, or falls silent without closing."""
+
+    def __init__(self, url: str) -> None:
+        """Lead to the server of a URL."""
+        parts = urlsplit(url)
+        self._host, self._port = str(parts.hostname), int(parts.port or 6379)
+        self._parts = parts
+        self._is_silent: set[object] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where the line begins."""
+        user = self._parts.netloc.rpartition("@")[0]
+        return f"redis://{user}@127.0.0.1:{self.port}/0"
+
+    async def reserve(self) -> None:
+        """Choose a port on which nobody listens."""
+        server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        server.close()
+        await server.wait_closed()
+
+    async def open(self) -> None:
+        """Begin to carry."""
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def fall_silent(self) -> None:
+        """Carry nothing on the connections that there are, and do not close them."""
+        self._is_silent.update(self._writers)
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.sleep(0)
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        self._writers += [writer, far_writer]
+        with contextlib.suppress(OSError):
+            await asyncio.gather(
+                self._pass(reader, far_writer), self._pass(far_reader, writer)
+            )
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while data := await reader.read(65_536):
+            if writer not in self._is_silent:
+                writer.write(data)
+        writer.close()
+
+
+async def _hears(hub: Hub, log: EventLog, within_s: float) -> bool:
+    """Return whether a follower that trusts in wake-ups hears of an event."""
+    user_id, seen = str(uuid4()), list[Event]()
+    following = asyncio.create_task(_collect(hub, log, user_id, seen))
+    await asyncio.sleep(0.05)
+    await _append(log, user_id, 2 * EACH)
+    done, _ = await asyncio.wait({following}, timeout=within_s)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    return bool(done)
+
+
+async def test_hub_that_began_without_redis_hears_later(services: Services) -> None:
+    """A hub whose first connections fail subscribes to all once Redis is there."""
+    line = Line(str(services.redis_url))
+    await line.reserve()
+    async with connect(str(services.redis_url), connections=4) as redis:
+        async with _hub(line.url) as hub:
+            log, user_id, seen = EventLog(redis), str(uuid4()), list[Event]()
+            following = asyncio.create_task(_collect(hub, log, user_id, seen))
+            await asyncio.sleep(0.5)
+            await line.open()
+            await asyncio.sleep(0)
+            await _append(log, user_id, 2 * EACH)
+
+            await asyncio.wait_for(following, 20)
+            assert await _hears(hub, log, 20)
+        await line.close()
+
+
+async def _fall_silent(services: Services, beat_s: float | None) -> bool:
+    line = Line(str(services.redis_url))
+    await line.open()
+    async with connect(str(services.redis_url), connections=4) as redis:
+        async with _hub(line.url, beat_s) as hub:
+            log = EventLog(redis)
+            assert await _hears(hub, log, 20)
+            line.fall_silent()
+            hears = await _hears(hub, log, 20 if beat_s else 1)
+        await line.close()
+    return hears
+
+
+async def test_hub_notices_a_silent_connection(services: Services) -> None:
+    """A connection that neither carries nor closes is given up for a new one."""
+    assert await _fall_silent(services, beat_s=0.1)
 
 
 @pytest.mark.power
-async def test_event_without_its_id_is_kept_twice(redis_url: str) -> None:
-    """The twin makes an id for each attempt: what is sent again comes again."""
-    user = str(uuid.uuid4())
-    redis = connect(redis_url, connections=2)
-    log = EventLog(redis)
-    try:
-        for event_id in ("a", "b", "b"):
-            await log.append(
-                user, "x", run_id="r", thread_id="t", data={}, event_id=event_id
-            )
-        events = await log.read(user, after=0)
-    finally:
-        await redis.aclose()
-
-    assert [event.seq for event in events] == [1, 2]
-
-
-async def _second_is_kept(redis_url: str, user: str) -> None:
-    direct = connect(redis_url, connections=1)
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            while await EventLog(direct).end(user) < 2:  # noqa: ASYNC110  # in a server
-                await asyncio.sleep(0.01)
-    finally:
-        await direct.aclose()
+async def test_hub_without_a_beat_is_caught(services: Services) -> None:
+    """A hub that waits for the network to tell it waits for ever."""
+    assert not await _fall_silent(services, beat_s=None)
