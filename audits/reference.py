@@ -194,7 +194,7 @@ async def _scale_and_maintain_from_two_devices(user: User) -> None:
         user.expect(answer.is_success, "my lease was not mine to release")
 
     async def work(device: str) -> None:
-        for _ in range(3):
+        for _ in range(2):
             await scale()
             await maintain(device)
 
