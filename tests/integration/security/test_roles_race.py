@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.context import UserExecutionContext
-from app.security import Authority, Permission, PermissionDeniedError, Role
+from app.security import Authority, Permission, PermissionDeniedError, Policy, Role
 from app.settings import Settings
 from app.storage import (
     Policies,
@@ -35,6 +36,11 @@ from tests.integration.security.roles_twins import (
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 USERS = 50
+WAITERS = text(
+    "SELECT count(*) FROM pg_locks "
+    "WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+)
+"""How many wait for a lock of the transaction that asks."""
 BOTH = [Permission.VERIFY_AUDIT, Permission.READ_REFUSALS]
 
 Checked = contextlib.AbstractAsyncContextManager[tuple[UserExecutionContext, Authority]]
@@ -109,11 +115,7 @@ async def _until_done_or_waiting(
     context: UserExecutionContext, done: asyncio.Event
 ) -> None:
     """Return once the event is set, or once somebody waits for a lock of ours."""
-    waiting = text(
-        "SELECT count(*) FROM pg_locks "
-        "WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-    )
-    while not done.is_set() and not await context.database.scalar(waiting):  # noqa: ASYNC110  # Postgres announces no waiter
+    while not done.is_set() and not await context.database.scalar(WAITERS):  # noqa: ASYNC110  # Postgres announces no waiter
         await asyncio.sleep(0.005)
 
 
@@ -213,27 +215,73 @@ async def test_policy_changed_in_place_is_caught(settings: Settings) -> None:
     assert not {(True, True), (False, False)} >= set(seen)
 
 
+class Meeting(Policies):
+    """Policies that two ask for together, as far as locks let them."""
+
+    def __init__(self) -> None:
+        """Wait for two."""
+        super().__init__()
+        self._arrived = 0
+        self._both = asyncio.Event()
+
+    async def current(self, session: AsyncSession) -> Policy:
+        """Return the policy once the other one is here, or waits for a lock of ours."""
+        self._arrived += 1
+        if self._arrived == 2:
+            self._both.set()
+        while not self._both.is_set() and not await session.scalar(WAITERS):  # noqa: ASYNC110  # Postgres announces no waiter
+            await asyncio.sleep(0.005)
+        return await super().current(session)
+
+
+async def revoke_each_other(settings: Settings) -> list[object]:
+    """Let two admins revoke each other at one time and return what came of it."""
+    async with crowded(settings, 1, role=Role.ADMIN) as (service, ada, (bob,)):
+        meeting = Meeting()
+
+        async def revoke(one: Visitor, other: Visitor) -> bool:
+            async with service.context(one.user_id) as context:
+                return await revoke_role(context, meeting, other.user_id, Role.ADMIN)
+
+        async with asyncio.timeout(100):
+            return list(
+                await asyncio.gather(
+                    revoke(ada, bob), revoke(bob, ada), return_exceptions=True
+                )
+            )
+
+
 async def test_admins_who_revoke_each_other_leave_one(settings: Settings) -> None:
-    """Two admins at one time: no deadlock, and the last one cannot be revoked."""
+    """One of them is revoked before it gets to its turn; nobody waits in a circle."""
+    outcomes = await revoke_each_other(settings)
+
+    assert outcomes.count(True) == 1
+    assert sum(isinstance(one, PermissionDeniedError) for one in outcomes) == 1
+
+
+@pytest.mark.detect
+async def test_changes_without_their_lock_are_caught(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin locks rows alone: both hold their own and want the other's."""
+    monkeypatch.setattr("app.storage.roles._LOCK_CHANGES", text("SELECT 1"))
+
+    outcomes = await revoke_each_other(settings)
+
+    assert sum("deadlock" in str(one) for one in outcomes) == 1
+
+
+async def test_last_admin_stays(own_settings: Settings) -> None:
+    """The only admin of a service cannot be revoked, not even by itself."""
     async with (
-        crowded(settings, 1, role=Role.ADMIN) as (service, ada, (bob,)),
+        crowded(own_settings, 1, role=Role.AUDITOR) as (service, admin, _),
         service.http() as http,
     ):
-        answers = await asyncio.gather(
-            *(
-                http.delete(
-                    f"/admin/users/{other.user_id}/roles/admin", headers=one.header
-                )
-                for one, other in ((ada, bob), (bob, ada))
-            )
-        )
-        left = [
-            (await http.get("/admin/policy", headers=one.header)).status_code
-            for one in (ada, bob)
-        ]
+        path = f"/admin/users/{admin.user_id}/roles/admin"
+        answer = await http.delete(path, headers=admin.header)
+        seen = await http.get("/admin/policy", headers=admin.header)
 
-    assert sorted(answer.status_code for answer in answers) == [204, 403]
-    assert sorted(left) == [200, 403]
+    assert (answer.status_code, seen.status_code) == (409, 200)
 
 
 async def test_roles_are_for_admins_alone(settings: Settings) -> None:
