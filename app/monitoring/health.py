@@ -195,8 +195,10 @@ class Heartbeat:
         *,
         beat_s: float = BEAT_S,
         stall_s: float = STALL_S,
+        clock: Clock = time.monotonic,
     ) -> None:
-        """Beat every ``beat_s`` seconds; ``stall_s`` late is a stall."""
+        """Beat every ``beat_s`` seconds of ``clock``; ``stall_s`` late is a stall."""
+        self._clock = clock
         self._metrics = metrics
         self._beat_s = beat_s
         self._stall_s = stall_s
@@ -209,8 +211,7 @@ class Heartbeat:
         """Whether the loop has gone on in time."""
         if self._timer is None:
             return True  # not started: there is nothing to say
-        late_s = asyncio.get_running_loop().time() - self._due_s
-        return not self._is_late and late_s < self._stall_s
+        return not self._is_late and self._clock() - self._due_s < self._stall_s
 
     def start(self) -> None:
         """Begin to beat in the running loop."""
@@ -233,11 +234,11 @@ class Heartbeat:
             )
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due_s = loop.time() + self._beat_s
-        self._timer = loop.call_at(self._due_s, self._beat, loop)
+        self._due_s = self._clock() + self._beat_s
+        self._timer = loop.call_later(self._beat_s, self._beat, loop)
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_late = loop.time() - self._due_s >= self._stall_s
+        self._is_late = self._clock() - self._due_s >= self._stall_s
         if self._is_late and self._metrics is not None:
             self._metrics.stalls.inc()
         self._schedule(loop)

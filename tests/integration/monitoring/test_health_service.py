@@ -74,14 +74,15 @@ def stopped() -> Iterator[list[int]]:
 async def test_draining_service_still_serves(
     settings: Settings, stopped: list[int]
 ) -> None:
-    """After SIGTERM the service is not ready, answers on, and stops a moment later."""
-    draining = settings.model_copy(update={"drain_s": 1.0})
+    """After SIGTERM the service is not ready and answers on, until a second one comes."""
+    draining = settings.model_copy(update={"drain_s": 100.0})
     async with serving(draining) as service, service.http() as http:
         before = (await http.get("/health/ready")).status_code
         signal.raise_signal(signal.SIGTERM)
         await asyncio.sleep(0)
         during = (await http.get("/health/ready")).json()["state"]
         answer = await http.get("/health/live")
+        signal.raise_signal(signal.SIGTERM)
         for _ in range(400):
             try:
                 await http.get("/health/live")
@@ -91,6 +92,22 @@ async def test_draining_service_still_serves(
 
     assert (before, during, answer.status_code) == (200, "draining", 200)
     assert stopped == [signal.SIGTERM]
+
+
+async def test_signal_is_passed_on_in_the_end(stopped: list[int]) -> None:
+    """The server is told when the time to drain is over."""
+    draining = Draining(lambda: None, delay_s=0.01)
+    draining.start()
+
+    signal.raise_signal(signal.SIGTERM)
+    at_once = list(stopped)
+    for _ in range(1_000):
+        if stopped:
+            break
+        await asyncio.sleep(0.01)
+    draining.close()
+
+    assert (at_once, stopped) == ([], [signal.SIGTERM])
 
 
 async def test_second_signal_is_not_delayed(stopped: list[int]) -> None:

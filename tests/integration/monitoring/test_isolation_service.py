@@ -61,7 +61,7 @@ async def _received(service: Service, ada: Member) -> str:
     frames = []
     async with service.socket(ada, after=0) as connection:
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 while True:
                     frames.append(await connection.recv(decode=True))
                     if "BOBSECRET" in frames[-1]:

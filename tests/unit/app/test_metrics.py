@@ -61,8 +61,11 @@ def test_files_named_by_process_are_found(
     assert total(merged, "seen_total") == USERS
 
 
-def _count_from_two_threads(files: MetricFiles) -> float:
-    """Count once in each of two threads that both want to read before either writes."""
+def _count_from_two_threads(files: MetricFiles, *, patience_s: float) -> float:
+    """Count once in each of two threads that both want to read before either writes.
+
+    A reader waits for the other one for ``patience_s`` at most.
+    """
     both_read = threading.Barrier(2)
 
     class Meeting:
@@ -75,7 +78,7 @@ def _count_from_two_threads(files: MetricFiles) -> float:
             found = self._file.read_value(key)
             # Broken when the other one was kept out, as it should be.
             with contextlib.suppress(threading.BrokenBarrierError):
-                both_read.wait(0.1)
+                both_read.wait(patience_s)
             return found
 
         def write_value(self, *what: object) -> None:
@@ -90,7 +93,7 @@ def _count_from_two_threads(files: MetricFiles) -> float:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     count = total(files.collect(), "seen_total")
     files.close()
     return count
@@ -98,13 +101,13 @@ def _count_from_two_threads(files: MetricFiles) -> float:
 
 def test_threads_lose_no_count(tmp_path: Path) -> None:
     """Two threads that count at one instant are both counted."""
-    assert _count_from_two_threads(MetricFiles(tmp_path)) == 2
+    assert _count_from_two_threads(MetricFiles(tmp_path), patience_s=0.1) == 2
 
 
 @pytest.mark.power
 def test_count_in_two_steps_is_found(tmp_path: Path) -> None:
     """Without the guard both threads add to the same number, and one is lost."""
-    assert _count_from_two_threads(UnguardedFiles(tmp_path)) == 1
+    assert _count_from_two_threads(UnguardedFiles(tmp_path), patience_s=20) == 1
 
 
 async def _left_by_storm(gauge: Gauge, files: MetricFiles) -> float:
@@ -271,8 +274,13 @@ def test_anonymous_archive_is_found(
     assert sums > {12.0}
 
 
-def _scrape_while_worker_leaves(folder: Path, patch: pytest.MonkeyPatch) -> float:
-    """Have a worker fold itself between a scrape's look and its reading."""
+def _scrape_while_worker_leaves(
+    folder: Path, patch: pytest.MonkeyPatch, *, patience_s: float
+) -> float:
+    """Have a worker fold itself between a scrape's look and its reading.
+
+    The scrape waits for it for ``patience_s`` at most.
+    """
     scraper, leaver = MetricFiles(folder), MetricFiles(folder)
     seen(leaver).inc(amount=5)
     original = metric_files._merge
@@ -281,7 +289,7 @@ def _scrape_while_worker_leaves(folder: Path, patch: pytest.MonkeyPatch) -> floa
     def merge(paths: list[str], **options: Any) -> Any:  # noqa: ANN401  # prometheus-client's
         if threading.current_thread() is not leaving and not leaving.ident:
             leaving.start()
-            leaving.join(0.2)
+            leaving.join(patience_s)
         return original(paths, **options)
 
     with patch.context() as patched:
@@ -297,7 +305,7 @@ def test_scrape_waits_for_leaving_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that leaves in the middle of a scrape is in it, once."""
-    assert _scrape_while_worker_leaves(tmp_path, monkeypatch) == 5
+    assert _scrape_while_worker_leaves(tmp_path, monkeypatch, patience_s=0.1) == 5
 
 
 @pytest.mark.power
@@ -308,7 +316,7 @@ def test_scrape_without_lock_is_found(
     monkeypatch.setattr(metric_files, "_locked", lambda _: contextlib.nullcontext())
 
     with pytest.raises(FileNotFoundError):
-        _scrape_while_worker_leaves(tmp_path, monkeypatch)
+        _scrape_while_worker_leaves(tmp_path, monkeypatch, patience_s=20)
 
 
 def test_scrape_during_writes_is_whole(tmp_path: Path) -> None:
