@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
-from test_framework.core import TargetError
+from test_framework.core import TargetError, UsageError
 from test_framework.faults.link import Link
 
 if TYPE_CHECKING:
     from test_framework.faults.field import Field
+    from test_framework.faults.proxy import Proxy
 
 Point = Literal["connected", "line", "headers", "body", "sent", "answer"]
 """Where a client hangs up: before a word, within the request line, after the headers,
@@ -156,13 +157,13 @@ class CancelledRequests:
 
 
 class DroppedSockets:
-    """All WebSockets are cut at one instant, none with a close frame.
+    """All WebSockets are cut at one instant, and again and again, without a close frame.
 
     Some are reset and some are closed, which is drawn: a phone without a network and a
     process that ended.
 
     Attributes:
-        dropped: How many sockets the last strike cut (count).
+        dropped: How many sockets were cut since the last strike (count).
     """
 
     name: ClassVar[str] = "dropped-sockets"
@@ -171,8 +172,20 @@ class DroppedSockets:
         "dead sockets hold nothing."
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, every_s: float = 1.0) -> None:
+        """Cut all that are open each ``every_s`` seconds until it heals.
+
+        Raises:
+            UsageError: ``every_s`` is not positive.
+        """
+        if not every_s > 0:
+            message = (
+                f"every_s={every_s!r}: sockets are cut every so many seconds, > 0."
+            )
+            raise UsageError(message)
+        self.every_s = every_s
         self.dropped = 0
+        self._task: asyncio.Task[None] | None = None
 
     def lacks(self, field: "Field") -> str | None:
         """Return why it cannot strike: no proxy carries the sockets."""
@@ -184,24 +197,35 @@ class DroppedSockets:
         return None
 
     async def strike(self, field: "Field") -> None:
-        """Cut every WebSocket that is open."""
+        """Cut every WebSocket that is open, and go on."""
         self.dropped = 0
-        proxy = field.service_proxy
-        if proxy is None:
-            return
+        if field.service_proxy is not None:
+            self._cut(field.service_proxy, field.rng)
+            self._task = asyncio.create_task(self._go_on(field))
+
+    async def heal(self, field: "Field") -> None:  # noqa: ARG002  # of Fault
+        """Leave sockets alone."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _go_on(self, field: "Field") -> None:
+        while field.service_proxy is not None:
+            await asyncio.sleep(self.every_s)
+            self._cut(field.service_proxy, field.rng)
+
+    def _cut(self, proxy: "Proxy", rng: random.Random) -> None:
         ports = sorted(
             seen.server_port for seen in proxy.connections() if seen.is_websocket
         )
-        reset = {port for port in ports if field.rng.random() < 0.5}  # evenly
-        self.dropped = proxy.reset(
+        reset = {port for port in ports if rng.random() < 0.5}  # evenly
+        self.dropped += proxy.reset(
             lambda seen: seen.is_websocket and seen.server_port in reset
         )
         self.dropped += proxy.close(
             lambda seen: seen.is_websocket and seen.server_port in ports
         )
-
-    async def heal(self, field: "Field") -> None:
-        """Do nothing: new sockets are let through."""
 
 
 def _service_url(field: "Field") -> str | None:

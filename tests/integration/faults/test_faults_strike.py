@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import websockets
 
 from test_framework.core import TargetError
 from test_framework.faults import (
     FAULTS,
     POINTS,
     CancelledRequests,
+    DroppedSockets,
     Field,
     FullDisk,
     FullPool,
@@ -320,3 +322,23 @@ async def test_server_that_is_down_is_told(
         await FAULTS[name]().strike(down)
 
     assert await stage.answers()
+
+
+async def test_sockets_that_come_back_are_dropped_again(stage: Stage) -> None:
+    """A WebSocket that opens during the fault is cut as well; one after it is not."""
+    url = stage.service_proxy.url.replace("http", "ws") + "/socket"
+    fault = DroppedSockets(every_s=0.05)
+
+    async with striking(fault, stage.field):
+        for _ in range(2):
+            with pytest.raises(
+                (websockets.InvalidMessage, websockets.ConnectionClosed)
+            ):
+                async with websockets.connect(url) as socket, asyncio.timeout(10):
+                    await socket.recv()
+    async with websockets.connect(url) as socket:
+        await asyncio.sleep(0.2)
+        await socket.send("hello")
+
+        assert await socket.recv() == "hello"
+    assert fault.dropped >= 2
