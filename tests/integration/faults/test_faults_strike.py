@@ -332,7 +332,7 @@ async def test_sockets_that_come_back_are_dropped_again(stage: Stage) -> None:
     async with striking(fault, stage.field):
         for _ in range(2):
             with pytest.raises(
-                (websockets.InvalidMessage, websockets.ConnectionClosed)
+                (websockets.InvalidMessage, websockets.ConnectionClosed, OSError)
             ):
                 async with websockets.connect(url) as socket, asyncio.timeout(10):
                     await socket.recv()

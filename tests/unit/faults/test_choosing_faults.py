@@ -1,9 +1,23 @@
 """Faults are chosen by name, and refuse what they cannot disturb."""
 
+from collections.abc import Callable
+
 import pytest
 
 from test_framework.core import UsageError
-from test_framework.faults import FAULTS, Field, Link, SlowNetwork, chosen, striking
+from test_framework.faults import (
+    FAULTS,
+    ClockJump,
+    DroppedSockets,
+    Fault,
+    Field,
+    Link,
+    Partition,
+    PauseRedis,
+    SlowNetwork,
+    chosen,
+    striking,
+)
 
 
 def test_faults_go_by_their_names() -> None:
@@ -69,3 +83,21 @@ def test_links_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
     """The message names the field and its value."""
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Link(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ClockJump(by_s=0), "by_s=0"),
+        (lambda: PauseRedis(pause_s=0), "pause_s=0"),
+        (lambda: DroppedSockets(every_s=-1), "every_s=-1"),
+        (lambda: SlowNetwork(["moon"]), "moon.*database, redis, service"),  # type: ignore[list-item]  # wrong on purpose
+        (lambda: Partition([]), "name one or more"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    make: Callable[[], Fault], words: str
+) -> None:
+    """A fault that would disturb nothing is not made."""
+    with pytest.raises(UsageError, match=words):
+        make()
