@@ -12,31 +12,22 @@ from typing import TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.storage import is_outage
 
 PATIENCE_S = 90.0
 """Longer than a restart of a server; shorter than events are known by their ids."""
 
 LONGEST_PAUSE_S = 1.0
 _FIRST_PAUSE_S = 0.05
-_PASSING = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    OperationalError,
-    InterfaceError,
-    PoolTimeoutError,
-    OSError,
-)
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 
 Result = TypeVar("Result")
 
 
 def is_passing(exc: Exception) -> bool:
     """Whether an error says that a server is away, and not that it refuses."""
-    if isinstance(exc, DBAPIError) and exc.connection_invalidated:
-        return True
-    return isinstance(exc, _PASSING)
+    return is_outage(exc) or isinstance(exc, _AWAY)
 
 
 async def patiently(
@@ -64,7 +55,5 @@ async def patiently(
             if not is_passing(exc) or is_ending() or loop.time() >= give_up_at:
                 raise
         # Jitter: all runs of a process lost the same server at the same instant.
-        await asyncio.sleep(
-            pause_s * random.uniform(0.5, 1.0)
-        )  # spreads load, decides nothing
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -16,9 +16,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import (
-    UNAVAILABLE,
     Problem,
     is_connection_lost,
+    is_unavailable,
     problem_response,
 )
 from app.monitoring import NO_ROUTE, RequestWatch, Trace, WatchedRequest, log_event
@@ -169,7 +169,7 @@ class Frontier:
                 "done before you send it again.",
                 path=path,
             )
-        if isinstance(exc, UNAVAILABLE):
+        if is_unavailable(exc):
             log("dependency.unavailable", problem=type(exc).__name__)
             return problem_response(
                 503,

@@ -19,6 +19,7 @@ from starlette.routing import Match
 
 from app.agents import ClosedError
 from app.security import PermissionDeniedError, StaleKeysError
+from app.storage import is_outage
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = (
@@ -39,6 +40,11 @@ _DETAILS = {
     404: "There is no such resource, or it is not yours.",
     405: "This resource does not support the method. See the Allow header.",
 }
+
+
+def is_unavailable(exc: Exception) -> bool:
+    """Whether a dependency is down, full or overloaded, or the service stops."""
+    return isinstance(exc, UNAVAILABLE) or is_outage(exc)
 
 
 def is_connection_lost(exc: Exception) -> bool:

@@ -65,6 +65,7 @@ from app.storage.node_sets import (
     scale_node_set,
     set_replicas,
 )
+from app.storage.outages import is_outage
 from app.storage.passages import (
     Hit,
     Passages,
@@ -180,6 +181,7 @@ __all__ = [
     "finish_run",
     "grant_role",
     "holds_password",
+    "is_outage",
     "last_epoch",
     "lease_left_s",
     "list_documents",

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import asyncpg
 import httpx
 import pytest
 import sqlalchemy.exc
@@ -106,7 +107,14 @@ async def test_crash_is_logged_but_not_told(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "error", [sqlalchemy.exc.TimeoutError("no connection"), ConnectionRefusedError()]
+    "error",
+    [
+        sqlalchemy.exc.TimeoutError("no connection"),
+        ConnectionRefusedError(),
+        asyncpg.CannotConnectNowError("the database system is starting up"),
+        asyncpg.TooManyConnectionsError("sorry, too many clients already"),
+        sqlalchemy.exc.DBAPIError("INSERT", {}, asyncpg.DiskFullError("no space")),
+    ],
 )
 async def test_absent_dependency_is_unavailable(error: Exception) -> None:
     """A dependency that is down or overloaded answers 503 with a time to return."""
