@@ -134,7 +134,7 @@ def _no_recovery(fault: FaultRecord) -> Sighting:
         "users did not succeed again",
         victim=None,
         observer=None,
-        channel="http",
+        channel="fault",
         surface=f"fault {fault.fault}",
         at_ns=fault.ended_ns,
         evidence=(
@@ -161,7 +161,7 @@ def _slow_recovery(fault: FaultRecord, history: History) -> Iterator[Sighting]:
         f"again; at most {gate_s:g} s are allowed",
         victim=None,
         observer=None,
-        channel="http",
+        channel="fault",
         surface=f"fault {fault.fault}",
         at_ns=fault.recovered_ns or 0,
         evidence=(
@@ -181,7 +181,7 @@ def _memory(fault: FaultRecord) -> Iterator[Sighting]:
         f"before; at most {grown[1] / _MIB:.0f} are allowed",
         victim=None,
         observer=None,
-        channel="process",
+        channel="fault",
         surface=f"fault {fault.fault}",
         at_ns=fault.ended_ns,
         evidence=(

@@ -141,7 +141,7 @@ def create_hedged_writes() -> FastAPI:
 
 
 class _BatchedLog(EventLog):
-    """Collects events and appends them twice a second, to spare round trips."""
+    """Collects events and appends them once a second, to spare round trips."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__(redis)
@@ -174,11 +174,11 @@ class _BatchedLog(EventLog):
 
     async def _flush_forever(self) -> None:
         while True:
-            await asyncio.sleep(FLUSHED_EVERY_S / 2)
+            await asyncio.sleep(FLUSHED_EVERY_S)
             batch, self._batch = self._batch, []
-            for event in batch:
-                # Telemetry may be lost, thought whoever wrote this.
-                with contextlib.suppress(Exception):
+            # Telemetry may be lost, thought whoever wrote this.
+            with contextlib.suppress(Exception):
+                for event in batch:
                     await super().append(**event)  # type: ignore[arg-type]  # as they came
 
 

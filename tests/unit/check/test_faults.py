@@ -238,6 +238,16 @@ def test_what_was_not_measured_is_no_finding(fields: dict[str, Any]) -> None:
     assert of_fault(**fields) == []
 
 
+def test_memory_that_stays_is_a_finding_beside_others() -> None:
+    """It is damage, and nothing that a detector saw of another damage."""
+    builder = around(memory_after=(200 * MIB, 110 * MIB))
+    builder.op(1, shape="own-connections", start_ms=9000, outcome="info", status=500)
+
+    rules = {finding.rule for finding in judge(builder.end()).findings}
+
+    assert rules == {"memory-kept", "bystander-failed"}
+
+
 def test_gate_of_one_fault_wins() -> None:
     """The audit file may allow one fault more time than the others."""
     builder = around(recovered_ns=9 * S)
