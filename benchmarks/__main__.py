@@ -22,6 +22,7 @@ BENCHMARKS = (
     "check_weak",
     "isolation_matrix",
     "battery",
+    "app_numbers",
     "fault_proxy",
     "app_monitoring",
     "app_access",
