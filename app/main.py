@@ -43,6 +43,7 @@ from app.llm import (
     CircuitBreaker,
     Credentials,
     Embedder,
+    FileKey,
     HashingEmbedder,
     HttpPool,
     LocalModel,
@@ -84,6 +85,7 @@ from app.security import (
     KeySealer,
     PasswordHasher,
     Refusals,
+    Secrets,
 )
 from app.settings import Settings
 from app.storage import (
@@ -104,6 +106,9 @@ from app.storage import (
 from app.storage.migrate import migrate
 
 __all__ = ["Parts", "create_app"]
+
+SECRETS_S = 1.0
+"""How often secrets in files are read."""
 
 REFUSALS_S = 1.0
 """How often refusals are written; so many seconds of them a killed worker loses."""
@@ -145,8 +150,9 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(chosen.log_level)
-        await migrate(chosen.owner_database_url)
-        async with _running(chosen, replace) as parts:
+        secrets = await asyncio.to_thread(Secrets.of, chosen)
+        await migrate(chosen.owner_database_url, password=secrets.owner(chosen))
+        async with _running(chosen, secrets, replace) as parts:
             app.state.parts = parts
             yield
 
@@ -161,11 +167,13 @@ def create_app(
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator[Parts]:
+async def _running(
+    settings: Settings, secrets: Secrets, replace: Replace | None
+) -> AsyncIterator[Parts]:
     async with contextlib.AsyncExitStack() as stack:
         metrics = await asyncio.to_thread(Metrics.open, settings.metrics_dir)
         stack.push_async_callback(asyncio.to_thread, metrics.close)
-        built = await _build(settings, stack, metrics)
+        built = await _build(settings, secrets, stack, metrics)
         parts = replace(built) if replace else built
         await check_role(parts.engine)
         stack.push_async_callback(asyncio.to_thread, parts.tracing.close)
@@ -173,7 +181,10 @@ async def _running(settings: Settings, replace: Replace | None) -> AsyncIterator
         stack.push_async_callback(parts.model_guards.aclose)
         stack.push_async_callback(parts.hub.close)
         await parts.hub.start(parts.engines.cancel_run)
-        for chore in _chores(parts):
+        for chore in (
+            Periodic("secrets", secrets.reload, every_s=SECRETS_S),
+            *_chores(parts),
+        ):
             stack.push_async_callback(chore.close)
             chore.start()
         # Last in, first out: runs are ended while everything they need still works.
@@ -246,31 +257,42 @@ async def _sweep(parts: Parts) -> int:
 
 
 async def _build(
-    settings: Settings, stack: contextlib.AsyncExitStack, metrics: Metrics
+    settings: Settings,
+    secrets: Secrets,
+    stack: contextlib.AsyncExitStack,
+    metrics: Metrics,
 ) -> Parts:
     engine = open_engine(
         settings.service_database_url,
         pool_size=settings.database_pool_size,
         pool_timeout_s=settings.database_pool_timeout_s,
+        password=secrets.database,
     )
     stack.push_async_callback(engine.dispose)
     redis_url = settings.redis_url.get_secret_value()
-    redis = connect(redis_url, connections=settings.redis_connections)
+    redis = connect(
+        redis_url, connections=settings.redis_connections, password=secrets.redis
+    )
     stack.push_async_callback(redis.aclose)
-    subscriber = connect(redis_url, connections=1, timeout_s=None)
+    subscriber = connect(
+        redis_url, connections=1, timeout_s=None, password=secrets.redis
+    )
     stack.push_async_callback(subscriber.aclose)
 
-    provider = _provider(settings, stack)
+    provider = _provider(settings, secrets, stack)
     guard = IsolationGuard(metrics)
     sla = SlaMonitor(exceptions=_PROMISES)
     heartbeat = Heartbeat(metrics)
     # Connections that no request can take: a pool that users exhausted is no outage,
     # must not hang the answer to a load balancer, and is to be told.
     reserved = open_engine(
-        settings.service_database_url, pool_size=2, pool_timeout_s=CHECK_TIMEOUT_S
+        settings.service_database_url,
+        pool_size=2,
+        pool_timeout_s=CHECK_TIMEOUT_S,
+        password=secrets.database,
     )
     stack.push_async_callback(reserved.dispose)
-    health = _health(settings, stack, reserved)
+    health = _health(settings, secrets, stack, reserved)
 
     sessions = SessionFactory(engine, guard)
     # A worker that waits too long for its keys signs nothing.
@@ -318,7 +340,7 @@ async def _build(
         passwords=PasswordHasher(
             memory_kib=settings.password_memory_kib, passes=settings.password_passes
         ),
-        controllers=_controllers(settings, stack, redis, guard),
+        controllers=_controllers(settings, secrets, stack, redis, guard),
         new_id=uuid4,
         health=health,
         heartbeat=heartbeat,
@@ -338,6 +360,7 @@ async def _build(
 
 def _controllers(
     settings: Settings,
+    secrets: Secrets,
     stack: contextlib.AsyncExitStack,
     redis: Redis,
     guard: IsolationGuard,
@@ -348,6 +371,7 @@ def _controllers(
             settings.service_database_url,
             pool_size=size,
             pool_timeout_s=settings.database_pool_timeout_s,
+            password=secrets.database,
         )
         stack.push_async_callback(engine.dispose)
         return engine
@@ -370,9 +394,14 @@ def _controllers(
 
 
 def _health(
-    settings: Settings, stack: contextlib.AsyncExitStack, engine: AsyncEngine
+    settings: Settings,
+    secrets: Secrets,
+    stack: contextlib.AsyncExitStack,
+    engine: AsyncEngine,
 ) -> HealthChecks:
-    redis = connect(settings.redis_url.get_secret_value(), connections=1)
+    redis = connect(
+        settings.redis_url.get_secret_value(), connections=1, password=secrets.redis
+    )
     stack.push_async_callback(redis.aclose)
 
     async def ask_database() -> None:
@@ -399,12 +428,16 @@ def _tracing(settings: Settings) -> Tracing:
     return Tracing(otlp_processor(settings.traces_url), ratio=settings.traces_ratio)
 
 
-def _provider(settings: Settings, stack: contextlib.AsyncExitStack) -> Provider | None:
+def _provider(
+    settings: Settings, secrets: Secrets, stack: contextlib.AsyncExitStack
+) -> Provider | None:
     if settings.model_url is None:
         return None
     pool = HttpPool(connections=settings.model_connections + _SPARE)
     stack.push_async_callback(pool.aclose)
-    return Provider(settings.model_url, pool, _credentials(settings, pool, stack))
+    return Provider(
+        settings.model_url, pool, _credentials(settings, secrets, pool, stack)
+    )
 
 
 def _model(settings: Settings, provider: Provider | None) -> ModelClient:
@@ -429,8 +462,13 @@ def _embedder(
 
 
 def _credentials(
-    settings: Settings, pool: HttpPool, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    secrets: Secrets,
+    pool: HttpPool,
+    stack: contextlib.AsyncExitStack,
 ) -> Credentials:
+    if secrets.model is not None:
+        return FileKey(secrets.model)
     key = settings.model_key.get_secret_value() if settings.model_key else None
     if settings.model_token_url is None or key is None:
         return StaticKey(key)

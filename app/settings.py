@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     migration_database_url: SecretStr | None = None
     redis_url: SecretStr
     signing_keys: SecretStr
+    # Passwords in files take the place of those in the URLs, and may be exchanged while
+    # the service runs. So may the model's key.
+    database_password_file: Path | None = None
+    redis_password_file: Path | None = None
+    model_key_file: Path | None = None
     access_token_s: int = Field(default=900, ge=1, le=MAX_ACCESS_TOKEN_S)
     # A key signs for so long, and is published so long before it does.
     signing_key_s: float = Field(default=7 * 86_400, gt=0)
@@ -172,6 +177,9 @@ class Settings(BaseSettings):
     def _check_model(self) -> Self:
         if self.model_key is not None and self.model_url is None:
             message = "MODEL_KEY is set without MODEL_URL"
+            raise ValueError(message)
+        if self.model_key_file and (self.model_key or self.model_url is None):
+            message = "MODEL_KEY_FILE is set without MODEL_URL, or beside MODEL_KEY"
             raise ValueError(message)
         if self.model_token_url is not None and self.model_key is None:
             message = "MODEL_TOKEN_URL is set without MODEL_KEY"

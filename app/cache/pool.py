@@ -1,12 +1,16 @@
 """The Redis connections of this process."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from app.security import Secret
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -21,6 +25,25 @@ class _Sturdy:
     """
 
     _writer: asyncio.StreamWriter | None
+    secret: Secret | None = None
+    password: str | None
+
+    async def connect_check_health(self, **options: Any) -> None:  # noqa: ANN401  # redis-py's own
+        connecting: Any = super()
+        if self.secret is None:
+            await connecting.connect_check_health(**options)
+            return
+        refused: AuthenticationError | None = None
+        async with contextlib.aclosing(self.secret.attempts()) as attempts:
+            async for version in attempts:
+                self.password = version.value
+                try:
+                    await connecting.connect_check_health(**options)
+                except AuthenticationError as exc:
+                    refused = exc
+                else:
+                    return
+        raise refused or AssertionError
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  # redis-py's own
         sender: Any = super()
@@ -48,7 +71,13 @@ class _Client(Redis):
         return result
 
 
-def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Redis:
+def connect(
+    url: str,
+    *,
+    connections: int,
+    timeout_s: float | None = 5.0,
+    password: Secret | None = None,
+) -> Redis:
     """Return a client over at most ``connections`` connections; opens none yet.
 
     Args:
@@ -57,6 +86,8 @@ def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Red
         timeout_s: Longest wait for an answer; None for a subscriber, which waits
             for as long as nothing is published, and which makes a broken connection
             anew by itself, since only it knows what it had subscribed to.
+        password: What takes the place of the password in the URL; each connection is
+            opened with the version of that time.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -73,5 +104,7 @@ def connect(url: str, *, connections: int, timeout_s: float | None = 5.0) -> Red
         ),
     )
     kind = pool.connection_class
-    pool.connection_class = type(f"Sturdy{kind.__name__}", (_Sturdy, kind), {})
+    pool.connection_class = type(
+        f"Sturdy{kind.__name__}", (_Sturdy, kind), {"secret": password}
+    )
     return _Client.from_pool(pool)

@@ -21,6 +21,7 @@ from app.llm.client import (
 )
 from app.llm.credentials import (
     Credentials,
+    FileKey,
     ProviderTokens,
     StaticKey,
     token_fetcher,
@@ -52,6 +53,7 @@ __all__ = [
     "Credentials",
     "Embedder",
     "Embedding",
+    "FileKey",
     "HashingEmbedder",
     "HttpPool",
     "LocalModel",

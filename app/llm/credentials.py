@@ -17,6 +17,7 @@ from app.llm.client import ModelError
 from app.llm.flight import SingleFlight
 from app.llm.pool import HttpPool, unusable
 from app.llm.wire import NONSENSE
+from app.security import Secret
 
 MARGIN_S = 5.0
 _AUTHORIZATION = "authorization"
@@ -58,6 +59,34 @@ class StaticKey:
     def refuse(self, headers: Mapping[str, str]) -> bool:  # noqa: ARG002  # of the protocol
         """Have nothing else to offer."""
         return False
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+class FileKey:
+    """A key in a file that may be exchanged; each request takes one version."""
+
+    def __init__(self, key: Secret) -> None:
+        """Send the newest version that the provider has not refused."""
+        self._key = key
+        self._refused = 0
+
+    async def headers(self) -> Mapping[str, str]:
+        """Return the key as it is by now."""
+        if self._key.current.number == self._refused:
+            await self._key.reload()
+        versions = self._key.versions
+        # The provider may not know the newest one yet.
+        chosen = next((v for v in versions if v.number != self._refused), versions[0])
+        return {_AUTHORIZATION: f"Bearer {chosen.value}"}
+
+    def refuse(self, headers: Mapping[str, str]) -> bool:
+        """Try another version next, if there may be one."""
+        for version in self._key.versions:
+            if headers.get(_AUTHORIZATION) == f"Bearer {version.value}":
+                self._refused = version.number
+        return True
 
     async def aclose(self) -> None:
         """Do nothing."""

@@ -23,6 +23,7 @@ from app.security.roles import (
     Policy,
     Role,
 )
+from app.security.rotating import Secret, Secrets, SecretVersion
 from app.security.signing import (
     KeyPair,
     KeySealer,
@@ -68,6 +69,9 @@ __all__ = [
     "Role",
     "SealError",
     "SealedKey",
+    "Secret",
+    "SecretVersion",
+    "Secrets",
     "StaleKeysError",
     "TokenError",
     "UnknownKeyError",

@@ -8,7 +8,7 @@ sound, 1 that it is not, 2 that it could not be read.
 import asyncio
 import sys
 
-from app.security import AnchorKey
+from app.security import AnchorKey, Secrets
 from app.settings import Settings, SettingsError
 from app.storage.chain import Verification, verify_audit
 from app.storage.engine import StorageError, check_role, open_engine
@@ -25,10 +25,12 @@ async def check_audit(
     Raises:
         StorageError: Postgres cannot be used.
     """
+    secrets = await asyncio.to_thread(Secrets.of, settings)
     engine = open_engine(
         settings.service_database_url,
         pool_size=1,
         pool_timeout_s=settings.database_pool_timeout_s,
+        password=secrets.database,
     )
     try:
         await check_role(engine)

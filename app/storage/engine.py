@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,8 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from app.security import Secret
 
 SERVICE_ROLE = "isolation_app"
 CONNECT_TIMEOUT_S = 10.0
@@ -21,12 +24,18 @@ class StorageError(RuntimeError):
 
 
 def open_engine(
-    url: str, *, pool_size: int, pool_timeout_s: float, role: str = SERVICE_ROLE
+    url: str,
+    *,
+    pool_size: int,
+    pool_timeout_s: float,
+    role: str = SERVICE_ROLE,
+    password: Secret | None = None,
 ) -> AsyncEngine:
     """Return a pool of at most ``pool_size`` connections; opens none yet.
 
     Every connection takes on ``role`` as it starts. That is its session's default, so
-    no pool reset can lose it.
+    no pool reset can lose it. A ``password`` takes the place of the one in the URL; each
+    connection is opened with the version of that time.
     """
     engine = create_async_engine(
         url,
@@ -36,7 +45,7 @@ def open_engine(
         # Parameters are users' data; errors are logged.
         hide_parameters=True,
         connect_args={
-            "async_creator_fn": _connect,
+            "async_creator_fn": connector(password),
             "timeout": CONNECT_TIMEOUT_S,
             "server_settings": {
                 "role": role,
@@ -115,6 +124,26 @@ def connect_error(url: URL, exc: Exception) -> StorageError:
         "MIGRATION_DATABASE_URL, and that the server runs."
     )
     return StorageError(message)
+
+
+def connector(
+    password: Secret | None,
+) -> Callable[..., Awaitable[asyncpg.Connection]]:
+    """Return what opens connections, with a password that may be exchanged."""
+    if password is None:
+        return _connect
+    return functools.partial(_log_in, password)
+
+
+async def _log_in(secret: Secret, **options: Any) -> asyncpg.Connection:  # noqa: ANN401  # the driver's own
+    refused: Exception | None = None
+    async with contextlib.aclosing(secret.attempts()) as attempts:
+        async for version in attempts:
+            try:
+                return await _connect(**{**options, "password": version.value})
+            except asyncpg.InvalidAuthorizationSpecificationError as exc:
+                refused = exc
+    raise refused or AssertionError
 
 
 async def _connect(**options: Any) -> asyncpg.Connection:  # noqa: ANN401  # the driver's own

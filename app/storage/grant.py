@@ -10,7 +10,7 @@ import sys
 
 from sqlalchemy import text
 
-from app.security import Role
+from app.security import Role, Secrets
 from app.settings import Settings, SettingsError
 from app.storage.accounts import find_account
 from app.storage.audit import UserAuditTrail
@@ -28,10 +28,12 @@ async def grant(settings: Settings, username: str, role: Role) -> bool:
     Raises:
         StorageError: Nobody has that name, or Postgres cannot be used.
     """
+    secrets = await asyncio.to_thread(Secrets.of, settings)
     engine = open_engine(
         settings.service_database_url,
         pool_size=1,
         pool_timeout_s=settings.database_pool_timeout_s,
+        password=secrets.database,
     )
     try:
         await check_role(engine)

@@ -15,24 +15,31 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.security import Secret, Secrets
 from app.settings import Settings, SettingsError
-from app.storage.engine import StorageError, connect_error
+from app.storage.engine import StorageError, connect_error, connector
 
 SCRIPTS = Path(__file__).parent / "migrations"
 # Any constant will do, as long as nothing else in the database locks the same one.
 _LOCK = 7_463_524_190
 
 
-async def migrate(url: str) -> None:
+async def migrate(url: str, *, password: Secret | None = None) -> None:
     """Apply all migrations that are missing.
 
     Args:
         url: The database, as a role that may create tables and roles.
+        password: What takes the place of the password in it.
 
     Raises:
         StorageError: Postgres cannot be reached, or refuses.
     """
-    engine = create_async_engine(url, poolclass=NullPool, hide_parameters=True)
+    engine = create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"async_creator_fn": connector(password)},
+    )
     try:
         await _apply(engine)
     except (OSError, DBAPIError) as exc:
@@ -58,7 +65,9 @@ def _upgrade(connection: Connection) -> None:
 
 def _main() -> int:
     try:
-        asyncio.run(migrate(Settings.from_environment().owner_database_url))
+        settings = Settings.from_environment()
+        password = Secrets.of(settings).owner(settings)
+        asyncio.run(migrate(settings.owner_database_url, password=password))
     except (SettingsError, StorageError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 2

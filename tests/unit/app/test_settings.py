@@ -53,6 +53,7 @@ def test_settings_name_what_is_missing(
         ("ACCESS_TOKEN_S", "hunter2hunter2", "valid integer"),
         ("LOG_LEVEL", "hunter2hunter2", "DEBUG"),
         ("MODEL_KEY", "hunter2hunter2", "without MODEL_URL"),
+        ("MODEL_KEY_FILE", "/hunter2", "MODEL_KEY_FILE is set without MODEL_URL"),
         ("SIGNING_KEY_S", "60", "must be below SIGNING_KEY_S"),
         ("SIGNING_KEY_AHEAD_S", "20", "must be above twice SIGNING_KEY_POLL_S"),
     ],
