@@ -28,6 +28,7 @@ BENCHMARKS = (
     "app_access",
     "app_llm",
     "app_control",
+    "app_keys",
 )
 
 

@@ -11,6 +11,7 @@ from app.security.audit import (
     hash_entry,
 )
 from app.security.certificates import CertificateError, Certificates
+from app.security.keypool import KeyPool, Lease, NoKeyLeftError
 from app.security.keyring import KeyRing, StaleKeysError
 from app.security.passwords import PasswordHasher
 from app.security.refusals import Refusal, Refusals
@@ -55,10 +56,13 @@ __all__ = [
     "FlawKind",
     "Head",
     "KeyPair",
+    "KeyPool",
     "KeyRing",
     "KeySealer",
     "KeySet",
     "KeyState",
+    "Lease",
+    "NoKeyLeftError",
     "PasswordHasher",
     "Permission",
     "PermissionDeniedError",

@@ -1,4 +1,4 @@
-"""Outgoing TLS connections that resume sessions: a handshake of half the work.
+"""Outgoing TLS connections that resume sessions: no certificate is sent or checked.
 
 asyncio, uvloop and anyio offer no place for a session, but all of them ask the context
 for each connection's object (``wrap_bio``). So the cache lives in the context: it hands a
