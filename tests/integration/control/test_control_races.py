@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.context import UserExecutionContext
-from app.control import Controllers, PhrasePlanner, reconcile
+from app.control import Change, Controllers, Desk, PhrasePlanner, reconcile
 from app.settings import Settings
 from app.storage import (
     ConflictError,
@@ -23,9 +23,12 @@ from app.storage import (
     delete_intent,
     draw_epoch,
     find_node_set,
+    list_open_keys,
+    read_revision,
     release_lease,
     scale_node_set,
     set_replicas,
+    settle_key,
 )
 from app.storage.tables import audit_log
 from tests.integration.control.control_twins import (
@@ -112,6 +115,67 @@ async def test_intents_of_a_hundred_users_are_applied_once(
     assert {(node_set.replicas, *nodes) for node_set, nodes in ends} == {(2, 0, 1)}
     assert len(written) == USERS
     assert overtaken(written) == []
+
+
+class _Together(PhrasePlanner):
+    """Plans when so many have read the same intent."""
+
+    def __init__(self, parties: int) -> None:
+        self._barrier = asyncio.Barrier(parties)
+
+    async def plan(self, goal: str) -> Change:
+        """Wait for the others."""
+        await self._barrier.wait()
+        return await super().plan(goal)
+
+
+async def test_intent_that_ten_work_on_is_applied_once(world: World) -> None:
+    """Where a queue would hand one key to several, the version keeps all but one out."""
+    (ada,) = await world.add_users(1)
+    desk = Desk(world.sessions, world.context, _Together(10))
+    leadership = await _elect(world)
+    intent = await world.submit(ada, "add 1 node to web")
+    key, refused = ControlKey(ada, "intent", intent.intent_id), 0
+
+    async def work() -> None:
+        nonlocal refused
+        try:
+            await reconcile(desk, key, leadership)
+        except ConflictError:
+            refused += 1
+
+    async with asyncio.timeout(LIMIT_S):
+        await asyncio.gather(*(work() for _ in range(10)))
+    async with world.work(ada) as context:
+        node_set = await find_node_set(context, "web")
+
+    assert node_set is not None
+    assert node_set.replicas == 1
+    assert refused == 9
+
+
+async def test_key_that_changed_meanwhile_stays_open(world: World) -> None:
+    """Settled up to the revision that was read, a key that was opened since is listed."""
+    (ada,) = await world.add_users(1)
+    key = ControlKey(ada, "node-set", "web")
+
+    async def is_open() -> bool:
+        async with world.sessions.for_control() as session:
+            return key in await list_open_keys(session, limit=100_000)
+
+    async with world.work(ada) as context:
+        await scale_node_set(context, "web", by=1)
+        read = await read_revision(context, key.kind, key.name)
+        assert read is not None
+    async with world.work(ada) as context:
+        await scale_node_set(context, "web", by=1)
+    async with world.work(ada) as context:
+        await settle_key(context, key.kind, key.name, read)
+    assert await is_open()
+
+    async with world.work(ada) as context:
+        await settle_key(context, key.kind, key.name, read + 1)
+    assert not await is_open()
 
 
 async def test_intent_that_is_deleted_is_applied_once_or_never(world: World) -> None:
