@@ -13,7 +13,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
-from app.api.frontier import record_of
+from app.api.frontier import note_route, record_of
 from app.api.parts import Parts
 from app.api.problems import SESSION_ENDED, Problem, unauthorized
 from app.context import Trace, UserExecutionContext
@@ -82,6 +82,7 @@ async def authenticate(
     Raises:
         Problem: It carries no valid access token (401).
     """
+    note_route(request.scope)
     parts = parts_of(request)
     token = bearer_token(request.headers.get("authorization", ""))
     if token is None:

@@ -38,13 +38,18 @@ class RequestRecord:
         request_id: The caller's, or a new one.
         user_id: The authenticated user, None so far or for strangers.
         status: The answer's status; 0 while there is none.
-        trace: The request's span; its context hangs further ones under it.
+        watched: What is counted and traced of it.
     """
 
     request_id: str
     user_id: str | None = None
     status: int = 0
-    trace: Trace | None = None
+    watched: WatchedRequest | None = None
+
+    @property
+    def trace(self) -> Trace | None:
+        """The request's span; its context hangs further ones under it."""
+        return self.watched.trace if self.watched is not None else None
 
 
 class Frontier:
@@ -84,7 +89,7 @@ class Frontier:
         started_ns = time.monotonic_ns()
         method = scope.get("method", "WEBSOCKET")
         with self._watch().request(scope["type"], method) as watched:
-            record.trace = watched.trace
+            record.watched = watched
             counted = _counted(scope, send, watched)
             try:
                 if scope["type"] == "http":
@@ -214,6 +219,13 @@ def _counted(scope: Scope, send: Send, watched: WatchedRequest) -> Send:
 def _endpoint(scope: Scope) -> str:
     # The template: paths hold ids, and there is no end of them.
     return str(getattr(scope.get("route"), "path", NO_ROUTE))
+
+
+def note_route(scope: Scope) -> None:
+    """Say that a request has found its route: it is in flight there from now on."""
+    watched = record_of(scope).watched
+    if watched is not None:
+        watched.route(_endpoint(scope))
 
 
 def record_of(scope: Scope) -> RequestRecord:

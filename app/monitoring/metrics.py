@@ -164,7 +164,8 @@ class Metrics:
     """The metrics of one application in one worker; its own registry, no global one.
 
     Attributes:
-        in_flight: Requests and sockets that are being served, by kind.
+        in_flight: Requests and sockets that are being served, by kind and route
+            template; ``none`` until they are authenticated or answered.
         requests: Answers begun, by method, route template and status.
         durations: How long requests took, by route template.
         runs_in_flight: Agent runs that are worked on.
@@ -184,7 +185,11 @@ class Metrics:
         self._registry.register(_Sums(files))
         self._samplers: dict[str, Callable[[], None]] = {}
         self.in_flight = Gauge(
-            files, "http_requests_in_flight", "Requests being served.", "kind"
+            files,
+            "http_requests_in_flight",
+            "Requests being served.",
+            "kind",
+            "endpoint",
         )
         self.requests = Counter(
             files,

@@ -36,7 +36,7 @@ class WatchedRequest:
         trace: Its span; None traces nothing.
         method: One of the known methods, or ``OTHER``.
         status: The status it was answered with; 0 while it is not.
-        endpoint: The template of its route, once it is known.
+        endpoint: The template of its route, ``none`` until it is known.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class WatchedRequest:
     def __enter__(self) -> Self:
         """Count it among those in flight, and begin its trace."""
         if self._watch.metrics is not None:
-            self._watch.metrics.in_flight.add(1, self._kind)
+            self._watch.metrics.in_flight.add(1, self._kind, self.endpoint)
         if self._watch.tracing.is_on:
             self._opened = self._watch.tracing.request(self.method)
             self.trace = self._opened.__enter__()
@@ -81,7 +81,7 @@ class WatchedRequest:
         elapsed_s = (time.monotonic_ns() - self._started_ns) / 1e9
         watch = self._watch
         if watch.metrics is not None:
-            watch.metrics.in_flight.add(-1, self._kind)
+            watch.metrics.in_flight.add(-1, self._kind, self.endpoint)
         if self._opened is not None and self.trace is not None:
             self.trace.span.update_name(f"{self.method} {self.endpoint}")
             self.trace.span.set_attribute("http.response.status_code", self.status)
@@ -93,16 +93,25 @@ class WatchedRequest:
             if watch.ended is not None:
                 watch.ended(self.endpoint, self.status, elapsed_s)
 
+    def route(self, endpoint: str) -> None:
+        """Say which route serves it, as soon as that is known."""
+        if endpoint != self.endpoint and self._watch.metrics is not None:
+            in_flight = self._watch.metrics.in_flight
+            in_flight.add(1, self._kind, endpoint)
+            in_flight.add(-1, self._kind, self.endpoint)
+        self.endpoint = endpoint
+
     def answer(self, endpoint: str, status: int) -> None:
         """Count the answer; to be called before its first byte is sent."""
         if self.status == 0:
-            self.endpoint, self.status = endpoint, status
+            self.status = status
+            self.route(endpoint)
             self._count(endpoint, str(status))
 
     def end(self, endpoint: str) -> None:
         """Count a request that ends without an answer; the client left, or we stop."""
         if self.status == 0:
-            self.endpoint = endpoint
+            self.route(endpoint)
             self._count(endpoint, "none")
 
     def _count(self, endpoint: str, status: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.frontier import Frontier
+from app.api.frontier import Frontier, note_route
 from app.monitoring import Metrics, RequestWatch, RunWatch, SlaMonitor
 from app.monitoring.metrics import total
 from app.monitoring.sla import LEAST_REQUESTS
@@ -92,6 +92,30 @@ async def test_cancelled_request_is_counted_once(metrics: Metrics, turns: int) -
     # At turn 0 it had not begun.
     assert shown(metrics, "http_requests_total") == (1 if turns else 0)
     assert shown(metrics, "http_requests_in_flight") == 0
+
+
+async def test_request_is_in_flight_at_its_route(metrics: Metrics) -> None:
+    """From where its route is known a request is in flight there, and nowhere after it."""
+    seen = []
+
+    def look() -> None:
+        seen.append(
+            tuple(
+                shown(metrics, "http_requests_in_flight", endpoint=endpoint)
+                for endpoint in ("none", "/things/{id}")
+            )
+        )
+
+    async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        look()
+        note_route(scope)
+        look()
+        await _answer(scope, receive, send)
+
+    await _ask(RequestWatch(metrics), authenticated, _drop)
+    look()
+
+    assert seen == [(1, 0), (0, 1), (0, 0)]
 
 
 async def test_request_without_answer_is_told_as_such(metrics: Metrics) -> None:
