@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
 from test_framework.core import TargetError, UsageError
-from test_framework.faults.link import Link
 
 if TYPE_CHECKING:
     from test_framework.faults.field import Field
@@ -76,9 +75,8 @@ class CancelledRequests:
     async def strike(self, field: "Field") -> None:
         """Hang up once at each point, and go on; cut what passes the proxy."""
         if field.service_proxy is not None:
-            field.service_proxy.set(
-                up=Link(cut_after_bytes=_UP_BYTES),
-                down=Link(cut_after_bytes=_DOWN_BYTES),
+            field.service_proxy.alter(
+                up={"cut_after_bytes": _UP_BYTES}, down={"cut_after_bytes": _DOWN_BYTES}
             )
         url = _service_url(field) or ""
         await self._hang_up_everywhere(url, field.rng)
@@ -91,7 +89,8 @@ class CancelledRequests:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         if field.service_proxy is not None:
-            field.service_proxy.clear()
+            whole = {"cut_after_bytes": None}
+            field.service_proxy.alter(up=whole, down=whole)
 
     async def _go_on(self, url: str, rng: random.Random) -> None:
         while True:

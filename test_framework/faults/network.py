@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from test_framework.core import UsageError
 from test_framework.faults.link import CLEAR, Link
@@ -54,15 +54,17 @@ class NetworkFault(ABC):
             self.disturb(place, proxy, field)
 
     async def heal(self, field: "Field") -> None:
-        """Let everything pass again; what is stranded ends with a reset."""
+        """Take the disturbance back, and leave that of other faults as it is."""
         for _, proxy in self._proxies(field):
-            proxy.clear()
-            proxy.release()
-            proxy.accept()
+            self.calm(proxy)
 
     @abstractmethod
     def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:
         """Do to one proxy what the fault does."""
+
+    @abstractmethod
+    def calm(self, proxy: "Proxy") -> None:
+        """Take back what lasts of it."""
 
     def _proxies(self, field: "Field") -> "list[tuple[Place, Proxy]]":
         at: dict[Place, Proxy | None] = {
@@ -75,7 +77,27 @@ class NetworkFault(ABC):
         ]
 
 
-class SlowNetwork(NetworkFault):
+class LinkFault(NetworkFault):
+    """A disturbance that lasts: links are worse in both directions."""
+
+    def __init__(self, places: Sequence[Place], **fields: Any) -> None:  # noqa: ANN401  # those of Link
+        """Give the links at these places other values in some fields of ``Link``."""
+        super().__init__(places)
+        # Made once here, so that a value that cannot be is refused at once.
+        self.link = Link(**fields)
+        self._worse = fields
+        self._clear = {name: getattr(CLEAR, name) for name in fields}
+
+    def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
+        """Make both directions worse."""
+        proxy.alter(up=self._worse, down=self._worse)
+
+    def calm(self, proxy: "Proxy") -> None:
+        """Make them well again."""
+        proxy.alter(up=self._clear, down=self._clear)
+
+
+class SlowNetwork(LinkFault):
     """Every byte comes late, and not always by as much."""
 
     name = "slow-network"
@@ -89,15 +111,10 @@ class SlowNetwork(NetworkFault):
         jitter_s: float = 0.05,
     ) -> None:
         """Delay both directions by ``latency_s`` and up to ``jitter_s`` more."""
-        super().__init__(places)
-        self.link = Link(latency_s=latency_s, jitter_s=jitter_s)
-
-    def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
-        """Delay both directions."""
-        proxy.set(up=self.link, down=self.link)
+        super().__init__(places, latency_s=latency_s, jitter_s=jitter_s)
 
 
-class NarrowNetwork(NetworkFault):
+class NarrowNetwork(LinkFault):
     """Each connection passes few bytes in a second."""
 
     name = "narrow-network"
@@ -109,30 +126,10 @@ class NarrowNetwork(NetworkFault):
         self, places: Sequence[Place] = EVERYWHERE, *, bytes_per_s: float = 20_000
     ) -> None:
         """Limit each direction of each connection to ``bytes_per_s``."""
-        super().__init__(places)
-        self.link = Link(bytes_per_s=bytes_per_s)
-
-    def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
-        """Limit both directions."""
-        proxy.set(up=self.link, down=self.link)
+        super().__init__(places, bytes_per_s=bytes_per_s)
 
 
-class ResetConnections(NetworkFault):
-    """Every connection is cut with a reset at one instant."""
-
-    name = "reset-connections"
-    promise = "What was under way may fail; what is sent afterwards succeeds at once."
-
-    def __init__(self, places: Sequence[Place] = EVERYWHERE) -> None:
-        """Cut what passes at ``places``."""
-        super().__init__(places)
-
-    def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
-        """Cut both sides of each connection."""
-        proxy.reset()
-
-
-class Partition(NetworkFault):
+class Partition(LinkFault):
     """Bytes neither pass nor are refused, in both directions."""
 
     name = "partition"
@@ -143,15 +140,10 @@ class Partition(NetworkFault):
 
     def __init__(self, places: Sequence[Place] = BEHIND) -> None:
         """Part the service from what is at ``places``."""
-        super().__init__(places)
-
-    def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
-        """Swallow both directions."""
-        hole = Link(is_black_hole=True)
-        proxy.set(up=hole, down=hole)
+        super().__init__(places, is_black_hole=True)
 
 
-class OneWayPartition(NetworkFault):
+class OneWayPartition(LinkFault):
     """Bytes pass in one direction only: requests arrive whose answers are lost."""
 
     name = "partition-one-way"
@@ -171,16 +163,33 @@ class OneWayPartition(NetworkFault):
             places: Where.
             lost: Which way; None draws one at each place.
         """
-        super().__init__(places)
+        super().__init__(places, is_black_hole=True)
         self.lost = lost
 
     def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
         """Swallow one direction."""
-        hole = Link(is_black_hole=True)
         if (self.lost or field.rng.choice(("up", "down"))) == "up":
-            proxy.set(up=hole, down=CLEAR)
+            proxy.alter(up={"is_black_hole": True})
         else:
-            proxy.set(up=CLEAR, down=hole)
+            proxy.alter(down={"is_black_hole": True})
+
+
+class ResetConnections(NetworkFault):
+    """Every connection is cut with a reset at one instant."""
+
+    name = "reset-connections"
+    promise = "What was under way may fail; what is sent afterwards succeeds at once."
+
+    def __init__(self, places: Sequence[Place] = EVERYWHERE) -> None:
+        """Cut what passes at ``places``."""
+        super().__init__(places)
+
+    def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
+        """Cut both sides of each connection."""
+        proxy.reset()
+
+    def calm(self, proxy: "Proxy") -> None:
+        """Do nothing: connections are new."""
 
 
 class HalfOpen(NetworkFault):
@@ -203,6 +212,10 @@ class HalfOpen(NetworkFault):
     def disturb(self, place: Place, proxy: "Proxy", field: "Field") -> None:  # noqa: ARG002  # of NetworkFault
         """Strand each open connection."""
         proxy.strand(gone="client" if place == "service" else "server")
+
+    def calm(self, proxy: "Proxy") -> None:
+        """Reset what is stranded, as a host does that comes back and knows nothing."""
+        proxy.release()
 
 
 _NAMES: dict[Place, str] = {

@@ -17,8 +17,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -121,6 +121,24 @@ class Proxy:
             down: From the server to clients; None leaves it as it is.
         """
         self._call(lambda: self._set(up, down))
+
+    def alter(
+        self,
+        *,
+        up: Mapping[str, Any] | None = None,
+        down: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change some fields of the links and leave the others as they are.
+
+        Args:
+            up: Fields of ``Link`` by name, for what goes to the server.
+            down: The same for what goes to clients.
+        """
+        self._call(
+            lambda: self._set(
+                replace(self._up, **up or {}), replace(self._down, **down or {})
+            )
+        )
 
     def clear(self) -> None:
         """Pass everything on at once again."""

@@ -160,10 +160,11 @@ class Lane:
 
     def change(self, link: Link) -> None:
         """Follow another link from now on; what waits goes on as that one lets it."""
+        cut, before = link.cut_after_bytes, self._link.cut_after_bytes
         self._link = link
-        self._cut_left = None
-        if link.cut_after_bytes is not None:
-            self._cut_left = self._relay.hub.rng.randint(*link.cut_after_bytes)
+        if cut != before:
+            draw = self._relay.hub.rng.randint
+            self._cut_left = None if cut is None else draw(*cut)
         if not link.delays:
             self._queue = deque((0.0, piece) for _, piece in self._queue)
         self.drain()

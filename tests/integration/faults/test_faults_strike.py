@@ -20,10 +20,12 @@ from test_framework.faults import (
     FullPool,
     KillRedisClients,
     KillWorker,
+    Partition,
+    SlowNetwork,
     TerminateBackends,
     striking,
 )
-from tests.integration.faults.proofs import PROOFS, soon
+from tests.integration.faults.proofs import PROOFS, answer_takes, soon
 from tests.integration.faults.stage import Stage, staging
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -342,3 +344,17 @@ async def test_sockets_that_come_back_are_dropped_again(stage: Stage) -> None:
 
         assert await socket.recv() == "hello"
     assert fault.dropped >= 2
+
+
+async def test_faults_at_one_place_heal_one_by_one(stage: Stage) -> None:
+    """A network that is slow and parted is slow still when the partition heals."""
+    slow = answer_takes(at_least_s=0.1, payload=1)
+
+    async with striking(SlowNetwork(), stage.field):
+        async with striking(Partition(), stage.field):
+            wire = await stage.redis()
+            assert await wire.hear(1, limit_s=0.3) == "silence"
+            wire.close()
+        assert await (await slow(stage))()
+
+    assert not await (await slow(stage))()
