@@ -39,6 +39,8 @@ def settings(database_url: str, redis_url: str) -> Settings:
         password_memory_kib=8,
         password_passes=1,
         database_pool_size=8,
+        # A hundred users wait for eight connections; on a busy machine that takes time.
+        database_pool_timeout_s=60.0,
         # The tests of controllers start those they need.
         leader_election="none",
     )

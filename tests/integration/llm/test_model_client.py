@@ -98,7 +98,8 @@ async def _leave_and_stay(
     async def stay(user: int) -> tuple[int, Reply]:
         return user, await model.complete(asked(user), tools=[])
 
-    await server.misbehave(latency_s=0.3)
+    # Longer than a busy machine takes until they leave.
+    await server.misbehave(latency_s=1.5)
     first = [asyncio.create_task(stay(user)) for user in range(leaving)]
     await server.wait_for(leaving)
     await server.misbehave()
