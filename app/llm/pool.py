@@ -24,6 +24,7 @@ import email.utils
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
+import certifi
 import httpx
 
 from app.llm.client import (
@@ -33,6 +34,7 @@ from app.llm.client import (
     ModelUnauthorizedError,
     ModelUnavailableError,
 )
+from app.security import ResumingContext
 
 CONNECTIONS = 50
 TIMEOUT_S = 60.0
@@ -49,6 +51,7 @@ class HttpPool:
         connections: int = CONNECTIONS,
         timeout_s: float = TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
+        tls: ResumingContext | None = None,
     ) -> None:
         """Open no connection yet.
 
@@ -56,6 +59,7 @@ class HttpPool:
             connections: Largest number of connections; further requests wait.
             timeout_s: Longest wait to connect, and between two reads.
             transport: Takes the place of the network.
+            tls: What TLS connections are made with; None trusts whom httpx trusts.
         """
         self._turns = asyncio.Semaphore(connections)
         self._http = httpx.AsyncClient(
@@ -64,6 +68,8 @@ class HttpPool:
                 max_connections=None, max_keepalive_connections=connections
             ),
             transport=transport,
+            # Sessions of one provider and one client: ours.
+            verify=tls or (_trusting() if transport is None else False),
             trust_env=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
@@ -104,6 +110,12 @@ class HttpPool:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+def _trusting() -> ResumingContext:
+    context = ResumingContext()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def unusable(host: str, reason: str, kind: type[ModelError] = ModelError) -> ModelError:

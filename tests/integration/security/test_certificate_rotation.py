@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.llm import HttpPool
 from app.main import create_app
 from app.security import CertificateError, Certificates, ResumingContext
 from app.serve import TlsServer
@@ -271,6 +272,38 @@ async def test_sessions_belong_to_one_client_and_host(tmp_path: Path) -> None:
         )
         assert elsewhere.session is None
         assert ada.offered == 1
+
+
+async def test_requests_to_a_provider_resume_sessions(tmp_path: Path) -> None:
+    """The pool of the model's connections resumes, however its connections come and go."""
+    authority = Authority()
+    files = Files.within(tmp_path, authority.issue())
+    certificates = Certificates(files.certificate, files.key)
+    resumed = []
+
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        resumed.append(writer.get_extra_info("ssl_object").session_reused)
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(
+        answer, "127.0.0.1", 0, ssl=certificates.listening
+    )
+    port = server.sockets[0].getsockname()[1]
+    context = Listener(authority, port).resuming()
+    pool = HttpPool(connections=2, tls=context)
+    for _ in range(3):
+        assert await pool.fetch(f"https://{HOST}:{port}/v1", {}, headers={}) == b"{}"
+    await pool.aclose()
+    server.close()
+
+    assert resumed == [False, True, True]
 
 
 async def test_service_exchanges_its_certificate(
