@@ -5,7 +5,9 @@ framework checks the rest. ``user.expect`` states what only this service promise
 """
 
 import asyncio
+import base64
 import itertools
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,11 +93,20 @@ async def workload(user: User) -> None:
     found = (await user.http.get("/documents/search", params={"q": note})).text
     user.expect(note in found, "the search does not find my document")
     await _find_passages(user, note)
+    await _find_own_key(user)
     if run is not None:
         await _read_the_run(user, run, note)
     if user.shape == "own-connections" and user.index % 5 == 0:
         await _refresh_at_once(user)
         await _leave_everywhere(user)
+
+
+async def _find_own_key(user: User) -> None:
+    """Find the key of the own token among those that are published for everybody."""
+    token = user.http.headers["authorization"].removeprefix("Bearer ")
+    header = json.loads(base64.urlsafe_b64decode(token.partition(".")[0] + "=="))
+    published = (await user.http.get("/.well-known/jwks.json")).text
+    user.expect(header["kid"] in published, "the key of my token is not published")
 
 
 async def _find_passages(user: User, note: str) -> None:
