@@ -225,6 +225,29 @@ async def test_pair_that_is_not_valid_now_is_refused(tmp_path: Path) -> None:
     assert certificates.reload()
 
 
+def test_pair_that_changes_while_it_is_read_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What OpenSSL has read may be another pair than was judged: it is read again."""
+    authority = Authority()
+    files = Files.within(tmp_path, authority.issue())
+    certificates = Certificates(files.certificate, files.key)
+    load = certificates._load
+
+    def load_and_change(pair: tuple[bytes, bytes]) -> ssl.SSLContext:
+        context = load(pair)
+        monkeypatch.undo()
+        files.write(authority.issue())
+        return context
+
+    files.write(authority.issue())
+    monkeypatch.setattr(certificates, "_load", load_and_change)
+
+    assert not certificates.reload()
+    assert certificates.reload()
+    assert not certificates.reload()
+
+
 async def test_sessions_are_resumed_across_a_rotation(tmp_path: Path) -> None:
     """A client that was there before goes on with its session, others see the new pair."""
     authority = Authority()
@@ -261,6 +284,10 @@ async def test_sessions_belong_to_one_client_and_host(tmp_path: Path) -> None:
         assert seen.resumed == 0
         await listener.shake(ada, seen)
         assert (seen.resumed, ada.offered, bob.offered) == (1, 1, 0)
+        # Each session is used once: of two connections at one time one begins anew.
+        bios = ssl.MemoryBIO(), ssl.MemoryBIO()
+        at_once = [bob.wrap_bio(*bios, server_hostname=HOST) for _ in range(2)]
+        assert [tls.session is None for tls in at_once] == [False, True]
 
         # A new client certificate is another client.
         ada.load_cert_chain(files.certificate, files.key)

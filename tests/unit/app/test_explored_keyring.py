@@ -140,6 +140,25 @@ async def test_name_that_no_key_has_costs_no_read() -> None:
     assert await ring.find("' OR 1=1 --") is ring.current
 
 
+async def test_cancelled_caller_takes_no_look_from_others() -> None:
+    """Two wait for one look; the first leaves, and the second gets the keys."""
+    answer = asyncio.Event()
+
+    async def load(read_at_s: float) -> KeySet:
+        await answer.wait()
+        return KeySet.of(key_of("second"), read_at_s=read_at_s)
+
+    ring = KeyRing(KeySet.of(key_of("first")), load, gap_s=0)
+    kid = key_of("second").kid
+    leaving, staying = (asyncio.create_task(ring.find(kid)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    answer.set()
+
+    assert (await staying).signing.kid == kid
+
+
 async def test_keys_that_cannot_be_read_are_no_forgery() -> None:
     """Who waits for a read that fails is told so, and the next one reads again."""
     is_down = True
