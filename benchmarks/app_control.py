@@ -263,7 +263,7 @@ async def reconcile_table(bench: Bench) -> None:
         rate = await reconciled_per_s(bench, users, workers)
         plain = await transactions_per_s(bench, users, workers)
         print(
-            f"| {workers} workers | {rate:,.0f} | {plain:,.0f} | {plain / rate:.1f} |"
+            f"| workers: {workers} | {rate:,.0f} | {plain:,.0f} | {plain / rate:.1f} |"
         )
 
 

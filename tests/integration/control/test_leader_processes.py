@@ -102,7 +102,9 @@ async def _submit_all(world: World, users: list[str], mishap: str = "") -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["postgres", "redis"])
+@pytest.mark.parametrize(
+    "kind", ["postgres", pytest.param("redis", marks=pytest.mark.long)]
+)
 async def test_leaders_are_killed_and_stopped_and_nothing_is_lost(
     migrated: Settings, kind: str, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from app.realtime import EventLog, UserEmitter
 from app.settings import Settings
 from app.storage import (
     Account,
+    ControlKey,
     Intent,
     NodeSet,
     SessionFactory,
@@ -30,6 +31,7 @@ from app.storage import (
     find_node_set,
     list_intents,
     list_nodes,
+    list_open_keys,
     open_engine,
 )
 from app.storage.tables import intents
@@ -104,15 +106,15 @@ class World:
             return [(at.timestamp(), epoch) for at, epoch in rows]
 
     async def settled(self, users: list[str]) -> None:
-        """Wait until no intent of these users is pending."""
+        """Wait until nothing of these users is to be done any more."""
         async with asyncio.timeout(LIMIT_S):
-            for user_id in users:
-                while await self._is_pending(user_id):  # noqa: ASYNC110  # others settle them
-                    await asyncio.sleep(0.05)
+            while await self._open_of(users):  # noqa: ASYNC110  # others settle them
+                await asyncio.sleep(0.05)
 
-    async def _is_pending(self, user_id: str) -> bool:
-        found = await self.intents_of(user_id)
-        return any(intent.phase == "pending" for intent in found)
+    async def _open_of(self, users: list[str]) -> list[ControlKey]:
+        async with self.sessions.for_control() as session:
+            found = await list_open_keys(session, limit=100_000)
+        return [key for key in found if key.user_id in users]
 
     async def converged(self, user_id: str, name: str) -> tuple[NodeSet, list[int]]:
         """Wait until a node set is as it shall be; return it with its nodes."""
