@@ -17,6 +17,7 @@ from pathlib import Path
 from app.control import Change, Controllers, PhrasePlanner
 from tests.integration.control.world import connected
 
+_log = logging.getLogger("app.control")
 _SIGNALS = {"[kill]": signal.SIGKILL, "[stop]": signal.SIGSTOP}
 
 
@@ -36,6 +37,7 @@ class _Mishaps(PhrasePlanner):
         except FileExistsError:
             pass
         else:
+            _log.info(mishap)
             os.kill(os.getpid(), _SIGNALS[mishap])
         return await super().plan(words)
 
