@@ -203,6 +203,8 @@ async def test_passages_are_found_by_nearness(library: Library) -> None:
     """The passage with more of the question's words comes first, and noise finds none."""
     ada = library.contexts[0]
     async with library.at_work(ada) as working:
+        # Its words are drawn at random, and could be near to anything.
+        await delete_document(working, ada.user_id)
         for number, body in enumerate(
             ["tyres of cars", "brakes and tyres of cars", "tea with milk"]
         ):
@@ -210,9 +212,9 @@ async def test_passages_are_found_by_nearness(library: Library) -> None:
                 working, document_id=str(uuid4()), title=str(number), body=body
             )
 
-    hits = await library.find(ada, "brakes and tyres", VectorPassages())
+    hits = await library.find(ada, "brakes tyres", VectorPassages())
 
-    assert [hit.title for hit in hits][:2] == ["1", "0"]
+    assert [hit.title for hit in hits] == ["1", "0"]
     assert await library.find(ada, "!? -- &|", VectorPassages()) == []
     assert await library.find(ada, "astronomy", VectorPassages()) == []
 

@@ -1,5 +1,6 @@
 """The OpenAI-compatible client: right on the wire, and no state of any user."""
 
+import contextlib
 import json
 from collections.abc import Callable
 
@@ -10,8 +11,10 @@ from app.llm import (
     ChatMessage,
     HttpPool,
     ModelError,
+    ModelUnavailableError,
     OpenAICompatibleModel,
     Provider,
+    Reply,
     StaticKey,
     ToolCall,
     ToolSpec,
@@ -102,3 +105,56 @@ async def test_bad_answer_is_one_sentence(answer: httpx.Response) -> None:
 
     assert "BOBSECRET" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+TEXT = b'data: {"choices": [{"delta": {"content": "BOBSECRET"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+async def _pieces(content: bytes) -> list[object]:
+    client = model(lambda _: httpx.Response(200, content=content))
+    async with contextlib.aclosing(client.stream(ASK, tools=[])) as stream:
+        return [piece async for piece in stream]
+
+
+async def test_stream_is_put_together() -> None:
+    """Text comes as it is; tool calls come in mixed fragments, and with the reply."""
+    fragments = [
+        {"index": 1, "id": "c2", "function": {"name": "read", "arguments": ""}},
+        {"index": 0, "id": "c1", "function": {"name": "search", "arguments": '{"q'}},
+        {"index": 0, "function": {"arguments": '": "x"}'}},
+    ]
+    events: list[dict[str, object]] = [
+        {"choices": [{"delta": {"tool_calls": [one]}}]} for one in fragments
+    ]
+    events.append({"choices": [], "usage": {"total_tokens": 9}})
+    lines = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events)
+
+    *text, reply = await _pieces(b": a comment\n\n" + TEXT + TEXT + lines + DONE)
+
+    calls = (ToolCall("c1", "search", {"q": "x"}), ToolCall("c2", "read", {}))
+    assert text == ["BOBSECRET"] * 2
+    assert reply == Reply("BOBSECRET" * 2, calls, tokens=9)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        (TEXT, ModelUnavailableError, "was cut"),
+        (b"", ModelUnavailableError, "was cut"),
+        (TEXT + DONE.rstrip(), ModelUnavailableError, "was cut"),
+        (TEXT + DONE + TEXT, ModelError, "after its end"),
+        (b"data: {nonsense\n\n" + DONE, ModelError, "JSONDecodeError"),
+        (b'data: {"choices": 3}\n\n' + DONE, ModelError, "TypeError"),
+        (b"<html>BOBSECRET</html>", ModelUnavailableError, "was cut"),
+    ],
+    ids=["ends early", "empty", "half a line", "goes on", "nonsense", "shape", "page"],
+)
+async def test_bad_stream_is_one_sentence(
+    content: bytes, error: type[ModelError], words: str
+) -> None:
+    """A stream that ends without its last line, or goes on after it, is no answer."""
+    with pytest.raises(error, match=words) as caught:
+        await _pieces(content)
+
+    assert "BOBSECRET" not in str(caught.value)
