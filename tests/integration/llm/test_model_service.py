@@ -109,6 +109,17 @@ async def test_outage_of_the_model_fails_runs_only(
     assert [hit["text"] for hit in found.json()] == ["soup"]
 
 
+async def test_search_waits_for_the_model_without_a_connection(
+    settings: Settings, server: RunningServer
+) -> None:
+    """With one connection to the database an agent's search still gets its turn."""
+    one = _with_model(settings, server).model_copy(
+        update={"database_pool_size": 1, "database_pool_timeout_s": 5.0}
+    )
+    async with running(one) as service, service.member() as member:
+        await _work(member, 1)
+
+
 async def test_used_up_budget_ends_a_run(
     settings: Settings, server: RunningServer
 ) -> None:
