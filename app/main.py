@@ -220,6 +220,8 @@ def _sample(parts: Parts) -> None:
     if parts.model_guards.breaker is not None:
         state = _BREAKER_STATES.index(parts.model_guards.breaker.state)
         metrics.breakers.set(state, "model")
+    if parts.model_guards.limits is not None:
+        metrics.pools.set(sum(parts.model_guards.limits.held.values()), "model")
 
 
 def _chores(parts: Parts) -> tuple[Periodic, ...]:

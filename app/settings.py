@@ -159,6 +159,13 @@ class Settings(BaseSettings):
         _check_scheme(url, ("redis://", "rediss://", "unix://"))
         return url
 
+    @field_validator("model_url", "model_token_url")
+    @classmethod
+    def _check_model_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            _check_scheme(SecretStr(url), ("http://", "https://"))
+        return url
+
     @field_validator("signing_keys")
     @classmethod
     def _check_keys(cls, keys: SecretStr) -> SecretStr:

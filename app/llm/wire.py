@@ -13,7 +13,14 @@ from app.llm.client import ChatMessage, Reply, ToolCall, ToolSpec
 DONE = "[DONE]"
 """What the last line of a stream of events says."""
 
-NONSENSE = (ValueError, KeyError, IndexError, TypeError, AttributeError)
+NONSENSE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 """What reading an answer of the wrong shape raises."""
 
 
@@ -185,7 +192,13 @@ def _call(call_id: object, name: object, arguments: str) -> ToolCall:
 
 def _tokens(body: Mapping[str, Any]) -> int | None:
     usage = body.get("usage")
-    return int(usage["total_tokens"]) if usage else None
+    if not usage:
+        return None
+    tokens = int(usage["total_tokens"])
+    if tokens < 0:
+        problem = "total_tokens is negative"  # it would be given back to the budget
+        raise ValueError(problem)
+    return tokens
 
 
 def dump_reply(reply: Reply) -> bytes:

@@ -93,6 +93,15 @@ async def test_client_keeps_no_cookie() -> None:
         httpx.Response(200, text="BOBSECRET"),
         httpx.Response(200, json={"choices": []}),
         httpx.Response(200, json={"choices": [{"message": {"tool_calls": 3}}]}),
+        httpx.Response(200, text="[" * 100_000),
+        httpx.Response(
+            200,
+            json={
+                "choices": [{"message": {"content": "BOBSECRET"}}],
+                "usage": {"total_tokens": -5},
+            },
+        ),
+        httpx.Response(200, headers={"content-encoding": "gzip"}, content=b"x"),
     ],
 )
 async def test_bad_answer_is_one_sentence(answer: httpx.Response) -> None:
