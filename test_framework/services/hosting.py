@@ -194,6 +194,8 @@ class Host:
     def set_clock(self, offset_s: float, *, limit_s: float = _CLOCK_LIMIT_S) -> None:
         """Set the wall clock of the workers, and of those to come, forth by so much.
 
+        A worker that is stopped sets it when it goes on, and is not waited for.
+
         Args:
             offset_s: Seconds that it is ahead of the true time; negative sets it back,
                 0 sets it right.
@@ -204,7 +206,9 @@ class Host:
         """
         self._clock_s = offset_s
         self._ask(
-            lambda worker: worker.set_clock(offset_s), WorkerProcess.read_clock, limit_s
+            lambda worker: worker.set_clock(offset_s),
+            lambda worker, deadline: worker.read_clock(offset_s, deadline),
+            limit_s,
         )
 
     def start(self) -> None:
@@ -234,7 +238,7 @@ class Host:
                 worker.identify(self._identities)
             if self._clock_s:
                 worker.set_clock(self._clock_s)
-                worker.read_clock(deadline)
+                worker.read_clock(self._clock_s, deadline)
         except BaseException:
             _end([worker])
             raise

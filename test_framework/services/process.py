@@ -45,6 +45,8 @@ IDENTIFY = b"identify"
 
 CLOCK = b"clock"
 """Begins the control line that says how far to set the wall clock forth, in seconds."""
+OFFSET = "offset_s"
+"""Key of the answer to it."""
 
 _TAIL_LINES = 15
 _TAIL_BYTES = 64 * 1024
@@ -103,6 +105,7 @@ class WorkerProcess:
         record: What its probe recorded.
         routes: What its handlers are called.
         is_killed: Whether we ended it in the middle of its work.
+        is_stopped: Whether we stopped it, and it is to go on.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class WorkerProcess:
         work_dir.mkdir(parents=True, exist_ok=True)
         self.index = index
         self.is_killed = False
+        self.is_stopped = False
         self.log = log
         self.record = work_dir / f"worker-{index}.handlers"
         self.routes = work_dir / f"worker-{index}.routes"
@@ -218,18 +222,21 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):
             self._stdin.write(CLOCK + b" %r\n" % offset_s)
 
-    def read_clock(self, deadline: float) -> None:
-        """Return once its wall clock is set."""
-        self._answer(deadline)
+    def read_clock(self, offset_s: float, deadline: float) -> None:
+        """Return once its wall clock is set; a stopped one sets it when it goes on."""
+        if self.is_stopped:
+            return
+        while self._answer(deadline, OFFSET)[OFFSET] != offset_s:
+            pass
 
     def read_census(self, deadline: float) -> Census:
         """Return the census that was asked for."""
-        return Census(self.index, **self._answer(deadline))
+        return Census(self.index, **self._answer(deadline, "tasks"))
 
     def read_alarms(self, deadline: float) -> AlarmReport:
         """Return the alarms that were asked for, and what was watched."""
         alarms, watches = [], []
-        for body in self._answer(deadline)["records"]:
+        for body in self._answer(deadline, "records")["records"]:
             record = decode(body)
             if isinstance(record, AlarmRecord):
                 alarms.append(replace(record, worker=self.index))
@@ -237,8 +244,11 @@ class WorkerProcess:
                 watches.append(replace(record, worker=self.index))
         return AlarmReport(alarms, watches)
 
-    def _answer(self, deadline: float) -> dict[str, Any]:
+    def _answer(self, deadline: float, key: str) -> dict[str, Any]:
+        """Return the next answer that has a key; others are late, and nobody waits."""
         answer = self._read(deadline)
+        while answer is not None and key not in answer:
+            answer = self._read(deadline)
         if answer is None:
             if self._status() is not None:
                 self.require_alive()
@@ -269,6 +279,7 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Stop it where it is; the kernel still takes connections for it."""
+        self.is_stopped = True
         self._process.send_signal(signal.SIGSTOP)
         # The signal is sent now and obeyed a moment later; macOS lacks waitid.
         if self._process.returncode is None and hasattr(os, "waitid"):
@@ -276,6 +287,7 @@ class WorkerProcess:
 
     def resume(self) -> None:
         """Let it go on."""
+        self.is_stopped = False
         self._process.send_signal(signal.SIGCONT)
 
     def let_go(self) -> None:

@@ -30,7 +30,13 @@ from test_framework.detect import Detector, Identifying, start_detectors
 from test_framework.detect.roots import declare_root
 from test_framework.services.handlers import Handlers
 from test_framework.services.probe import App, Probe
-from test_framework.services.process import CLOCK, IDENTIFY, REFUSED, STOP_LIMIT_S
+from test_framework.services.process import (
+    CLOCK,
+    IDENTIFY,
+    OFFSET,
+    REFUSED,
+    STOP_LIMIT_S,
+)
 from test_framework.services.wallclock import WallClock
 
 if TYPE_CHECKING:
@@ -116,7 +122,9 @@ def _obey(control: Any, server: _Server, loop: asyncio.AbstractEventLoop) -> Non
             loop.call_soon_threadsafe(_identify, server.detectors, identities)
         elif word == CLOCK:
             clock.move(float(rest))
-            _say(server.reply, {"offset_s": float(rest)})
+            # Two threads that write at once would mix their answers.
+            moved = {OFFSET: float(rest)}
+            loop.call_soon_threadsafe(_say, server.reply, moved)
         else:
             loop.call_soon_threadsafe(answer, word)
     if not server.started:

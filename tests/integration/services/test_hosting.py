@@ -482,6 +482,18 @@ def test_clock_of_the_workers_is_set(lone: Host) -> None:
         )
 
 
+def test_stopped_worker_sets_its_clock_when_it_goes_on(lone: Host) -> None:
+    """Nobody waits for it, and its late answer is taken for no other."""
+    lone.stop(0)
+    lone.set_clock(7200)
+    lone.resume()
+
+    assert lone.census()
+    assert _clocks_of(lone)["held"] == pytest.approx(7200, abs=60)
+    lone.set_clock(0)
+    assert _clocks_of(lone)["held"] == pytest.approx(0, abs=60)
+
+
 def test_next_worker_has_the_clock_and_a_stopped_one_ends(tmp_path: Path) -> None:
     """Who takes a place has the time of the one before; the end waits for nobody."""
     with hosted(tmp_path, workers=1) as host:
