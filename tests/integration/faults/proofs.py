@@ -18,7 +18,7 @@ Look = Callable[[], Awaitable[bool]]
 Proof = Callable[[Stage], Awaitable[Look]]
 """Looks before the strike, and returns how to look during it."""
 
-SILENCE_S = 0.3
+SILENCE_S = 0.5
 """Answers of an undisturbed server take a thousandth of it."""
 
 
@@ -57,7 +57,8 @@ async def sockets_end_without_a_close(stage: Stage) -> Look:
 
     async def ending(socket: websockets.ClientConnection) -> str:
         try:
-            async with asyncio.timeout(SILENCE_S):
+            # One that was cut says so at once; a busy machine needs a while.
+            async with asyncio.timeout(1):
                 await socket.recv()
         except TimeoutError:
             return "open"
@@ -202,19 +203,27 @@ def redis_is_another(*, keeps: bool) -> Proof:
 
 
 def answer_takes(*, at_least_s: float, payload: int) -> Proof:
-    """An echo through the proxy takes its time."""
+    """No echo of several through the proxy is quick.
+
+    On a busy machine one or the other is slow by itself.
+    """
+
+    async def is_slow(wire: Wire) -> bool:
+        started = time.monotonic()
+        wire.send(f"ECHO {'x' * payload}")
+        head = f"${payload}\r\n"
+        told = await wire.hear(len(head) + payload + 2)
+        return told.startswith(head) and time.monotonic() - started >= at_least_s
 
     async def prove(stage: Stage) -> Look:
         wire = await _greeted(stage)
 
         async def look() -> bool:
-            started = time.monotonic()
-            wire.send(f"ECHO {'x' * payload}")
-            head = f"${payload}\r\n"
-            told = await wire.hear(len(head) + payload + 2)
-            took_s = time.monotonic() - started
+            slow = True
+            for _ in range(3):
+                slow = slow and await is_slow(wire)
             wire.close()
-            return told.startswith(head) and took_s >= at_least_s
+            return slow
 
         return look
 
@@ -239,15 +248,17 @@ async def peer_is_gone(stage: Stage) -> Look:
     wire.send("CLIENT ID")
     name = (await wire.hear(1)) + (await wire.reader.readline()).decode().strip()
 
+    async def is_forgotten() -> bool:
+        async with redis.asyncio.from_url(stage.redis_url) as client:
+            return name not in {f":{seen['id']}" for seen in await client.client_list()}
+
     async def look() -> bool:
         wire.send("PING")
         told = await wire.hear(1, limit_s=SILENCE_S)
         new = await _greeted(stage)
-        async with redis.asyncio.from_url(stage.redis_url) as client:
-            ids = {f":{seen['id']}" for seen in await client.client_list()}
         new.close()
         wire.close()
-        return told == "silence" and name not in ids
+        return told == "silence" and await soon(is_forgotten)
 
     return look
 
