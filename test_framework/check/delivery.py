@@ -3,7 +3,8 @@
 Needs events numbered per user (``EVENT_SEQUENCE`` in the audit file). On one socket
 numbers must rise by one: a repeat is a duplicate, a step back is a reordering, a
 jump is a loss. A socket that says after which number it resumes (``EVENT_RESUME``) is
-owed the next one first. Across other sockets no number is owed, since a client may
+owed the next one first. An event that says that numbers jump (``EVENT_GAP``) owns up
+to a loss, so it is none here; whether there may be one is the workload's to say. Across other sockets no number is owed, since a client may
 choose where to resume; that is what the workload's own waits check. Linear in events.
 """
 
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from test_framework.check.names import operation_line, user_name
+from test_framework.check.policy import gap_events
 from test_framework.check.sighting import Sighting
 from test_framework.core import History, Operation
 
@@ -18,8 +20,10 @@ from test_framework.core import History, Operation
 def check_delivery(history: History) -> Iterator[Sighting]:
     """Yield each event that came twice, in the wrong order, or not at all."""
     sockets: dict[tuple[int, int], list[Operation]] = defaultdict(list)
+    gaps = gap_events(history)
     for operation in history.of(Operation):
-        if operation.socket is not None and operation.sequence is not None:
+        is_told = operation.sequence is not None or operation.event in gaps
+        if operation.socket is not None and is_told:
             sockets[operation.user, operation.socket].append(operation)
     for events in sockets.values():
         yield from _check_socket(events)
@@ -32,6 +36,8 @@ def _check_socket(events: list[Operation]) -> Iterator[Sighting]:
     for event in events:
         number = event.sequence
         if number is None:
+            # Numbers jump: whichever comes next is the first of them.
+            previous = None
             continue
         last = previous.sequence if previous is not None else None
         if previous is not None and last is not None:

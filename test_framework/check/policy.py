@@ -10,6 +10,11 @@ def public_endpoints(history: History) -> set[str]:
     }
 
 
+def gap_events(history: History) -> set[str]:
+    """Return the types of events that say that numbers jump."""
+    return {policy.event_gap for policy in history.of(PolicyRecord) if policy.event_gap}
+
+
 def gates_of(history: History) -> dict[int, dict[str, float]]:
     """Return the largest latencies per endpoint in seconds, by percentile."""
     gates: dict[int, dict[str, float]] = {50: {}, 95: {}, 99: {}}

@@ -354,6 +354,7 @@ class PolicyRecord:
         p95_gates_s: Largest 95th percentile.
         p99_gates_s: Largest 99th percentile.
         floors_s: Least time that the work behind a successful answer takes.
+        event_gap: Type name of an event that says that numbers jump; empty for none.
         recovery_gates_s: Longest recovery by fault, in seconds; ``"*"`` is for all others.
         recovery_level: What a longer one is: ``error`` or ``warning``.
     """
@@ -364,6 +365,7 @@ class PolicyRecord:
     p95_gates_s: dict[str, float] = field(default_factory=dict)
     p99_gates_s: dict[str, float] = field(default_factory=dict)
     floors_s: dict[str, float] = field(default_factory=dict)
+    event_gap: str = ""
     recovery_gates_s: dict[str, float] = field(default_factory=dict)
     recovery_level: Level = "error"
 

@@ -105,6 +105,7 @@ async def run_audit(  # one argument per fact of the run
             p95_gates_s=dict(plan.p95_gates_s),
             p99_gates_s=dict(plan.p99_gates_s),
             floors_s=dict(plan.floors_s),
+            event_gap=plan.event_gap or "",
             recovery_gates_s=dict(plan.recovery_gates_s),
             recovery_level=plan.recovery_level,
         )

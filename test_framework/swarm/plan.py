@@ -79,6 +79,7 @@ class Plan:
             others.
         p95_gates_s: Largest P95.
         p99_gates_s: Largest P99.
+        event_gap: Type name of an event that says that numbers jump; None for none.
         floors_s: Least time that the work behind a successful answer takes.
         recovery_gates_s: Longest recovery by fault in seconds, ``"*"`` for all others.
         recovery_level: What a longer one is: ``error`` or ``warning``.
@@ -107,6 +108,7 @@ class Plan:
     event_sequence: str | None = None
     event_type: str = "type"
     event_resume: str | None = None
+    event_gap: str | None = None
     p50_gates_s: Mapping[str, float] = field(default_factory=dict)
     p95_gates_s: Mapping[str, float] = field(default_factory=lambda: {"*": 5.0})
     p99_gates_s: Mapping[str, float] = field(default_factory=dict)
@@ -190,6 +192,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "EVENT_SEQUENCE": ("event_sequence", str),
     "EVENT_TYPE": ("event_type", str),
     "EVENT_RESUME": ("event_resume", str),
+    "EVENT_GAP": ("event_gap", str),
     "P50_GATES_S": ("p50_gates_s", dict),
     "P95_GATES_S": ("p95_gates_s", dict),
     "P99_GATES_S": ("p99_gates_s", dict),

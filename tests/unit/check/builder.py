@@ -80,7 +80,7 @@ class Builder:
     def event(
         self,
         user: int,
-        sequence: int,
+        sequence: int | None,
         *,
         socket: int = 1,
         **fields: Any,  # noqa: ANN401  # the fields of Operation

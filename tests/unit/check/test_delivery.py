@@ -3,6 +3,7 @@
 import pytest
 
 from test_framework.check import check_delivery
+from test_framework.core import PolicyRecord
 from tests.unit.check.builder import Builder
 
 
@@ -32,6 +33,19 @@ def test_rising_numbers_are_silent() -> None:
 def test_broken_order_is_named(sequences: tuple[int, ...], rule: str) -> None:
     """A repeat, a gap and a step back have one name each."""
     assert rules(*sequences) == [rule]
+
+
+def test_jump_that_is_told_is_no_silent_loss() -> None:
+    """An event that owns up to a gap stands for it; numbers rise again from there."""
+    builder = Builder()
+    builder.history.add(PolicyRecord(event_gap="gap"))
+    builder.event(0, 1)
+    builder.event(0, None, event="gap")
+    builder.event(0, 90)
+    builder.event(0, 92)
+    (lost,) = check_delivery(builder.history)
+
+    assert (lost.rule, lost.claim.split()[1]) == ("event-lost", "92")
 
 
 def test_sockets_are_judged_apart() -> None:
