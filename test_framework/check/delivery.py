@@ -8,6 +8,7 @@ to a loss, so it is none here; whether there may be one is the workload's to say
 choose where to resume; that is what the workload's own waits check. Linear in events.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -30,7 +31,7 @@ def check_delivery(history: History) -> Iterator[Sighting]:
 
 
 def _check_socket(events: list[Operation]) -> Iterator[Sighting]:
-    came = {event.sequence for event in events}
+    came = sorted(event.sequence for event in events if event.sequence is not None)
     seen: set[int] = set()
     previous: Operation | None = None
     for event in events:
@@ -45,7 +46,7 @@ def _check_socket(events: list[Operation]) -> Iterator[Sighting]:
                 yield _sighting("event-duplicated", event, previous, "came again")
             elif number < last:
                 yield _sighting("event-reordered", event, previous, "came late")
-            elif number > last + 1 and not came & set(range(last + 1, number)):
+            elif number > last + 1 and came[bisect_right(came, last)] == number:
                 yield _sighting(
                     "event-lost", event, previous, f"came without {last + 1}"
                 )

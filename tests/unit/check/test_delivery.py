@@ -35,6 +35,11 @@ def test_broken_order_is_named(sequences: tuple[int, ...], rule: str) -> None:
     assert rules(*sequences) == [rule]
 
 
+def test_jump_of_any_size_is_one_loss() -> None:
+    """Numbers may be clocks; what lies between two of them is not counted one by one."""
+    assert rules(1, 1_700_000_000_000_000) == ["event-lost"]
+
+
 def test_jump_that_is_told_is_no_silent_loss() -> None:
     """An event that owns up to a gap stands for it; numbers rise again from there."""
     builder = Builder()
