@@ -150,12 +150,15 @@ class User:
         )
 
     def _resumes_after(self, path: str) -> int | None:
-        """Return the number of the event that a socket resumes after, if it says."""
+        """Return the number of the event that a socket resumes after, if it says.
+
+        Zero asks for all events there are, and nobody knows the number of the first.
+        """
         name = self._scene.event_resume
         if name is None or self._scene.event_sequence is None:
             return None
         given = parse_qs(urlsplit(path).query).get(name, [""])[-1]
-        return int(given) if given.isdecimal() else None
+        return int(given) or None if given.isdecimal() else None
 
     async def rendezvous(self, name: str) -> None:
         """Wait for all users; this user's next request is released with theirs."""

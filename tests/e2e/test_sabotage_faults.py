@@ -28,12 +28,14 @@ class Twin(NamedTuple):
         fault: The fault that shows the mistake.
         rule: The rule that names it.
         seconds: How long users work around the fault.
+        workers: Processes; a mistake in memory needs but one.
     """
 
     factory: str
     fault: str
     rule: str
     seconds: float = 6.0
+    workers: int = 1
 
 
 TWINS = [
@@ -82,7 +84,7 @@ def test_twin_is_caught_under_its_fault(
 @pytest.mark.parametrize("fault", sorted({twin.fault for twin in TWINS}))
 def test_sound_service_keeps_its_promises_under(fault: str, tmp_path: Path) -> None:
     """The service that the twins are made of breaks nothing under the same faults."""
-    sound = Twin("", fault, "", 8.0)
+    sound = Twin("", fault, "", 8.0, workers=2)
 
     judgement = _audit(sound, tmp_path / "history.jsonl")
 
@@ -97,7 +99,7 @@ def _audit(twin: Twin, path: Path) -> Judgement:
         if twin.factory
         else "app.main:create_app",
         users=USERS,
-        workers=1,
+        workers=twin.workers,
         faults=twin.fault,
         fault_seconds=twin.seconds,
         detectors="none",
