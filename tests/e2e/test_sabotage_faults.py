@@ -17,7 +17,7 @@ from test_framework.staging import perform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.power]
 
-USERS = 10
+USERS = 8
 
 
 class Twin(NamedTuple):

@@ -210,7 +210,7 @@ def test_interrupt_in_mid_fault_leaves_nothing(tmp_path: Path) -> None:
     ]
     command += ["--target", "tests.targets.notes:create_app", "--workload", str(AUDIT)]
     command += ["--users", "3", "--workers", "1", "--services", "none"]
-    command += ["--faults", "stop-worker", "--fault-seconds", "12"]
+    command += ["--faults", "stop-worker", "--fault-seconds", "8"]
     command += ["--report", str(tmp_path)]
     process = subprocess.Popen(
         command,

@@ -236,3 +236,22 @@ async def test_seed(swarm):
     )
 
     result.assert_outcomes(passed=1)
+
+
+@pytest.mark.long
+def test_marker_brings_faults_and_their_proxies(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test that asks for faults gets a target that they can disturb."""
+    body = """
+@pytest.mark.isolation(users=4, faults="reset-connections,kill-worker")
+async def test_chaos(swarm):
+    judgement = await swarm.require_isolation(AUDIT, faults=("reset-connections",))
+    (endured,) = judgement.faults
+    assert endured.overlapped > 0
+    assert swarm.target.field.service_proxy is not None
+"""
+
+    result = run(pytester, body, "--isolation-fault-seconds=3", monkeypatch=monkeypatch)
+
+    result.assert_outcomes(passed=1)
