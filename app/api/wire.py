@@ -9,11 +9,15 @@ stops, clients are told so in words.
     uvicorn app.main:create_app --factory --ws app.api.wire:BoundedWebSocket
 """
 
+import socket
+import struct
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 GO_AWAY_S = 5.0
 """A connection that is being closed is broken off after so long."""
 SERVICE_RESTART = 1012
+_AT_ONCE = struct.pack("ii", 1, 0)
 STOPPING = "The service stops. Come back, to another worker."
 
 
@@ -47,5 +51,14 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._break_off_later()
 
     def _break_off_later(self) -> None:
-        # Nothing happens when it is closed by then.
-        self.loop.call_later(GO_AWAY_S, self.transport.abort)
+        self.loop.call_later(GO_AWAY_S, self._break_off)
+
+    def _break_off(self) -> None:
+        if self.disconnected:
+            return
+        # Without it the kernel goes on offering what is in its buffer, some megabytes, to
+        # a client that does not take it.
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()

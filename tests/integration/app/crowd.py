@@ -30,6 +30,7 @@ class Guest:
         return connect(
             service.base_url.replace("http", "ws", 1) + f"/ws{query}",
             additional_headers={"authorization": f"Bearer {self.token}"},
+            compression=None,
             open_timeout=30,
             proxy=None,
         )
