@@ -23,6 +23,7 @@ BENCHMARKS = (
     "isolation_matrix",
     "battery",
     "app_numbers",
+    "app_realtime",
     "fault_proxy",
     "app_monitoring",
     "app_access",

@@ -16,7 +16,7 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,7 @@ def rss_mb(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def service(services: Services, target: str, *, workers: int) -> Any:  # noqa: ANN401  # a context manager's
+def service(services: Services, target: str, *, workers: int) -> Iterator[Host]:
     """Host the service as the image runs it."""
     env = {
         "DATABASE_URL": str(services.database_url),
