@@ -18,7 +18,7 @@ from app.agents import RunLeases, sweeper
 from app.agents.sweeper import sweep_orphans
 from app.api.dependencies import build_context
 from app.context import UserExecutionContext
-from app.realtime import EventLog, events
+from app.realtime import EventLog, UserEmitter, events
 from app.settings import Settings
 from app.storage import finish_run
 from tests.integration.app.service import Service, running
@@ -133,15 +133,31 @@ async def test_orphans_end_once_whoever_sweeps(settings: Settings) -> None:
         await _assert_ended(site)
 
 
+class _DyingLog(EventLog):
+    """The log of a process that is killed when it is about to append."""
+
+    async def append(self, *_: object, **__: object) -> int:
+        raise asyncio.CancelledError
+
+
 async def _sweep_and_be_killed(site: Site) -> None:
-    """Begin with each orphan, and die at another moment of it each time."""
-    sessions = site.service.parts.sessions
+    """Begin with each orphan, and die at another moment of it each time.
+
+    With every other one that is between the row and the event.
+    """
+    parts = site.service.parts
+    sessions, dying = parts.sessions, _DyingLog(parts.redis)
     for number, orphan in enumerate(site.orphans):
+        context = site.context(orphan.user_id)
+        if number % 2:
+            emitter = UserEmitter(dying, orphan.user_id)
+            context = replace(context, emitter=emitter)
         sweeping = asyncio.create_task(
-            sweeper._tidy_up(
-                site.leases, sessions, site.context(orphan.user_id), orphan.run_id
-            )
+            sweeper._tidy_up(site.leases, sessions, context, orphan.run_id)
         )
+        if number % 2:
+            await asyncio.wait({sweeping})
+            continue
         # Sweeping takes about four milliseconds here.
         await asyncio.sleep(0.0001 * number)
         sweeping.cancel()

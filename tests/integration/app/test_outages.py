@@ -115,6 +115,37 @@ async def test_numbers_that_go_back_are_caught(services: Services) -> None:
         await _lose_data(services, _CountingLog)
 
 
+async def test_followers_outlive_an_outage(services: Services) -> None:
+    """A hundred that read while Redis is out of reach go on once it is there again."""
+    line = Line(str(services.redis_url))
+    await line.open()
+    users = [str(uuid4()) for _ in range(USERS)]
+    seen: dict[str, list[Event]] = {user: [] for user in users}
+    async with (
+        connect(str(services.redis_url), connections=20) as redis,
+        connect(line.url, connections=20) as far,
+        _hub(str(services.redis_url)) as hub,
+    ):
+        log, far_log = EventLog(redis), EventLog(far)
+        following = [
+            asyncio.create_task(_collect(hub, far_log, user, seen[user]))
+            for user in users
+        ]
+        await asyncio.gather(*(_append(log, user) for user in users))
+        await line.close()
+        # Wakes all of them, who find that they cannot read.
+        await asyncio.gather(*(_append(log, user) for user in users))
+        await asyncio.sleep(1.5)
+        await line.open()
+        await asyncio.wait(following, timeout=20)
+        await asyncio.gather(*following)
+        await line.close()
+        wanted = [event.seq for event in await log.read(users[0], after=0)]
+
+    assert {len(got) for got in seen.values()} == {2 * EACH}
+    assert [event.seq for event in seen[users[0]]] == wanted
+
+
 async def test_number_jumps_when_the_server_was_started_anew(
     services: Services,
 ) -> None:
