@@ -35,7 +35,7 @@ async def _open(
 
 
 async def _ending(
-    connection: ClientConnection, within_s: float = 20
+    connection: ClientConnection, within_s: float = 60
 ) -> tuple[int, str]:
     """Return code and reason of the close that ends a socket; 0 when none does."""
     try:
@@ -75,7 +75,7 @@ async def _log_out_everybody(settings: Settings) -> list[tuple[int, str]]:
                 for guest in crowd
             )
         )
-        ends = await asyncio.gather(*(_ending(each, 15) for each in opened))
+        ends = await asyncio.gather(*(_ending(each, 60) for each in opened))
         assert await _ending(spared, 0.1) == (0, "")
         return ends
 

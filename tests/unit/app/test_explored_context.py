@@ -162,7 +162,7 @@ def _explored(opening: Opening = open_work) -> Report:
         fidelity="await",
         cancel=USERS_ALONE,
         schedules=300,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 

@@ -107,7 +107,7 @@ def _explored(*, is_left_twice: bool = False) -> Report:
         fidelity="await",
         cancel="" if is_left_twice else USERS_ALONE,
         schedules=200,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
     sessions.close()

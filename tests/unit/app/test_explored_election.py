@@ -108,7 +108,7 @@ def _led(candidate: type[Candidate]) -> Report:
     return explore(
         Scenario(lambda: _Office(candidate), stand, check, users=2),
         schedules=400,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 

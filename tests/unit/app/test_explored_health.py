@@ -61,7 +61,7 @@ def _explored(
         ),
         fidelity="await",
         schedules=100,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 

@@ -90,7 +90,7 @@ def _explored(
         fidelity="await",
         cancel=cancel,
         schedules=schedules,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 

@@ -66,7 +66,7 @@ def _explored(hasher: type[PasswordHasher]) -> Report:
         await threads.hasher.hash(f"password of {user}")
 
     scenario = Scenario(lambda: _Threads(hasher), hash_own)
-    return explore(scenario, fidelity="await", cancel=USERS_ALONE, budget="10s", seed=1)
+    return explore(scenario, fidelity="await", cancel=USERS_ALONE, budget="90s", seed=1)
 
 
 def test_cancelled_users_free_no_slot_early() -> None:

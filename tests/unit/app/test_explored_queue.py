@@ -82,7 +82,7 @@ def _explored(
         Scenario(lambda: _Shop(kind), act, check, users=len(acts)),
         fidelity="await",
         schedules=1000,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 

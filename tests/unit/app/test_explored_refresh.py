@@ -66,7 +66,7 @@ def _explored(
         fidelity="await",
         cancel=cancel,
         schedules=200,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 

@@ -86,7 +86,7 @@ def _explored(write: Write) -> Report:
         fidelity="await",
         cancel=USERS_ALONE,
         schedules=300,
-        budget="10s",
+        budget="90s",
         seed=1,
     )
 

@@ -80,7 +80,7 @@ def _explored(
         fidelity="await",
         cancel="" if is_left_twice else USERS_ALONE,
         schedules=200,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 

@@ -203,7 +203,7 @@ def _explored(limits: type[UserLimits] = UserLimits) -> Report:
         fidelity="await",
         cancel=USERS_ALONE,
         schedules=300,
-        budget="20s",
+        budget="90s",
         seed=1,
     )
 
