@@ -22,7 +22,7 @@ from tests.integration.security.certs import HOST, Authority, Files
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 CLIENTS = 100
-ROTATIONS = 12
+ROTATIONS = 6
 
 
 @dataclass
@@ -120,7 +120,7 @@ async def rotate(authority: Authority, files: Files, certificates: Certificates)
 
 
 async def test_no_handshake_fails_for_a_rotation(tmp_path: Path) -> None:
-    """A hundred clients in a loop, twelve rotations: whole pairs, and soon the new one."""
+    """A hundred clients in a loop, six rotations: whole pairs, and soon the new one."""
     authority = Authority()
     files = Files.within(tmp_path, authority.issue())
     certificates = Certificates(files.certificate, files.key, check_s=0.005)

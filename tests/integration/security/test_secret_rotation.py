@@ -254,7 +254,7 @@ async def test_service_goes_on_with_new_passwords(
             }
         )
         async with running(chosen) as service, service.http() as http:
-            visitors = await enrol(service, 20)
+            visitors = await enrol(service, 10)
             statuses = set()
             for server_first in (True, False):
                 await database.rotate(server_first=server_first)
