@@ -31,7 +31,8 @@ class PostgresElection:
 
     A lock ends with its session, and a session of a process that was killed ends at
     once. One of a process that was stopped would not: so the server ends it when
-    nothing was heard of it for a lease (``idle_session_timeout``).
+    nothing was heard of it for a lease (``idle_session_timeout``, Postgres 14). Behind a
+    pooler that hands sessions on between transactions, choose ``RedisElection``.
 
     Attributes:
         engine: Where the session comes from; a term keeps one connection.
