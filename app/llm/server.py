@@ -47,6 +47,7 @@ class Fault:
 
     Attributes:
         latency_s: Wait so long before the answer.
+        hold: Answer when the next fault is set, and not before.
         status: Answer with this status instead.
         retry_after_s: Name this time in ``Retry-After``, beside ``status``.
         ratio: The part of the requests that is met, 0 to 1, drawn at random.
@@ -60,6 +61,7 @@ class Fault:
     """
 
     latency_s: float = 0.0
+    hold: bool = False
     status: int | None = None
     retry_after_s: float | None = None
     ratio: float = 1.0
@@ -96,6 +98,7 @@ class ModelServer:
     _tokens: dict[str, float] = field(default_factory=dict)
     _model: LocalModel = field(default_factory=LocalModel)
     _open: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -121,6 +124,8 @@ class ModelServer:
                 return _problem(400, str(exc))
             self.served.clear()
             self.concurrent = 0
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
         return JSONResponse(
             {"served": dict(self.served), "concurrent": self.concurrent}
         )
@@ -197,6 +202,8 @@ class ModelServer:
         )
         if not is_met or random.random() >= fault.ratio:
             return Fault()
+        if fault.hold:
+            await self._changed.wait()
         if fault.latency_s:
             await asyncio.sleep(fault.latency_s)
         return fault

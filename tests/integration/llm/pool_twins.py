@@ -7,6 +7,7 @@ from unittest import mock
 
 import h11
 import httpx
+from httpcore import AsyncConnectionPool, AsyncHTTPConnection
 from httpcore._async.http11 import AsyncHTTP11Connection, HTTPConnectionState
 
 from app.llm import HttpPool
@@ -53,6 +54,18 @@ class WaitsWithinHttpx(HttpPool):
 
     def __init__(self, *, connections: int, **options: Any) -> None:  # noqa: ANN401  # as above
         super().__init__(connections=10_000, **options)
-        self._http._transport = httpx.AsyncHTTPTransport(
+        self._transport = httpx.AsyncHTTPTransport(
             limits=httpx.Limits(max_connections=connections)
+        )
+        self._http._transport = self._transport
+
+    @property
+    def lost(self) -> int:
+        """Connections that were never opened, while no request is under way."""
+        pool = self._transport._pool
+        assert isinstance(pool, AsyncConnectionPool)
+        return sum(
+            isinstance(connection, AsyncHTTPConnection)
+            and connection._connection is None
+            for connection in pool.connections
         )
