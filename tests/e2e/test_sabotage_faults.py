@@ -41,8 +41,8 @@ class Twin(NamedTuple):
 TWINS = [
     Twin("create_hedged_writes", "partition", "write-applied-twice", 4.0),
     Twin("create_early_acknowledgement", "kill-worker", "acknowledged-write-lost"),
-    Twin("create_lossy_events", "restart-redis", "event-lost", 10.0),
-    Twin("create_poisoned_pool", "half-open", "failed-after-recovery", 8.0),
+    Twin("create_lossy_events", "restart-redis", "own-data-wrong", 10.0),
+    Twin("create_poisoned_pool", "full-disk", "failed-after-recovery", 8.0),
     Twin("create_lasting_connection", "terminate-backends", "no-recovery"),
     Twin("create_hoarder", "clock-jump", "memory-kept"),
 ]

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.dependencies import Authenticated, PartsOf, Work
-from app.api.schemas import NewMessage
+from app.api.documents import forget_cached
+from app.api.schemas import NewDocument, NewMessage
 from app.api.threads import get_messages
 from app.cache import connect
 from app.main import Parts, create_app
@@ -198,19 +199,38 @@ def create_lossy_events() -> FastAPI:
 
 
 def create_poisoned_pool() -> FastAPI:
-    """Keeps connections to Redis in the pool after the network has cut them.
+    """Puts a connection back as it is, also when a statement on it has failed.
 
-    CWE-460: as redis-py does on uvloop.
+    CWE-460: a transaction that was aborted and not rolled back refuses whatever comes
+    next, from whomever. Where nothing fails, nobody notices.
     """
+    router = APIRouter()
+    free: list[asyncpg.Connection] = []
 
-    def sabotage(parts: Parts) -> Parts:
-        url = parts.settings.redis_url.get_secret_value()
-        redis = connect(url, connections=parts.settings.redis_connections)
-        pool = redis.connection_pool
-        pool.connection_class = pool.connection_class.__mro__[2]
-        return replace(parts, redis=redis, events=EventLog(redis))
+    @router.post("/documents", status_code=201)
+    async def keep_document(
+        new: NewDocument, caller: Authenticated, parts: PartsOf
+    ) -> dict[str, str]:
+        url = parts.settings.database_url.get_secret_value()
+        connection = free.pop() if free else await asyncpg.connect(url)
+        document_id = parts.new_id()
+        try:
+            await connection.execute("BEGIN")
+            await connection.execute(
+                "INSERT INTO documents (id, user_id, title, body) "
+                "VALUES ($1, $2, $3, $4)",
+                document_id,
+                UUID(caller.claims.user_id),
+                new.title,
+                new.body,
+            )
+            await connection.execute("COMMIT")
+        finally:
+            free.append(connection)
+        await forget_cached(caller.context)
+        return {"document_id": str(document_id), "title": new.title}
 
-    return create_app(replace=sabotage)
+    return override(create_app(), router)
 
 
 def create_lasting_connection() -> FastAPI:
