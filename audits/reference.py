@@ -483,6 +483,9 @@ async def _follow(user: User, work: SimpleNamespace, wanted: set[str]) -> None:
                 work.told.add(told)
             if event["type"] in _ENDS:
                 work.ended.add(event["run_id"])
+                is_whole = (event["run_id"], False) in work.told
+                is_excused = work.fault in {"kill-worker", "lose-redis"}
+                user.expect(is_whole or is_excused, "my run ends and never began")
             return not wanted - work.ended
 
         await events.until(is_over)
