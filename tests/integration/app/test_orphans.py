@@ -28,6 +28,13 @@ USERS = 100
 LEASE_S = 0.2
 
 
+class _DyingLog(EventLog):
+    """The log of a process that is killed when it is about to append."""
+
+    async def append(self, *_: object, **__: object) -> int:
+        raise asyncio.CancelledError
+
+
 @dataclass(frozen=True)
 class Orphan:
     """A run that nobody works on, with an expired lease."""
@@ -48,6 +55,11 @@ class Site:
     def context(self, user_id: str) -> UserExecutionContext:
         """Return a context of a user as the service makes them."""
         return build_context(self.service.parts, user_id=user_id, request_id="test")
+
+    def dying(self, user_id: str) -> UserExecutionContext:
+        """Return a context in which who tells of something is killed before."""
+        log = _DyingLog(self.service.parts.redis)
+        return replace(self.context(user_id), emitter=UserEmitter(log, user_id))
 
     async def sweep(self) -> int:
         """Sweep once."""
@@ -133,25 +145,15 @@ async def test_orphans_end_once_whoever_sweeps(settings: Settings) -> None:
         await _assert_ended(site)
 
 
-class _DyingLog(EventLog):
-    """The log of a process that is killed when it is about to append."""
-
-    async def append(self, *_: object, **__: object) -> int:
-        raise asyncio.CancelledError
-
-
 async def _sweep_and_be_killed(site: Site) -> None:
     """Begin with each orphan, and die at another moment of it each time.
 
     With every other one that is between the row and the event.
     """
-    parts = site.service.parts
-    sessions, dying = parts.sessions, _DyingLog(parts.redis)
+    sessions = site.service.parts.sessions
     for number, orphan in enumerate(site.orphans):
-        context = site.context(orphan.user_id)
-        if number % 2:
-            emitter = UserEmitter(dying, orphan.user_id)
-            context = replace(context, emitter=emitter)
+        make_context = site.dying if number % 2 else site.context
+        context = make_context(orphan.user_id)
         sweeping = asyncio.create_task(
             sweeper._tidy_up(site.leases, sessions, context, orphan.run_id)
         )
@@ -188,13 +190,11 @@ class _HastyLeases(RunLeases):
 async def test_lease_given_back_too_early_is_caught(settings: Settings) -> None:
     """Who gives the lease back first and is killed then leaves runs that never end."""
     async with _site(settings) as site:
-        hasty = replace(
-            site, leases=_HastyLeases(site.service.parts.redis, key=site.key)
-        )
-        sweeping = asyncio.create_task(hasty.sweep_all())
-        await asyncio.sleep(0.05)
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        hasty = _HastyLeases(site.service.parts.redis, key=site.key)
+        sessions = site.service.parts.sessions
+        sweeping = asyncio.create_task(sweep_orphans(hasty, sessions, site.dying))
+        await asyncio.wait({sweeping})
+        assert sweeping.cancelled()
         await site.sweep_all()
 
         with pytest.raises(AssertionError):

@@ -100,7 +100,7 @@ async def _come_back(
         for device in devices[::2]:
             device.cut()
         await asyncio.gather(*appending)
-        _, late = await asyncio.wait(watching, timeout=15 if replace is None else 4)
+        _, late = await asyncio.wait(watching, timeout=60 if replace is None else 4)
         for task in late:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
