@@ -16,7 +16,14 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +35,10 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from app.cache import connect as connect_redis
 from app.llm import ChatMessage, LocalModel, Reply, ToolSpec
 from app.main import Parts, create_app
+from app.realtime import EventLog
 from test_framework.services import Host, HostPlan, Services, hosting, running_services
 
 THINK_S = 3.0
@@ -192,6 +201,12 @@ def rss_mb(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
+def cpu_s(pids: Sequence[int]) -> float:
+    """Return the CPU time that processes have used, seconds."""
+    used = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(each.user + each.system for each in used)
+
+
 @contextlib.contextmanager
 def service(services: Services, target: str, *, workers: int) -> Iterator[Host]:
     """Host the service as the image runs it."""
@@ -221,6 +236,7 @@ def service(services: Services, target: str, *, workers: int) -> Iterator[Host]:
 
 
 Rows = list[tuple[str, str, str]]
+_Plan = tuple[str, int, Callable[[Host], Coroutine[Any, Any, Rows]]]
 
 
 async def measure_runs(host: Host, users: int, rounds: int) -> Rows:
@@ -244,11 +260,14 @@ async def measure_runs(host: Host, users: int, rounds: int) -> Rows:
             failed += device.end_of(run_id) != "run.completed"
             took_s.append(time.perf_counter() - started)
 
+        began_s = cpu_s(host.pids)
         for _ in range(rounds):
             await asyncio.gather(*(one(user) for user in members))
             peak_mb = max(peak_mb, *(rss_mb(pid) for pid in host.pids))
+        run_ms = (cpu_s(host.pids) - began_s) * 1e3 / (rounds * users)
         mistakes = sum(d.mistakes() for user in members for d in user.devices)
     return [
+        ("CPU of the workers for a run and its two devices", f"{run_ms:.0f} ms", ""),
         (
             "P95 of an agent run, all at once",
             f"{percentile(took_s, 0.95):.2f} s",
@@ -294,6 +313,63 @@ async def measure_idle(host: Host, count: int) -> Rows:
         (f"memory of a worker with {count} sockets", f"{memory_mb:.0f} MB", "< 300 MB"),
         (f"files of a worker with {count} sockets", str(files), ""),
         (f"CPU of a worker with {count} idle sockets", f"{busy:.1%}", ""),
+    ]
+
+
+async def measure_slow(host: Host, redis_url: str, clients: int) -> Rows:
+    """Open sockets that never read, send megabytes to each, and see what it costs."""
+    (pid,) = host.pids
+    events = 100
+    async with (
+        crowd(host.url, clients // 5) as members,
+        connect_redis(redis_url, connections=10) as redis,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for user in members:
+            for _ in range(5):
+                connection = await stack.enter_async_context(user.devices[0].socket())
+                await connection.recv()
+                connection.transport.pause_reading()
+        process, log = psutil.Process(pid), EventLog(redis)
+        before_mb, most_mb = rss_mb(pid), 0.0
+        port = int(host.url.rpartition(":")[2])
+
+        def connected() -> int:
+            found = process.net_connections("tcp")
+            return sum(
+                each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED
+                for each in found
+            )
+
+        everybody = connected()
+
+        async def feed() -> None:
+            for _ in range(events):
+                for user in members:
+                    data = {"x": "x" * 60_000}
+                    await log.append(
+                        user.user_id, "x", run_id="r", thread_id="t", data=data
+                    )
+
+        feeding = asyncio.create_task(feed())
+        began = time.perf_counter()
+        while time.perf_counter() - began < 60:
+            most_mb = max(most_mb, rss_mb(pid))
+            if feeding.done() and connected() <= everybody - clients:
+                break
+            await asyncio.sleep(0.1)
+        await feeding
+        left = max(0, connected() - (everybody - clients))
+        for user in members:
+            await redis.delete(f"u:{user.user_id}:events")
+    each_kb = (most_mb - before_mb) * 1e3 / clients
+    return [
+        (
+            f"memory for each of {clients} clients that never read",
+            f"{each_kb:.0f} kB",
+            "",
+        ),
+        ("... of whom are left after at most 60 s", str(left), "0"),
     ]
 
 
@@ -418,15 +494,20 @@ def main() -> None:
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     fast, slow = "app.main:create_app", "benchmarks.app_numbers:create_slow_app"
-    plans: dict[str, tuple[str, int, Callable[[Host], Awaitable[Rows]]]] = {
-        "runs": (fast, 2, lambda h: measure_runs(h, options.users, options.rounds)),
-        "idle": (fast, 1, lambda h: measure_idle(h, options.sockets)),
-        "logout": (fast, 2, lambda h: measure_logout(h, options.users)),
-        "stop": (slow, 2, lambda h: measure_stop(h, options.users)),
-        "kill": (slow, 2, lambda h: measure_kill(h, options.users)),
-    }
     print(f"| {options.users} users | measured | promised |\n|---|--:|--:|")
     with running_services() as services:
+        plans: dict[str, _Plan] = {
+            "runs": (fast, 2, lambda h: measure_runs(h, options.users, options.rounds)),
+            "idle": (fast, 1, lambda h: measure_idle(h, options.sockets)),
+            "slow": (
+                fast,
+                1,
+                lambda h: measure_slow(h, str(services.redis_url), options.users),
+            ),
+            "logout": (fast, 2, lambda h: measure_logout(h, options.users)),
+            "stop": (slow, 2, lambda h: measure_stop(h, options.users)),
+            "kill": (slow, 2, lambda h: measure_kill(h, options.users)),
+        }
         for name, (target, workers, measure) in plans.items():
             if options.only not in {"", name}:
                 continue

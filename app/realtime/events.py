@@ -37,8 +37,8 @@ KEPT_EVENTS = 2_000
 LIFETIME_S = 7 * 86_400
 MAX_EVENT_BYTES = 65_536
 """Larger events are kept without their data, which is in Postgres."""
-READ_EVENTS = 32
-"""With the limit above, what a reader that stands still has in memory: 2 MiB."""
+READ_EVENTS = 16
+"""With the limit above, what a reader that stands still has in memory: 1 MiB."""
 READERS = 32
 """So many reads at once; the others wait in the order they came."""
 
