@@ -218,6 +218,7 @@ async def _end_and_be_killed(site: Site, log: EventLog) -> None:
         )
 
 
+@pytest.mark.long
 async def test_end_that_was_told_is_not_told_again(settings: Settings) -> None:
     """A process killed after its run's last event leaves a lease and nothing to do."""
     async with _site(settings) as site:

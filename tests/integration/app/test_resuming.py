@@ -193,6 +193,7 @@ async def test_client_that_never_reads_is_broken_off(settings: Settings) -> None
 
 
 @pytest.mark.usefixtures("_impatient")
+@pytest.mark.long
 @pytest.mark.power
 async def test_connection_kept_for_a_client_that_never_reads_is_caught(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
