@@ -56,7 +56,7 @@ soak: $(READY) ## the long suites: every sabotaged service, 20 audits in a row
 # The page is filled also when the verdict is bad: what broke must be seen there.
 chaos: $(READY) ## 100 users for a minute under every fault, then the table in docs/chaos.md
 	@status=0; $(BIN)/isolation-audit run $(CHAOS) $(ARGS) || status=$$?; \
-	$(BIN)/python -m test_framework.report.faults reports/chaos/audit.json docs/chaos.md; \
+	$(BIN)/python -m test_framework.report.faults_page reports/chaos/audit.json docs/chaos.md; \
 	exit $$status
 
 docs: $(READY) ## draw the interleavings and write the pages of docs/patterns

@@ -10,7 +10,7 @@ from rich.console import Console
 from test_framework.check import judge
 from test_framework.core import FaultRecord, History, UsageError
 from test_framework.report import audit_document, print_judgement
-from test_framework.report.faults import BEGIN, END, fill_page
+from test_framework.report.faults_page import BEGIN, END, fill_page
 from tests.unit.check.builder import MS, whole_run
 
 S = 1000 * MS
