@@ -77,6 +77,7 @@ class Ledger:
     Attributes:
         accesses: How many uses were noted.
         in_threads: Sites that ran in a thread without a loop, which is not watched.
+        has_requests: Whether a task worked for a request of the audit.
         signals: Who told whom.
         trials: What was foretold and is worth a try.
         judge: What was found.
@@ -88,6 +89,7 @@ class Ledger:
     ) -> None:
         self.accesses = 0
         self.in_threads: set[int] = set()
+        self.has_requests = False
         self.signals = Signals(self)
         self.trials = Trials(self, hold_s=hold_s)
         proofs, evidence = Proofs(sites, flows, files), Evidence(sites, flows)
@@ -416,6 +418,7 @@ class Ledger:
         operation = current_operation()
         name = task.get_name() if operation is None else ""
         user = User(operation, name, current_user())
+        self.has_requests |= operation is not None
         state = self._states[task] = TaskState(user, self._tasks)
         # An empty context: a copy would keep the values of this request alive.
         task.add_done_callback(self._end, context=_NO_CONTEXT)

@@ -82,7 +82,11 @@ class AccessTracker:
         conflicts = self._ledger.foresight.foretold | self._ledger.judge.found
         found = [
             alarm_of(
-                conflict, self._imports.sites, self._imports.origins, root=self._root
+                conflict,
+                self._imports.sites,
+                self._imports.origins,
+                root=self._root,
+                is_hosted=self._ledger.has_requests,
             )
             for conflict in conflicts.values()
         ]

@@ -160,9 +160,22 @@ _USED = {
 
 
 def alarm_of(
-    conflict: Conflict, sites: Sites, origins: Origins, *, root: Path
+    conflict: Conflict,
+    sites: Sites,
+    origins: Origins,
+    *,
+    root: Path,
+    is_hosted: bool = False,
 ) -> AlarmRecord:
-    """Return the alarm of a conflict."""
+    """Return the alarm of a conflict.
+
+    Args:
+        conflict: What was found.
+        sites: Where uses stand.
+        origins: Where objects are made.
+        root: Paths are told relative to it.
+        is_hosted: Whether requests of users were seen in this process.
+    """
     what, window = _what(conflict), conflict.window
     told = {
         "what": what,
@@ -180,7 +193,7 @@ def alarm_of(
         fix = _FIX_OF_CONTAINER
     return AlarmRecord(
         rule=RULE_OF[conflict.pattern],
-        level=_level(conflict),
+        level=_level(conflict, is_hosted=is_hosted),
         claim=f"{claim}.",
         site=told["second"],
         evidence=(
@@ -193,12 +206,16 @@ def alarm_of(
     )
 
 
-def _level(conflict: Conflict) -> Level:
+def _level(conflict: Conflict, *, is_hosted: bool) -> Level:
     if conflict.pattern == "unrepeatable-read":
         return "note"
     is_guess = conflict.pattern == "stale-check"
+    # A task that no request started lives as long as the service and comes by again and
+    # again: what it used in one round says little of what it means to use in the next.
+    is_standing = is_hosted and conflict.window.user.operation is None
     if conflict.happened:
-        return "warning" if conflict.pattern in _GUESSES else "error"
+        is_sure = not is_standing and conflict.pattern not in _GUESSES
+        return "error" if is_sure else "warning"
     if conflict.is_of_one:
         return "note"
     if conflict.is_kept_apart or (is_guess and conflict.window.second[0] == "write"):

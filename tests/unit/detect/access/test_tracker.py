@@ -1,6 +1,7 @@
 """The tracker as people meet it: what it refuses, what it tells, what it keeps."""
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -118,6 +119,32 @@ def test_report_tells_the_whole_story(
             operations=(31, 32),
         )
     ]
+
+
+@pytest.mark.parametrize(("is_request", "level"), [(True, "error"), (False, "warning")])
+def test_standing_task_is_no_error_beside_requests(
+    write: Callable[..., None],
+    tmp_path: Path,
+    *,
+    is_request: bool,
+    level: str,
+) -> None:
+    """What no request started comes by again, and may mean another round."""
+    write(quota=QUOTA)
+    with tracked("svc", "svc.quota", folder=tmp_path) as (tracker, (module,)):
+
+        async def visit(quota: Any) -> None:
+            with operation_scope(1):
+                await quota.spend()
+
+        async def come_by(quota: Any) -> None:
+            with operation_scope(2) if is_request else contextlib.nullcontext():
+                await quota.spend()
+
+        spend(module, visit, come_by)
+        (alarm,) = tracker.alarms()
+
+    assert (alarm.rule, alarm.level) == ("shared-update-lost", level)
 
 
 def test_same_cause_is_told_once(write: Callable[..., None], tmp_path: Path) -> None:
