@@ -1,4 +1,4 @@
-"""Traces: a hundred users' spans never meet, have the right parents, and all end."""
+"""Traces: fifty users' spans never meet, have the right parents, and all end."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.integration.monitoring.tracing_twins import AmbientTracing, Forgetful
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-USERS = 100
+USERS = 50
 RUNS = "POST /threads/{thread_id}/runs"
 _RUN_PARTS = {"agent.run": 1, "model.call": 3, "tool.use": 3, "transaction": 5}
 
@@ -114,7 +114,7 @@ async def _runs_of(service: Service, *, users: int, cancels: random.Random) -> i
 
 
 async def test_spans_of_users_never_meet(settings: Settings) -> None:
-    """A hundred runs, a third of them cancelled, are a hundred whole traces.
+    """Fifty runs, a third of them cancelled, are fifty whole traces.
 
     Each carries one user, has its parts under its run, and is linked to the request
     that started it; every span that began has ended.

@@ -39,7 +39,7 @@ async def test_service_answers_as_its_document_says(
             own_settings,
             tmp_path,
             max_examples=1,
-            options=["--phases", "fuzzing,stateful", "--no-shrink"],
+            options=["--phases", "fuzzing", "--no-shrink"],
         )
 
         assert run.is_complete, run.output
