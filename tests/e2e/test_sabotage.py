@@ -89,7 +89,11 @@ TWINS = [
 ]
 
 LIKE_ANOTHER = {
+    "agents:create_hasty_registry",
     "agents:create_shared_tracker",
+    "auth:create_folded_names",
+    "realtime:create_broadcast",
+    "storage:create_cache_without_user",
     "storage:create_warm_sessions",
     "auth:create_callers_by_request_id",
     "outbound:create_shared_cookies",
@@ -137,7 +141,7 @@ and then spent (the race is in Postgres), accounts that are found without regard
 the damage, and the one that planted what was seen.
 """
 
-EACH_RUN = {"agents:create_shared_agent_state", "storage:create_pooled_setting"}
+EACH_RUN = {"agents:create_shared_agent_state"}
 """The other lines are asked for by ``make soak``."""
 
 TWO_USERS = {

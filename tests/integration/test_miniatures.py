@@ -227,4 +227,5 @@ async def test_login_is_locked_to_the_end(login: Login, settings: Settings) -> N
 
     assert waited
     assert winner.token is not None
-    assert loser == Rotation(winner.user_id, winner.family_id)
+    # A token that is spent twice ends its login.
+    assert loser == Rotation(winner.user_id, winner.family_id, has_ended=True)
