@@ -74,9 +74,9 @@ async def workload(user: User) -> None:
         await _change_things(user, thread_path, document_path)
     if user.index % 4 == 1 and user.shape == "own-connections":
         await _write_from_two_devices(user, thread["thread_id"])
-    if user.index % 4 == 2 and user.shape == "own-connections":
+    if user.index % 8 == 2 and user.shape == "own-connections":
         await _scale_and_maintain_from_two_devices(user)
-    if user.index % 4 == 3 and user.shape == "own-connections":
+    if user.index % 8 == 3 and user.shape == "own-connections":
         await _intend(user)
 
     await user.rendezvous("read back")
@@ -93,13 +93,14 @@ async def workload(user: User) -> None:
     user.expect(body.count(note) == 40, "my document came back incomplete")
     found = (await user.http.get("/documents/search", params={"q": note})).text
     user.expect(note in found, "the search does not find my document")
-    if user.shape == "own-connections" and user.index % 4 == 1:
+    if user.shape == "own-connections" and user.index % 8 == 1:
         await _find_passages(user, note)
         await _find_own_key(user)
     if run is not None:
         await _read_the_run(user, run, note)
     if user.shape == "own-connections" and user.index % 5 == 0:
         await _refresh_at_once(user)
+    if user.shape == "own-connections" and user.index % 8 == 5:
         await _leave_everywhere(user)
 
 
