@@ -445,14 +445,16 @@ def make_base() -> Path:
             MEMORY_FOLDER, os.W_OK | os.X_OK
         ):
             parent = MEMORY_FOLDER
-    base = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    # Held until the end of this process: a folder whose lock is free is a leftover.
-    lock = os.open(base / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    making = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+    # Held until the end of this process: a folder whose lock is free is a leftover. So
+    # it gets the name by which leftovers are looked for once its lock is held; between
+    # the two, another guardian that starts would take it for one.
+    lock = os.open(making / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     if os.geteuid() == 0:
         # Postgres runs as nobody and must pass through.
-        base.chmod(0o711)
-    return base
+        making.chmod(0o711)
+    return making.rename(making.with_name(making.name[1:]))
 
 
 def sweep(parent: Path) -> None:
@@ -548,9 +550,10 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    base = make_base()
+    base: Path | None = None
     servers: list[Server] = []
     try:
+        base = make_base()
         sweep(base.parent)
         start_all(json.loads(line), base, servers)
         say(
@@ -576,7 +579,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for server in servers:
             server.stop()
-        shutil.rmtree(base, ignore_errors=True)
+        if base is not None:
+            shutil.rmtree(base, ignore_errors=True)
 
 
 if __name__ == "__main__":
