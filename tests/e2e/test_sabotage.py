@@ -102,6 +102,17 @@ LIKE_ANOTHER = {
 }
 """Those that another one of the same rule stands for; ``make soak`` has them all."""
 
+IN_THE_SOAK = {
+    "auth:create_refresh_race",
+    "http:create_public_answers",
+    "http:create_remembered_header",
+    "http:create_shared_log_context",
+    "http:create_shared_problem",
+    "realtime:create_teardown_leak",
+    "storage:create_clock_identifiers",
+}
+"""Those whose rule has pairs of unit tests: a run of all of them takes too long."""
+
 LINES = {
     "realtime:create_broadcast": "residue-of-departed",
     "realtime:create_teardown_leak": "residue-of-departed",
@@ -156,7 +167,9 @@ TWO_USERS = {
         pytest.param(
             twin,
             id=twin.factory,
-            marks=pytest.mark.long if twin.factory in LIKE_ANOTHER else (),
+            marks=(
+                pytest.mark.long if twin.factory in LIKE_ANOTHER | IN_THE_SOAK else ()
+            ),
         )
         for twin in TWINS
     ],
