@@ -18,10 +18,16 @@ _UNAVAILABLE = (DBAPIError, OSError)
 _MS_PER_S = 1_000
 # In one statement: a process that is stopped just after it must not keep the lock.
 _STAND = text(
-    "SELECT set_config('idle_session_timeout', :idle_ms, false), "
+    "SELECT set_config('idle_session_timeout', :lease_ms, false), "
+    "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
+    "THEN set_config('transaction_timeout', :lease_ms, false) END, "
     "pg_try_advisory_lock(hashtextextended(:name, 0))"
 )
-_STAND_DOWN = text("SELECT set_config('idle_session_timeout', '0', false)")
+_STAND_DOWN = text(
+    "SELECT set_config('idle_session_timeout', '0', false), "
+    "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
+    "THEN set_config('transaction_timeout', '0', false) END"
+)
 _RENEW = text("SELECT 1")
 
 
@@ -31,8 +37,9 @@ class PostgresElection:
 
     A lock ends with its session, and a session of a process that was killed ends at
     once. One of a process that was stopped would not: so the server ends it when
-    nothing was heard of it for a lease (``idle_session_timeout``, Postgres 14). Behind a
-    pooler that hands sessions on between transactions, choose ``RedisElection``.
+    nothing was heard of it for a lease (``idle_session_timeout``), not even the second
+    half of a statement (``transaction_timeout``, Postgres 17). Behind a pooler that
+    hands sessions on between transactions, choose ``RedisElection``.
 
     Attributes:
         engine: Where the session comes from; a term keeps one connection.
@@ -53,15 +60,15 @@ class PostgresElection:
         try:
             # Nothing of a term is a transaction: an idle one would be cut.
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            idle_ms = str(int(self.lease_s * _MS_PER_S))
-            _, is_mine = (
+            lease_ms = str(int(self.lease_s * _MS_PER_S))
+            *_, is_mine = (
                 await connection.execute(
-                    _STAND, {"idle_ms": idle_ms, "name": self.name}
+                    _STAND, {"lease_ms": lease_ms, "name": self.name}
                 )
             ).one()
             if is_mine:
                 leadership = await draw_epoch(connection, self.name, self.holder)
-                return _Session(connection, leadership, asked_at)
+                return PostgresTerm(connection, leadership, asked_at)
             await connection.execute(_STAND_DOWN)
         except BaseException:
             # It may have the lock, and nobody will know of it.
@@ -72,12 +79,15 @@ class PostgresElection:
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
+class PostgresTerm:
+    """The term of a leader whose session has the lock."""
+
     connection: AsyncConnection
     leadership: Leadership
     asked_at: float
 
     async def renew(self) -> bool:
+        """Let the server hear of it; False when the session is gone."""
         try:
             await self.connection.execute(_RENEW)
         except _UNAVAILABLE:
@@ -85,6 +95,7 @@ class _Session:
         return True
 
     async def resign(self) -> None:
+        """End the session, and with it the lock."""
         await _hang_up(self.connection)
 
 

@@ -5,7 +5,11 @@ transaction with an old one is refused. The row of the leadership is share-locke
 that transaction ends, so a new leader, who changes the row, begins after the last write
 of the old one: there is no instant at which both write. A leader that is stopped in the
 middle of a transaction would keep its successor waiting, so the server ends such a
-transaction after a second.
+transaction after a while. It takes two limits: one for a transaction that nobody speaks
+in, and one for all of it, since a driver that is stopped between the parts of one
+statement (asyncpg parses, looks at the answer, then executes) leaves a session that is
+not idle. The second came with Postgres 17; before, that successor waits until the
+stopped process is killed or woken.
 
 Leaderships belong to no user, so the table has no ``user_id``.
 
@@ -20,6 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.context import UserExecutionContext
 
 IDLE_IN_TRANSACTION_MS = 1_000
+TRANSACTION_MS = 2_000
+"""How long a leader's transaction may take: some hundred times what one needs."""
 
 _DRAW = text(
     "INSERT INTO leaderships (name, epoch, holder) VALUES (:name, 1, :holder) "
@@ -34,7 +40,9 @@ _CLAIM = text(
 )
 _READ = text("SELECT epoch FROM leaderships WHERE name = :name")
 _REQUIRE = text(
-    "SELECT set_config('idle_in_transaction_session_timeout', :idle_ms, true) "
+    "SELECT set_config('idle_in_transaction_session_timeout', :idle_ms, true), "
+    "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
+    "THEN set_config('transaction_timeout', :transaction_ms, true) END "
     "FROM (SELECT FROM leaderships WHERE name = :name AND epoch = :epoch FOR SHARE) "
     "AS mine"
 )
@@ -95,6 +103,7 @@ async def require_leadership(
             "name": leadership.name,
             "epoch": leadership.epoch,
             "idle_ms": str(IDLE_IN_TRANSACTION_MS),
+            "transaction_ms": str(TRANSACTION_MS),
         },
     )
     if found.first() is None:

@@ -9,11 +9,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.cache import Lease
 from app.control import Candidate, Desk, Election, PhrasePlanner, reconcile
+from app.control.elections import PostgresTerm
 from app.settings import Settings
 from app.storage import (
     ControlKey,
@@ -111,7 +112,28 @@ async def test_epoch_that_is_only_looked_at_is_found(world: World) -> None:
     assert await _elected_meanwhile(world, GlancingDesk)
 
 
-async def test_stopped_transaction_does_not_keep_a_leader_out(world: World) -> None:
+async def _nothing(_: AsyncConnection) -> None:
+    """Be idle, as a process that is stopped between two statements."""
+
+
+async def _half_a_statement(connection: AsyncConnection) -> None:
+    """Say what is to be done and not do it, as one that is stopped in a statement.
+
+    The driver looks at what the server makes of a statement before it executes it. The
+    session is not idle then: the server waits for the rest.
+    """
+    raw = await connection.get_raw_connection()
+    assert raw.driver_connection is not None
+    await raw.driver_connection.prepare("SELECT count(*) FROM node_sets")
+
+
+Half = Callable[[AsyncConnection], Awaitable[None]]
+
+
+@pytest.mark.parametrize("stop", [_nothing, _half_a_statement])
+async def test_stopped_transaction_does_not_keep_a_leader_out(
+    world: World, stop: Half
+) -> None:
     """A leader that is stopped in a transaction loses it, and another is elected."""
     name = f"test-{uuid4().hex}"
     (ada,) = await world.add_users(1)
@@ -121,13 +143,54 @@ async def test_stopped_transaction_does_not_keep_a_leader_out(world: World) -> N
 
     async def write_late() -> None:
         async with world.desk.writing(ada, old) as context, asyncio.timeout(LIMIT_S):
-            # Idle in its transaction, as a stopped process is, until the server ends it.
+            await stop(await context.database.connection())
+            # Until the server ends the transaction.
             elected.append(await asyncio.create_task(_elect(world, name)))
             await find_node_set(context, "web")
 
     with pytest.raises(DBAPIError):
         await write_late()
     assert [new.epoch for new in elected] == [old.epoch + 1]
+
+
+@pytest.mark.parametrize("stop", [_nothing, _half_a_statement])
+async def test_stopped_session_does_not_keep_a_leader_out(
+    world: World, stop: Half
+) -> None:
+    """Who is stopped as a leader loses the lock, and another is elected."""
+    election = world.election("postgres", f"test-{uuid4().hex}", 0.6)
+    first = await election.stand()
+    assert isinstance(first, PostgresTerm)
+    await stop(first.connection)
+
+    second = None
+    async with asyncio.timeout(LIMIT_S):
+        while second is None:
+            await asyncio.sleep(0.05)
+            second = await asyncio.create_task(election.stand())
+
+    assert second.leadership.epoch == first.leadership.epoch + 1
+    assert not await first.renew()
+    await second.resign()
+    await first.resign()
+
+
+async def test_session_that_did_not_lead_has_its_limits_again(world: World) -> None:
+    """Who stood in vain gives back a session without the limits of a leader."""
+    election = world.election("postgres", f"test-{uuid4().hex}", 0.6)
+    asked = text(
+        "SELECT current_setting('idle_session_timeout'), "
+        "current_setting('transaction_timeout', true)"
+    )
+    async with world.elections.connect() as connection:
+        before = (await connection.execute(asked)).one()
+    term = await election.stand()
+    assert term is not None
+    for _ in range(4):
+        assert await asyncio.create_task(election.stand()) is None
+    async with world.elections.connect() as connection:
+        assert (await connection.execute(asked)).one() == before
+    await term.resign()
 
 
 # -- elections --------------------------------------------------------------------------

@@ -80,6 +80,10 @@ async def standing(
     listening = asyncio.create_task(candidates.listen())
     try:
         yield candidates
+    except Exception as exc:
+        told = "\n".join(map(json.dumps, candidates.told))
+        exc.add_note(f"The candidates told, oldest first:\n{told}")
+        raise
     finally:
         # All of the session: those that are stopped as well.
         os.killpg(process.pid, signal.SIGKILL)
