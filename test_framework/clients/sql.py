@@ -74,6 +74,8 @@ _ADVISORY_LOCKS = """
 SELECT a.application_name AS application, count(*) AS locks
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND a.state LIKE 'idle%'
+  -- A leader that lives says so now and then.
+  AND a.state_change < clock_timestamp() - interval '1 second'
   AND a.datname = current_database() AND a.pid <> pg_backend_pid()
 GROUP BY 1 ORDER BY 1
 """

@@ -71,6 +71,8 @@ class Census:
     Attributes:
         worker: Number of the worker.
         tasks: Tasks that are not done, counted by the name of their coroutine.
+        background: Those of them that no request is known to have begun; all of them
+            where no detector runs.
         open_files: File descriptors.
         rss_bytes: Memory in use.
         threads: Threads.
@@ -78,6 +80,7 @@ class Census:
 
     worker: int
     tasks: Mapping[str, int]
+    background: Mapping[str, int]
     open_files: int
     rss_bytes: int
     threads: int

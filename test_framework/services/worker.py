@@ -28,6 +28,7 @@ from test_framework.core import UsageError
 from test_framework.core.lines import encode
 from test_framework.detect import Detector, Identifying, start_detectors
 from test_framework.detect.roots import declare_root
+from test_framework.detect.scope import operation_of
 from test_framework.services.handlers import Handlers
 from test_framework.services.probe import App, Probe
 from test_framework.services.process import (
@@ -146,9 +147,12 @@ def _say(reply: int, message: Mapping[str, Any]) -> None:
 def _take_census(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     # Tasks that nobody holds any more are not leaked, merely not yet collected.
     gc.collect()
-    tasks = Counter(_name(task) for task in asyncio.all_tasks(loop))
+    tasks = asyncio.all_tasks(loop)
     return {
-        "tasks": tasks,
+        "tasks": Counter(map(_name, tasks)),
+        "background": Counter(
+            _name(task) for task in tasks if operation_of(task) is None
+        ),
         # Listing the folder opens one more.
         "open_files": len(os.listdir("/dev/fd")) - 1,  # noqa: PTH208  # only the count is wanted
         "rss_bytes": _rss_bytes(),

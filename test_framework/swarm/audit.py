@@ -195,7 +195,11 @@ async def _run(
             named = {user.index: user.identities for user in scene.everybody()}
             target.host.identify(departed(scene.history, named))
         for record in await find_residue(
-            target, identities, tasks_before=tasks_before, alarms=alarms
+            target,
+            identities,
+            tasks_before=tasks_before,
+            users=len(scene.everybody()),
+            alarms=alarms,
         ):
             scene.history.add(record)
         spare = spare_connections(len(scene.everybody()))

@@ -1,7 +1,6 @@
 """The owner sweep of a database that people use: our rows only, and not at any price."""
 
 import secrets
-from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,7 +20,7 @@ from test_framework.swarm import Plan, Target, User
 from test_framework.swarm.alarms import Alarms
 from test_framework.swarm.identities import Identities
 from test_framework.swarm.lasting import find_lasting, look_at_connections
-from test_framework.swarm.residue import find_residue
+from test_framework.swarm.residue import TaskCount, find_residue
 from test_framework.swarm.sweep import sweep
 
 pytestmark = pytest.mark.integration
@@ -129,7 +128,8 @@ async def test_transactions_of_people_are_no_residue(
                 await find_residue(
                     target,
                     IDENTITIES,
-                    tasks_before=Counter(),
+                    tasks_before=TaskCount(),
+                    users=1,
                     alarms=Alarms(None),
                     grace_s=0,
                 )

@@ -228,6 +228,21 @@ def test_census_sees_a_leaked_task(tmp_path: Path) -> None:
     assert after.threads >= 1
 
 
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_census_tells_whose_a_task_is(tmp_path: Path, *, is_watched: bool) -> None:
+    """What a request began is no background, as far as a detector makes that known."""
+    detectors: dict[str, Any] = {"leaks": {}} if is_watched else {}
+    with hosted(tmp_path, workers=1, detectors=detectors) as host:
+        connection = connect(host)
+        get(connection, "/leak", x_isolation_op="1")
+        connection.close()
+        (census,) = host.census()
+
+    assert census.tasks["_leaked_worker"] == 1
+    assert ("_leaked_worker" in census.background) is not is_watched
+    assert sum(census.background.values()) >= 1
+
+
 @pytest.mark.parametrize(("is_reset", "leaks"), [(False, True), (True, False)])
 def test_context_leak_of_the_server_stays_visible(
     tmp_path: Path, *, is_reset: bool, leaks: bool

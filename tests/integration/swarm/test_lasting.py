@@ -78,11 +78,26 @@ async def say(stage: Stage, *words: str) -> None:
 async def test_an_advisory_lock_of_an_idle_session_is_told(stage: Stage) -> None:
     """A leader may mean it, so it is a warning."""
     await stage.sql.execute("SELECT pg_advisory_lock(7)")
+    # Idle for longer than a leader that renews what it has.
+    await asyncio.sleep(1.1)
 
     (alarm,), _ = await stage.look()
 
     assert (alarm.rule, alarm.level) == ("connection-left", "warning")
     assert alarm.claim.startswith("1 advisory lock(s) are held")
+
+
+async def test_an_advisory_lock_that_is_looked_after_is_none_that_was_left(
+    stage: Stage,
+) -> None:
+    """A leader was elected while the users were there, and renews its session."""
+    await stage.sql.execute("SELECT pg_advisory_lock(7)")
+    await asyncio.sleep(1.1)
+    await stage.sql.execute("SELECT 1")
+
+    alarms, _ = await stage.look()
+
+    assert alarms == []
 
 
 @pytest.mark.power
