@@ -24,9 +24,9 @@ _STAND = text(
     "pg_try_advisory_lock(hashtextextended(:name, 0))"
 )
 _STAND_DOWN = text(
-    "SELECT set_config('idle_session_timeout', '0', false), "
+    "SELECT set_config('idle_session_timeout', NULL, false), "
     "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
-    "THEN set_config('transaction_timeout', '0', false) END"
+    "THEN set_config('transaction_timeout', NULL, false) END"
 )
 _RENEW = text("SELECT 1")
 

@@ -221,14 +221,18 @@ def test_twin_is_named_at_its_line(
 
     module = twin.factory.partition(":")[0]
     rule = LINES[twin.factory]
-    sites = [
-        alarm.site
+    at_its_line = [
+        alarm
         for alarm in judgement.alarms
-        if (alarm.rule, alarm.level) == (rule, "error")
+        if alarm.rule == rule and f"tests/e2e/sabotage/{module}.py:" in alarm.site
     ]
-    assert any(f"tests/e2e/sabotage/{module}.py:" in site for site in sites)
     assert judgement.findings[0].rule == twin.rule
-    assert any(line.startswith(rule) for line in judgement.findings[0].inside)
+    if twin.factory == "realtime:create_teardown_leak":
+        # It keeps names alone, which may be meant: a warning, beside the finding.
+        assert {alarm.level for alarm in at_its_line} == {"warning"}
+    else:
+        assert "error" in {alarm.level for alarm in at_its_line}
+        assert any(line.startswith(rule) for line in judgement.findings[0].inside)
 
 
 def _audit(
