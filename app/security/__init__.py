@@ -11,7 +11,7 @@ from app.security.audit import (
     hash_entry,
 )
 from app.security.certificates import CertificateError, Certificates
-from app.security.keypool import KeyPool, Lease, NoKeyLeftError
+from app.security.keypool import KeyPool, KeysRestError, Lease, NoKeyLeftError
 from app.security.keyring import KeyRing, StaleKeysError
 from app.security.passwords import PasswordHasher
 from app.security.refusals import Refusal, Refusals
@@ -61,6 +61,7 @@ __all__ = [
     "KeySealer",
     "KeySet",
     "KeyState",
+    "KeysRestError",
     "Lease",
     "NoKeyLeftError",
     "PasswordHasher",

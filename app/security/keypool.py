@@ -3,7 +3,8 @@
 API keys of a provider come with a limit each, key pairs take long to make: few of them
 serve many. A key is lent to so many holders as it has places, rests between two uses if it
 must, and is chosen by how little it was used. Who waits is served in the order of arrival.
-A key that is revoked is lent no more, and whoever holds it is told at once.
+A key that is revoked is lent no more, and whoever holds it is told at once. While all
+keys rest, callers wait, or are told how long at once (``longest_rest_s``).
 
 Lending is synchronous once it is possible, so a caller that is cancelled holds either
 nothing or a lease that its ``async with`` gives back.
@@ -12,6 +13,7 @@ nothing or a lease that its ``async with`` gives back.
 import asyncio
 import collections
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,19 @@ Key = TypeVar("Key", bound=Hashable)
 
 class NoKeyLeftError(RuntimeError):
     """Raised when every key of a pool was revoked: waiting would not help."""
+
+
+class KeysRestError(RuntimeError):
+    """Raised when every key rests for longer than a caller is to wait.
+
+    Attributes:
+        rest_s: The time until one of them has rested, in seconds.
+    """
+
+    def __init__(self, rest_s: float) -> None:
+        """Tell how long it takes."""
+        super().__init__(f"All keys of the pool rest, {rest_s:.1f} s. Come back then.")
+        self.rest_s = rest_s
 
 
 class Lease(Generic[Key]):
@@ -46,6 +61,9 @@ class _Place(Generic[Key]):
     resting_until_s: float = 0.0
     leases: set[Lease[Key]] = field(default_factory=set)
 
+    def rest(self, until_s: float) -> None:
+        self.resting_until_s = max(self.resting_until_s, until_s)
+
 
 class KeyPool(Generic[Key]):
     """Lends keys to one caller after the other."""
@@ -56,6 +74,7 @@ class KeyPool(Generic[Key]):
         *,
         holders: int = 1,
         rest_s: float = 0.0,
+        longest_rest_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Hold ``keys``.
@@ -64,11 +83,14 @@ class KeyPool(Generic[Key]):
             keys: What is lent; each is one key, however often it is named.
             holders: How many may hold one key at a time.
             rest_s: How long a key rests after each time that it was lent.
+            longest_rest_s: How long callers wait for a key while all rest; when it
+                would be longer, they are told instead.
             clock: Tells seconds; one that never goes back.
         """
         self._places = {key: _Place[Key](key) for key in keys}
         self._holders = holders
         self._rest_s = rest_s
+        self._longest_rest_s = longest_rest_s
         self._clock = clock
         self._revoked: set[Key] = set()
         self._queue: collections.deque[asyncio.Future[Lease[Key]]] = collections.deque()
@@ -79,12 +101,19 @@ class KeyPool(Generic[Key]):
         """How often each key was lent that was not revoked."""
         return MappingProxyType({p.key: p.uses for p in self._places.values()})
 
+    @property
+    def resting_s(self) -> float:
+        """Seconds until a key has rested, held or not; 0 when one of them does not."""
+        rested_s = min((p.resting_until_s for p in self._places.values()), default=0.0)
+        return max(0.0, rested_s - self._clock())
+
     @contextlib.asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease[Key]]:
         """Lend a key for a block of work.
 
         Raises:
             NoKeyLeftError: All keys were revoked.
+            KeysRestError: All rest for longer than ``longest_rest_s``.
         """
         lease = await self._borrow()
         try:
@@ -108,8 +137,9 @@ class KeyPool(Generic[Key]):
         """Lend a key to nobody for a while: its provider asked for that."""
         place = self._places.get(key)
         if place is not None:
-            until_s = self._clock() + seconds
-            place.resting_until_s = max(place.resting_until_s, until_s)
+            place.rest(self._clock() + seconds)
+            # All may rest now, for longer than those who wait are to.
+            self._serve()
 
     def revoke(self, key: Key) -> None:
         """Lend a key no more, and tell its holders."""
@@ -152,7 +182,7 @@ class KeyPool(Generic[Key]):
         if place is not None:
             place.leases.remove(lease)
             if self._rest_s:
-                self.rest(lease.key, self._rest_s)
+                place.rest(self._clock() + self._rest_s)
         self._serve()
 
     def _serve(self) -> None:
@@ -162,6 +192,8 @@ class KeyPool(Generic[Key]):
             elif not self._places:
                 message = "All keys of the pool were revoked. Add one that is good."
                 self._queue.popleft().set_exception(NoKeyLeftError(message))
+            elif (rest_s := self.resting_s) > self._longest_rest_s:
+                self._queue.popleft().set_exception(KeysRestError(rest_s))
             elif (place := self._free_place()) is not None:
                 lease = Lease(place.key)
                 place.leases.add(lease)

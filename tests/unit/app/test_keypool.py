@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from app.security import KeyPool, NoKeyLeftError
+from app.security import KeyPool, KeysRestError, NoKeyLeftError
 from test_framework.explore import Report, Scenario, explore, external, invariant
 from tests.unit.app.exploring import USERS_ALONE, assert_found
 from tests.unit.app.keypool_twins import (
@@ -240,6 +240,33 @@ async def test_rest_that_a_provider_asks_for_is_kept() -> None:
     pool.rest("unknown", 1)
 
     assert await asyncio.wait_for(anext_key(pool), 20) == "a"
+
+
+async def test_nobody_waits_longer_than_the_pool_says() -> None:
+    """Who waits is told when the last key goes to rest, and who comes later at once."""
+    now_s = 0.0
+    pool = KeyPool(["a", "b"], longest_rest_s=2, clock=lambda: now_s)
+    async with pool.lease() as first, pool.lease():
+        waiting = asyncio.create_task(anext_key(pool))
+        await asyncio.sleep(0)
+        pool.rest("a", 5)
+        await asyncio.sleep(0)
+        assert not waiting.done(), "the other key may come back any time"
+        pool.rest("b", 3)
+        with pytest.raises(KeysRestError, match=r"rest, 3\.0 s") as told:
+            await waiting
+    with pytest.raises(KeysRestError) as at_once:
+        await anext_key(pool)
+
+    assert (told.value.rest_s, at_once.value.rest_s) == (3.0, 3.0)
+    assert first.key == "a"
+    now_s = 1.0  # two are left
+    waiting = asyncio.create_task(anext_key(pool))
+    await asyncio.sleep(0)
+    now_s = 3.0
+    pool.add("c")
+    assert await waiting in {"b", "c"}
+    assert pool.resting_s == 0
 
 
 async def test_pool_without_keys_says_so() -> None:
