@@ -5,7 +5,8 @@ or streamed) answered by ``LocalModel``, ``/v1/embeddings`` by ``embedding_of``,
 ``/v1/token``, which exchanges the key for a token of some seconds' life. It keeps no
 conversation.
 
-    python -m app.llm.server --port 8100 [--key SECRET] [--token-s 60] [--allow-faults]
+    python -m app.llm.server --port 8100 [--key SECRET]... [--token-s 60]
+                             [--allow-faults]
 
 With ``--allow-faults`` it misbehaves on request: ``PUT /faults`` says how, for all that
 follows (``{}`` ends it), and a request's header ``x-fault`` for that request alone, as
@@ -14,6 +15,7 @@ a JSON object with the fields of ``Fault``. Never open that to a network.
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import random
@@ -22,15 +24,17 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.llm.client import Reply
 from app.llm.embeddings import embedding_of
@@ -53,11 +57,15 @@ class Fault:
         ratio: The part of the requests that is met, 0 to 1, drawn at random.
         drop_after: Break the connection after so many events of a stream, or before
             an answer in one piece when it is 0.
-        stall_after: Send nothing more after so many events of a stream.
+        stall_after: Go on after so many events of a stream when the next fault is set,
+            and not before.
         garble_after: Send half an event after so many, and go on.
         shuffle: Return embeddings in another order than the texts came in.
         poison: Refuse (400) any request whose body contains this text.
         paths: Only requests to paths that contain one of these.
+        key: Only requests that show this.
+        most_per_key: Ask to come back later (429) who has so many requests under way
+            that show one key.
     """
 
     latency_s: float = 0.0
@@ -71,6 +79,8 @@ class Fault:
     shuffle: bool = False
     poison: str | None = None
     paths: tuple[str, ...] = ()
+    key: str | None = None
+    most_per_key: int | None = None
 
 
 class _DroppedError(Exception):
@@ -82,22 +92,27 @@ class ModelServer:
     """The endpoints and what they share.
 
     Attributes:
-        key: What requests must show, or exchange for a token; None admits everyone.
+        keys: What requests must show one of, or exchange for a token; none of them
+            admits everyone.
         token_s: How long a token lives, in seconds.
         allows_faults: Whether faults can be asked for.
         served: Requests that arrived, by path.
         concurrent: Largest number of requests that were served at one time.
+        shown: Requests that arrived, by what they showed.
+        most: Largest number of them at one time.
     """
 
-    key: str | None = None
+    keys: tuple[str, ...] = ()
     token_s: float = 60.0
     allows_faults: bool = False
     served: Counter[str] = field(default_factory=Counter)
     concurrent: int = 0
+    shown: Counter[str] = field(default_factory=Counter)
+    most: Counter[str] = field(default_factory=Counter)
     _fault: Fault = field(default_factory=Fault)
     _tokens: dict[str, float] = field(default_factory=dict)
     _model: LocalModel = field(default_factory=LocalModel)
-    _open: int = 0
+    _open: Counter[str] = field(default_factory=Counter)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def app(self) -> Starlette:
@@ -110,7 +125,19 @@ class ModelServer:
         ]
         if self.allows_faults:
             routes.append(Route("/faults", self._faults, methods=["PUT", "GET"]))
-        return Starlette(routes=routes)
+        return Starlette(routes=routes, middleware=[Middleware(_Counted, server=self)])
+
+    @contextlib.contextmanager
+    def counted(self, shown: str) -> Iterator[None]:
+        """Count a request as under way for a block."""
+        self._open[shown] += 1
+        self.shown[shown] += 1
+        self.most[shown] = max(self.most[shown], self._open[shown])
+        self.concurrent = max(self.concurrent, self._open.total())
+        try:
+            yield
+        finally:
+            self._open[shown] -= 1
 
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -124,17 +151,18 @@ class ModelServer:
                 return _problem(400, str(exc))
             self.served.clear()
             self.concurrent = 0
+            self.shown.clear()
+            self.most.clear()
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
-        return JSONResponse(
-            {"served": dict(self.served), "concurrent": self.concurrent}
-        )
+        counts = {"served": self.served, "shown": self.shown, "most": self.most}
+        return JSONResponse({**counts, "concurrent": self.concurrent})
 
     async def _token(self, request: Request) -> Response:
         fault = await self._meet(request)
         if fault.status is not None:
             return _failure(fault)
-        if self.key is None or _bearer(request) != self.key:
+        if _bearer(request) not in self.keys:
             return _problem(401, "wrong key")
         now = time.monotonic()
         for old in [token for token, end in self._tokens.items() if end < now]:
@@ -144,14 +172,6 @@ class ModelServer:
         return JSONResponse({"access_token": token, "expires_in": self.token_s})
 
     async def _chat(self, request: Request) -> Response:
-        self._open += 1
-        self.concurrent = max(self.concurrent, self._open)
-        try:
-            return await self._answer_chat(request)
-        finally:
-            self._open -= 1
-
-    async def _answer_chat(self, request: Request) -> Response:
         fault = await self._meet(request)
         if refusal := await self._refusal(request, fault):
             return refusal
@@ -166,7 +186,8 @@ class ModelServer:
         usage = _usage(body, reply)
         if body.get("stream"):
             return StreamingResponse(
-                _events(reply, usage, fault), media_type="text/event-stream"
+                _events(reply, usage, fault, self._changed),
+                media_type="text/event-stream",
             )
         if fault.drop_after is not None:
             raise _DroppedError
@@ -197,11 +218,14 @@ class ModelServer:
         fault, asked = self._fault, request.headers.get("x-fault")
         if asked is not None and self.allows_faults:
             fault = _read_fault(asked.encode())
-        is_met = not fault.paths or any(
-            part in request.url.path for part in fault.paths
+        is_met = fault.key in (None, _bearer(request)) and (
+            not fault.paths or any(part in request.url.path for part in fault.paths)
         )
         if not is_met or random.random() >= fault.ratio:
             return Fault()
+        # At once, before others come or go.
+        if fault.most_per_key and self._open[_bearer(request)] > fault.most_per_key:
+            return Fault(status=429, retry_after_s=fault.retry_after_s)
         if fault.hold:
             await self._changed.wait()
         if fault.latency_s:
@@ -213,12 +237,27 @@ class ModelServer:
             return _failure(fault)
         if fault.poison and fault.poison.encode() in await request.body():
             return _problem(400, "poison")
-        if self.key is None:
+        if not self.keys:
             return None
         shown = _bearer(request)
-        if shown == self.key or self._tokens.get(shown, 0.0) > time.monotonic():
+        if shown in self.keys or self._tokens.get(shown, 0.0) > time.monotonic():
             return None
         return _problem(401, "wrong key or old token")
+
+
+class _Counted:
+    """Counts requests until their answers are sent to the end, or left."""
+
+    def __init__(self, app: ASGIApp, server: ModelServer) -> None:
+        self._app = app
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        with self._server.counted(_bearer(Request(scope))):
+            await self._app(scope, receive, send)
 
 
 def _read_fault(text: bytes) -> Fault:
@@ -254,7 +293,7 @@ def _usage(body: dict[str, Any], reply: Reply) -> dict[str, int]:
 
 
 async def _events(
-    reply: Reply, usage: dict[str, int], fault: Fault
+    reply: Reply, usage: dict[str, int], fault: Fault, changed: asyncio.Event
 ) -> AsyncIterator[bytes]:
     """Yield the server-sent events of a reply, a word each."""
     deltas: list[dict[str, object]] = [
@@ -272,7 +311,7 @@ async def _events(
         if number == fault.drop_after:
             raise _DroppedError
         if number == fault.stall_after:
-            await asyncio.Event().wait()
+            await changed.wait()
         if number == fault.garble_after:
             yield b'data: {"choices": [{"del\n\n'
         yield b"data: " + json.dumps(event).encode() + b"\n\n"
@@ -286,12 +325,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A small deterministic model server.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8100, help="0: any free one")
-    parser.add_argument("--key", help="what requests must show")
+    parser.add_argument(
+        "--key", action="append", help="what requests must show, or one of several"
+    )
     parser.add_argument("--token-s", type=float, default=60.0)
     parser.add_argument("--allow-faults", action="store_true")
     chosen = parser.parse_args()
     server = ModelServer(
-        key=chosen.key, token_s=chosen.token_s, allows_faults=chosen.allow_faults
+        keys=tuple(chosen.key or ()),
+        token_s=chosen.token_s,
+        allows_faults=chosen.allow_faults,
     )
     config = uvicorn.Config(
         server.app(),

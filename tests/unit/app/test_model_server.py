@@ -31,13 +31,13 @@ async def test_server_answers_deterministically() -> None:
 @pytest.mark.parametrize("path", [CHAT, "/v1/embeddings", "/v1/token"])
 async def test_server_wants_its_key(path: str) -> None:
     """Without the key nothing is answered."""
-    async with client(ModelServer(key="right"), "wrong") as http:
+    async with client(ModelServer(keys=("right",)), "wrong") as http:
         assert (await http.post(path, json=HELLO)).status_code == 401
 
 
 async def test_token_ends_in_its_time() -> None:
     """A token works like the key, until it ends; it buys no other token."""
-    server = ModelServer(key="right", token_s=60)
+    server = ModelServer(keys=("right",), token_s=60)
     async with client(server, "right") as http:
         token = (await http.post("/v1/token")).json()["access_token"]
     async with client(server, token) as http:
