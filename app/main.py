@@ -51,6 +51,7 @@ from app.llm import (
     ModelGuards,
     OpenAICompatibleEmbedder,
     OpenAICompatibleModel,
+    PooledKeys,
     Provider,
     ProviderTokens,
     ResponseCache,
@@ -469,6 +470,8 @@ def _credentials(
     pool: HttpPool,
     stack: contextlib.AsyncExitStack,
 ) -> Credentials:
+    if keys := settings.pooled_model_keys:
+        return PooledKeys(keys, requests=settings.model_requests_per_key)
     if secrets.model is not None:
         return FileKey(secrets.model)
     key = settings.model_key.get_secret_value() if settings.model_key else None

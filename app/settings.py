@@ -20,6 +20,7 @@ _CURES = {
     "migration_database_url": "postgresql://owner:password@host:5432/database",
     "redis_url": "redis://:password@host:6379/0",
     "audit_key": "a secret of at least 32 characters",
+    "model_keys": "the provider's keys, parted by commas, each of them once",
     "signing_keys": "a secret of at least 32 characters, or kid:secret,kid:secret",
 }
 
@@ -67,6 +68,9 @@ class Settings(BaseSettings):
     redis_connections: int = Field(default=200, ge=2, le=10_000)
     model_url: str | None = None
     model_key: SecretStr | None = None
+    # Several keys with a limit each, parted by commas, instead of one.
+    model_keys: SecretStr | None = None
+    model_requests_per_key: int = Field(default=10, ge=1, le=1_000)
     model_name: str = "local"
     # Where MODEL_KEY is exchanged for tokens that live for minutes; None sends the key.
     model_token_url: str | None = None
@@ -124,6 +128,13 @@ class Settings(BaseSettings):
         return parse_signing_keys(self.signing_keys.get_secret_value())
 
     @property
+    def pooled_model_keys(self) -> tuple[SecretStr, ...]:
+        """The keys of ``MODEL_KEYS``, in their order; none when it is not set."""
+        if self.model_keys is None:
+            return ()
+        return parse_model_keys(self.model_keys.get_secret_value())
+
+    @property
     def audit_secret(self) -> str:
         """What anchors of the audit log are signed with.
 
@@ -172,6 +183,13 @@ class Settings(BaseSettings):
         parse_signing_keys(keys.get_secret_value())
         return keys
 
+    @field_validator("model_keys")
+    @classmethod
+    def _check_model_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            parse_model_keys(keys.get_secret_value())
+        return keys
+
     @field_validator("audit_key")
     @classmethod
     def _check_audit_key(cls, key: SecretStr | None) -> SecretStr | None:
@@ -182,6 +200,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
+        others = (self.model_key, self.model_key_file, self.model_token_url)
+        if self.model_keys is not None and (any(others) or self.model_url is None):
+            message = (
+                "MODEL_KEYS is set without MODEL_URL, or beside MODEL_KEY, "
+                "MODEL_KEY_FILE or MODEL_TOKEN_URL; keep one of them"
+            )
+            raise ValueError(message)
         if self.model_key is not None and self.model_url is None:
             message = "MODEL_KEY is set without MODEL_URL"
             raise ValueError(message)
@@ -224,6 +249,22 @@ def parse_signing_keys(text: str) -> tuple[SigningKey, ...]:
         message = "the list of keys is empty or names one key twice"
         raise ValueError(message)
     return tuple(keys)
+
+
+def parse_model_keys(text: str) -> tuple[SecretStr, ...]:
+    """Return the keys in a comma list.
+
+    Raises:
+        ValueError: The list is empty, names a key twice, or one could be in no header.
+    """
+    keys = [key for part in text.split(",") if (key := part.strip())]
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        message = "a key holds characters that no header may"
+        raise ValueError(message)
+    if not keys or len(set(keys)) < len(keys):
+        message = "the list of keys is empty or names one key twice"
+        raise ValueError(message)
+    return tuple(map(SecretStr, keys))
 
 
 def _asyncpg(url: str) -> str:

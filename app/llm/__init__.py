@@ -8,10 +8,13 @@ from app.llm.breaker import CircuitBreaker, CircuitOpenError
 from app.llm.budgets import BudgetError, Reservation, TokenBudgets
 from app.llm.client import (
     ChatMessage,
+    KeysBusyError,
     ModelBusyError,
     ModelClient,
     ModelError,
+    ModelNotAskedError,
     ModelRejectedError,
+    ModelThrottledError,
     ModelUnauthorizedError,
     ModelUnavailableError,
     Reply,
@@ -23,12 +26,14 @@ from app.llm.credentials import (
     Credentials,
     FileKey,
     ProviderTokens,
+    SharedCredentials,
     StaticKey,
     token_fetcher,
 )
 from app.llm.embeddings import Embedder, Embedding, HashingEmbedder
 from app.llm.flight import SingleFlight
 from app.llm.guards import ModelGuards
+from app.llm.keys import PooledKeys
 from app.llm.limits import UserLimits
 from app.llm.local import LocalModel
 from app.llm.openai import (
@@ -56,22 +61,27 @@ __all__ = [
     "FileKey",
     "HashingEmbedder",
     "HttpPool",
+    "KeysBusyError",
     "LocalModel",
     "ModelBusyError",
     "ModelClient",
     "ModelError",
     "ModelGuards",
+    "ModelNotAskedError",
     "ModelRejectedError",
+    "ModelThrottledError",
     "ModelUnauthorizedError",
     "ModelUnavailableError",
     "OpenAICompatibleEmbedder",
     "OpenAICompatibleModel",
+    "PooledKeys",
     "Provider",
     "ProviderTokens",
     "Reply",
     "Reservation",
     "ResponseCache",
     "Retry",
+    "SharedCredentials",
     "SingleFlight",
     "StaticKey",
     "StreamingModel",

@@ -7,6 +7,7 @@ closes or opens the breaker again; all others are refused meanwhile
 
 Only what shows the provider down counts. A refused request (4xx) is its sender's
 affair, or one user could cut off all; a request to come back later (429) is an answer.
+A call that sent nothing, for want of a credential, proves nothing.
 A call that is cancelled proves nothing: a probe that is leaves its place to the next
 one. Calls that began before the last change of state are not counted: a slow one from
 before an outage neither ends nor prolongs it.
@@ -17,12 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from app.llm.client import ModelError, ModelUnavailableError
+from app.llm.client import ModelError, ModelNotAskedError, ModelUnavailableError
 
 State = Literal["closed", "open", "half-open"]
 
 
-class CircuitOpenError(ModelError):
+class CircuitOpenError(ModelNotAskedError):
     """Raised instead of a call while the provider is left alone."""
 
 
@@ -77,13 +78,11 @@ class CircuitBreaker:
             if era == self._era:
                 self._count_failure()
             raise
-        except ModelError:
-            if era == self._era:
-                self._count_answer()
-            raise
-        except BaseException:
+        except BaseException as exc:
             if era == self._era:
                 self._is_probing = False
+                if _is_answer(exc):
+                    self._count_answer()
             raise
         if era == self._era:
             self._count_answer()
@@ -118,3 +117,7 @@ class CircuitBreaker:
     def _refuse(self) -> None:
         message = "The model does not answer and is left alone for a while. Try later."
         raise CircuitOpenError(message)
+
+
+def _is_answer(exc: BaseException) -> bool:
+    return isinstance(exc, ModelError) and not isinstance(exc, ModelNotAskedError)

@@ -25,6 +25,10 @@ class ModelUnauthorizedError(ModelRejectedError):
     """Raised when the provider does not accept our credential (401)."""
 
 
+class ModelNotAskedError(ModelError):
+    """Raised instead of a request: nothing was sent, and nothing is known of the model."""
+
+
 class ModelBusyError(ModelError):
     """Raised when the provider asks to come back later (429, or a dated 503).
 
@@ -36,6 +40,14 @@ class ModelBusyError(ModelError):
         """Say ``message``; the request may be sent again after ``retry_after_s``."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ModelThrottledError(ModelBusyError):
+    """Raised when the provider has had enough of this credential for now (429)."""
+
+
+class KeysBusyError(ModelBusyError, ModelNotAskedError):
+    """Raised instead of a request while the provider wants none with any of our keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,18 @@
 """What the service shows the provider: a fixed key, or tokens that live for minutes.
 
+A credential is lent for a whole exchange. These are lent to any number at one time; keys
+with a limit each stand in ``keys``.
+
 Tokens are fetched by one flight at a time: a hundred requests that find the token old
 cost one request for a new one. Nothing is remembered of a failure, so the next request
 tries again; and a request that is cancelled while it waits takes nothing from others.
 """
 
+import abc
+import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +25,7 @@ from app.llm.wire import NONSENSE
 from app.security import Secret
 
 MARGIN_S = 5.0
-_AUTHORIZATION = "authorization"
+AUTHORIZATION = "authorization"
 
 Fetch = Callable[[], Awaitable[tuple[str, float]]]
 """Returns a new token and how long it is good for, in seconds."""
@@ -29,8 +34,13 @@ Fetch = Callable[[], Awaitable[tuple[str, float]]]
 class Credentials(Protocol):
     """Says who the service is, on each request anew."""
 
-    async def headers(self) -> Mapping[str, str]:
-        """Return the headers of one request.
+    @property
+    def tries(self) -> int:
+        """With how many credentials a request is tried, one after the other."""
+        ...
+
+    def lent(self) -> contextlib.AbstractAsyncContextManager[Mapping[str, str]]:
+        """Lend the headers of one request, until its answer was read or left.
 
         Raises:
             ModelError: There is no credential now.
@@ -38,7 +48,19 @@ class Credentials(Protocol):
         ...
 
     def refuse(self, headers: Mapping[str, str]) -> bool:
-        """Hear that the provider did not accept these; True when others may come."""
+        """Hear that the provider did not accept these; True to ask for others."""
+        ...
+
+    def rest(self, headers: Mapping[str, str], seconds: float | None) -> bool:
+        """Hear that the provider wants these no sooner than after some seconds.
+
+        Args:
+            headers: What it was shown.
+            seconds: What it asked for; None when it did not say.
+
+        Returns:
+            True to ask for others, or for the time when they may be had.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -46,25 +68,57 @@ class Credentials(Protocol):
         ...
 
 
+class SharedCredentials(abc.ABC):
+    """Credentials that any number of requests show at one time."""
+
+    __slots__ = ()
+
+    @property
+    def tries(self) -> int:
+        """Another one is tried once."""
+        return 2
+
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[Mapping[str, str]]:
+        """Lend what ``headers`` returns, and raise what it raises."""
+        yield await self.headers()
+
+    @abc.abstractmethod
+    async def headers(self) -> Mapping[str, str]:
+        """Return the headers of one request.
+
+        Raises:
+            ModelError: There is no credential now.
+        """
+
+    @abc.abstractmethod
+    def refuse(self, headers: Mapping[str, str]) -> bool:
+        """Hear that the provider did not accept these; True when others may come."""
+
+    def rest(self, headers: Mapping[str, str], seconds: float | None) -> bool:  # noqa: ARG002  # of the protocol
+        """Have nothing else to offer: all that follow show the same."""
+        return False
+
+    async def aclose(self) -> None:  # noqa: B027  # most have nothing to end
+        """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
-class StaticKey:
+class StaticKey(SharedCredentials):
     """The same key each time, or none."""
 
     key: str | None = field(repr=False)
 
     async def headers(self) -> Mapping[str, str]:
         """Return the key."""
-        return {} if self.key is None else {_AUTHORIZATION: f"Bearer {self.key}"}
+        return {} if self.key is None else {AUTHORIZATION: f"Bearer {self.key}"}
 
     def refuse(self, headers: Mapping[str, str]) -> bool:  # noqa: ARG002  # of the protocol
         """Have nothing else to offer."""
         return False
 
-    async def aclose(self) -> None:
-        """Do nothing."""
 
-
-class FileKey:
+class FileKey(SharedCredentials):
     """A key in a file that may be exchanged; each request takes one version."""
 
     def __init__(self, key: Secret) -> None:
@@ -79,17 +133,14 @@ class FileKey:
         versions = self._key.versions
         # The provider may not know the newest one yet.
         chosen = next((v for v in versions if v.number != self._refused), versions[0])
-        return {_AUTHORIZATION: f"Bearer {chosen.value}"}
+        return {AUTHORIZATION: f"Bearer {chosen.value}"}
 
     def refuse(self, headers: Mapping[str, str]) -> bool:
         """Try another version next, if there may be one."""
         for version in self._key.versions:
-            if headers.get(_AUTHORIZATION) == f"Bearer {version.value}":
+            if headers.get(AUTHORIZATION) == f"Bearer {version.value}":
                 self._refused = version.number
         return True
-
-    async def aclose(self) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +149,7 @@ class _Token:
     good_until_s: float
 
 
-class ProviderTokens:
+class ProviderTokens(SharedCredentials):
     """Short-lived tokens, shared by all users: they name the service and no user."""
 
     def __init__(
@@ -124,12 +175,12 @@ class ProviderTokens:
         token = self._token
         if token is None or self._clock() >= token.good_until_s - self._margin_s:
             token = await self._flights.join("token", self._renew)
-        return {_AUTHORIZATION: f"Bearer {token.value}"}
+        return {AUTHORIZATION: f"Bearer {token.value}"}
 
     def refuse(self, headers: Mapping[str, str]) -> bool:
         """Forget the token in ``headers``, unless a newer one took its place."""
         token = self._token
-        if token and headers.get(_AUTHORIZATION) == f"Bearer {token.value}":
+        if token and headers.get(AUTHORIZATION) == f"Bearer {token.value}":
             self._token = None
         return True
 
@@ -155,7 +206,7 @@ def token_fetcher(pool: HttpPool, url: str, *, key: str) -> Fetch:
         answer = await pool.fetch(
             url,
             {"grant_type": "client_credentials"},
-            headers={_AUTHORIZATION: f"Bearer {key}"},
+            headers={AUTHORIZATION: f"Bearer {key}"},
         )
         try:
             body = json.loads(answer)

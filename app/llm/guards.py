@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from app.context import UserExecutionContext
-from app.llm.breaker import CircuitBreaker, CircuitOpenError
+from app.llm.breaker import CircuitBreaker
 from app.llm.budgets import Reservation, TokenBudgets
 from app.llm.client import (
     ChatMessage,
     ModelBusyError,
     ModelClient,
+    ModelNotAskedError,
     ModelRejectedError,
     Reply,
     ToolSpec,
@@ -29,7 +30,7 @@ from app.llm.responses import ResponseCache
 from app.llm.retry import Retry
 from app.llm.wire import chat_request
 
-_UNCHARGED = (ModelBusyError, ModelRejectedError, CircuitOpenError)
+_UNCHARGED = (ModelBusyError, ModelRejectedError, ModelNotAskedError)
 """What providers do not charge for: the model was not asked."""
 
 

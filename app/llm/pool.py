@@ -31,6 +31,7 @@ from app.llm.client import (
     ModelBusyError,
     ModelError,
     ModelRejectedError,
+    ModelThrottledError,
     ModelUnauthorizedError,
     ModelUnavailableError,
 )
@@ -136,7 +137,9 @@ def _refuse_bad_status(answer: httpx.Response, host: str) -> None:
     wait_s = _retry_after_s(answer.headers.get("retry-after", ""))
     if status == _TOO_MANY or (status == _UNAVAILABLE and wait_s is not None):
         message = f"The model at {host} is busy ({reason}). Try again later."
-        raise ModelBusyError(message, retry_after_s=wait_s)
+        # A 503 is about the provider, a 429 about who asks.
+        kind = ModelThrottledError if status == _TOO_MANY else ModelBusyError
+        raise kind(message, retry_after_s=wait_s)
     if status == _UNAUTHORIZED:
         raise unusable(host, reason, ModelUnauthorizedError)
     if answer.is_client_error:

@@ -21,6 +21,7 @@ from app.llm import HttpPool, OpenAICompatibleModel, Provider, StaticKey
 from tests.unit.app.parts import context_of
 
 KEY = "the key of the service"
+KEYS = ("first pooled key", "second pooled key", "third pooled key")
 CHAT = "/v1/chat/completions"
 
 
@@ -63,7 +64,8 @@ class RunningServer:
 
 @pytest.fixture(scope="session")
 def _server() -> Iterator[RunningServer]:
-    options = ["--port", "0", "--key", KEY, "--token-s", "30", "--allow-faults"]
+    options = ["--port", "0", "--token-s", "30", "--allow-faults"]
+    options += [f"--key={key}" for key in (KEY, *KEYS)]
     with subprocess.Popen(
         [sys.executable, "-m", "app.llm.server", *options],
         stdout=subprocess.PIPE,

@@ -17,6 +17,7 @@ from app.llm import (
     ModelBusyError,
     ModelError,
     ModelRejectedError,
+    ModelThrottledError,
     ModelUnavailableError,
     OpenAICompatibleModel,
     Reply,
@@ -215,7 +216,7 @@ async def test_connection_lost_to_a_cancellation_is_caught(
         ({"stall_after": 1}, ModelUnavailableError),
         ({"status": 500}, ModelUnavailableError),
         ({"status": 400}, ModelRejectedError),
-        ({"status": 429}, ModelBusyError),
+        ({"status": 429}, ModelThrottledError),
     ],
     ids=["at once", "cut", "malformed", "stalled", "500", "400", "429"],
 )

@@ -8,8 +8,10 @@ import pytest
 from app.llm import (
     CircuitBreaker,
     CircuitOpenError,
+    KeysBusyError,
     ModelBusyError,
     ModelError,
+    ModelNotAskedError,
     ModelRejectedError,
     ModelUnavailableError,
 )
@@ -60,8 +62,14 @@ def test_breaker_opens_after_failures_in_a_row() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ModelRejectedError(), ModelBusyError("busy"), ModelError(), ValueError()],
-    ids=["rejected", "busy", "nonsense", "own mistake"],
+    [
+        ModelRejectedError(),
+        ModelBusyError("busy"),
+        KeysBusyError("busy"),
+        ModelError(),
+        ValueError(),
+    ],
+    ids=["rejected", "busy", "no key now", "nonsense", "own mistake"],
 )
 def test_what_a_user_causes_opens_nothing(error: Exception) -> None:
     """Refused and malformed calls of one user never cut off the others."""
@@ -79,9 +87,12 @@ def test_what_a_user_causes_opens_nothing(error: Exception) -> None:
         (None, "closed"),
         (ModelUnavailableError(), "open"),
         (ModelRejectedError(), "closed"),
+        (ModelBusyError("busy"), "closed"),
+        (ModelNotAskedError(), "half-open"),
+        (KeysBusyError("busy"), "half-open"),
         (asyncio.CancelledError(), "half-open"),
     ],
-    ids=["answered", "failed", "rejected", "cancelled"],
+    ids=["answered", "failed", "rejected", "busy", "no key", "no key now", "cancelled"],
 )
 def test_probe_decides(end: BaseException | None, state: str) -> None:
     """After a while one call is let through, and its end decides."""

@@ -54,6 +54,11 @@ def test_settings_name_what_is_missing(
         ("LOG_LEVEL", "hunter2hunter2", "DEBUG"),
         ("MODEL_KEY", "hunter2hunter2", "without MODEL_URL"),
         ("MODEL_KEY_FILE", "/hunter2", "MODEL_KEY_FILE is set without MODEL_URL"),
+        ("MODEL_KEYS", "hunter2,hunter2", "names one key twice; expected the provider"),
+        ("MODEL_KEYS", " , ", "empty"),
+        ("MODEL_KEYS", "hunter2,hunt\u00e9r2", "no header may"),
+        ("MODEL_KEYS", "hunter2,other", "MODEL_KEYS is set without MODEL_URL"),
+        ("MODEL_REQUESTS_PER_KEY", "0", "greater than or equal to 1"),
         ("MODEL_URL", "hunter2.invalid/v1", "must start with http"),
         ("MODEL_TOKEN_URL", "https://hunter2.invalid", "without MODEL_KEY"),
         ("MODEL_CONNECTIONS_PER_USER", "50", "must be below MODEL_CONNECTIONS"),
@@ -74,6 +79,21 @@ def test_settings_explain_without_secrets(
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("other", ["MODEL_KEY", "MODEL_KEY_FILE", "MODEL_TOKEN_URL"])
+def test_model_has_one_kind_of_key(environment: pytest.MonkeyPatch, other: str) -> None:
+    """Several keys beside another credential are refused, and the cure is named."""
+    environment.setenv("MODEL_URL", "http://model.invalid/v1")
+    environment.setenv("MODEL_KEYS", "hunter2a, hunter2b,")
+    keys = Settings.from_environment().pooled_model_keys
+    assert [key.get_secret_value() for key in keys] == ["hunter2a", "hunter2b"]
+    environment.setenv(other, "http://hunter2.invalid")
+
+    with pytest.raises(SettingsError, match="keep one of them") as caught:
+        Settings.from_environment()
+
+    assert "hunter2" not in f"{caught.value} {keys!r}"
 
 
 @pytest.mark.usefixtures("environment")
