@@ -32,19 +32,21 @@ from app.llm import (
     UserLimits,
 )
 from tests.integration.llm.conftest import KEYS, RunningServer
-from tests.integration.llm.pooled_keys_twins import (
+from tests.unit.app.parts import context_of
+from tests.unit.app.pooled_keys_twins import (
     GivesBackAtFirstByte,
     HoldsWhileWaiting,
     KeepsRefusedKeys,
     RestsNever,
 )
-from tests.unit.app.parts import context_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 USERS = 100
 FEW = 30
 """Users where a twin is to be caught."""
+WITHIN_S = 60
+"""What no call needs, on any machine: a test does not hang."""
 LIMIT = 4
 """Requests under way with one key: fewer than the pool has connections."""
 
@@ -84,6 +86,10 @@ class Service:
 
     async def ask(self, user: int) -> None:
         """Ask for one user, every other one by a stream; judge the answer."""
+        async with asyncio.timeout(WITHIN_S):
+            await self._ask(user)
+
+    async def _ask(self, user: int) -> None:
         said = [ChatMessage("user", f"CANARY{user:03}")]
         reply = None
         if user % 2:
@@ -278,7 +284,8 @@ async def test_provider_with_lower_limit_serves_all(
     await server.wait_for(9)
     assert await service.most() == [3, 3, 3]
     await server.misbehave(most_per_key=2, retry_after_s=1)
-    await asyncio.gather(*asking)
+    async with asyncio.timeout(WITHIN_S):
+        await asyncio.gather(*asking)
 
     assert slots.free == 9
 
@@ -306,7 +313,8 @@ async def test_nobody_waits_while_all_keys_rest(
     await server.misbehave(status=429, retry_after_s=7)
     said = [ChatMessage("user", "hello")]
 
-    reply = await guards.complete(service.model, context_of("ada"), said, tools=[])
+    async with asyncio.timeout(WITHIN_S):
+        reply = await guards.complete(service.model, context_of("ada"), said, tools=[])
 
     assert reply.content == "Goal: hello"
     assert 7 <= waits[0] <= 8

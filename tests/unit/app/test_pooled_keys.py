@@ -1,11 +1,16 @@
 """Pooled keys: how long one rests, what is told when none is left, and no key shown."""
 
+import asyncio
+import contextlib
 import logging
 
 import pytest
 from pydantic import SecretStr
 
 from app.llm import KeysBusyError, ModelNotAskedError, PooledKeys
+from app.main import _provider
+from app.security import Secrets
+from app.settings import Settings
 
 NAMES = ("first-hunter2", "second-hunter2")
 
@@ -91,6 +96,30 @@ async def test_refused_keys_are_told_by_number(
     told = [r for r in caplog.records if r.msg == "model_key.refused"]
     assert {r.__dict__["fields"]["number"] for r in told} == {1, 2}
     assert "hunter2" not in f"{caplog.text} {keys!r} {vars(keys._pool)}"
+
+
+async def test_service_is_wired_to_its_keys() -> None:
+    """MODEL_KEYS and MODEL_REQUESTS_PER_KEY become the credentials of the provider."""
+    settings = Settings(
+        database_url=SecretStr("postgresql://db.invalid/app"),
+        redis_url=SecretStr("redis://redis.invalid/0"),
+        signing_keys=SecretStr("s" * 40),
+        model_url="http://model.invalid/v1",
+        model_keys=SecretStr(",".join(NAMES)),
+        model_requests_per_key=2,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        provider = _provider(settings, Secrets(), stack)
+        assert provider is not None
+        keys = provider._credentials
+        assert isinstance(keys, PooledKeys)
+        held = [await stack.enter_async_context(keys.lent()) for _ in range(4)]
+        fifth = asyncio.create_task(lent(keys))
+        await asyncio.sleep(0)
+        assert not fifth.done()
+        fifth.cancel()
+
+    assert held == [shown(name) for name in (*NAMES, *NAMES)]
 
 
 async def test_key_named_twice_is_one_key() -> None:
