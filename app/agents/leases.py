@@ -1,10 +1,10 @@
 """Leases on runs: who works on a run says so again and again, and is missed if not.
 
-A process takes a lease before a run's row is written, renews all it holds every other
-second, and gives it back once the run's last event is out. So whatever moment it is
-killed at, the lease that it leaves says that there may be something to tidy up: a row
-that runs for ever, or an event that was never told. Whoever finds a lease that has
-expired claims it, for as long as a lease lasts, and does that.
+A process takes a lease before a run's row is written, renews all it holds every second,
+and gives it back once the run's last event is out. So whatever moment it is killed at,
+the lease that it leaves says that there may be something to tidy up: a row that runs for
+ever, or an event that was never told. Whoever finds a lease that has expired claims it,
+for as long as a lease lasts, and does that.
 
 A lease decides nothing. A process that was merely asleep and one that claimed its run
 meet at the row, which ends once, and at the log, which takes one last event of a run;
@@ -20,9 +20,12 @@ from typing import Protocol
 
 from redis.asyncio import Redis
 
-LEASE_S = 8.0
-RENEW_S = 2.0
-SWEEP_S = 1.0
+LEASE_S = 5.0
+"""Users of a killed process wait so long and a sweep. A process whose loop stands still
+for less than this without a renewal keeps its runs."""
+
+RENEW_S = 1.0
+SWEEP_S = 0.5
 LEASES = "runs:leases"
 _KEPT_S = 7 * 86_400
 
@@ -120,6 +123,9 @@ class RunLeases:
 
     async def claim(self, *, limit: int = 50) -> list[tuple[str, str]]:
         """Take over expired leases, so that nobody else does for as long as one lasts.
+
+        Args:
+            limit: At most so many (count); others are left to other processes.
 
         Returns:
             User and run of each.

@@ -59,6 +59,9 @@ _RUN: tuple[ColumnElement[Any], ...] = (
     runs.c.finished_at,
 )
 
+LOCK_TIMEOUT_MS = 1_000
+_WAIT_SHORTLY = select(func.set_config("lock_timeout", str(LOCK_TIMEOUT_MS), True))
+
 
 async def create_run(
     context: UserExecutionContext, *, goal: str, events_after: int, timeout_s: float
@@ -158,7 +161,12 @@ async def abandon_run(context: UserExecutionContext) -> Run | None:
     """Fail the context's run if it still runs; None when there is no such run.
 
     A run that has ended stays as it is and is returned.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: Somebody else has the row, and does not let go of it.
     """
+    # A living process lets go within milliseconds, one that was stopped does not.
+    await context.database.execute(_WAIT_SHORTLY)
     row = (
         await context.database.execute(
             update(runs)

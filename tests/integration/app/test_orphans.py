@@ -21,11 +21,12 @@ from app.context import UserExecutionContext
 from app.realtime import EventLog, UserEmitter, events
 from app.settings import Settings
 from app.storage import finish_run
+from app.storage.engine import STATEMENT_TIMEOUT_MS
 from tests.integration.app.service import Service, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 USERS = 100
-LEASE_S = 0.2
+LEASE_S = 0.5
 
 
 class _DyingLog(EventLog):
@@ -175,6 +176,26 @@ async def test_sweeper_that_dies_loses_nothing(settings: Settings) -> None:
         await _assert_ended(site)
 
 
+async def test_locked_run_keeps_nobody_waiting(settings: Settings) -> None:
+    """A process stopped in a transaction has one run's row; the others end meanwhile."""
+    async with _site(settings) as site, _superuser(settings) as stopped:
+        locked, *others = site.orphans
+        transaction = stopped.transaction()
+        await transaction.start()
+        lock = "SELECT FROM runs WHERE id = $1::uuid FOR UPDATE"
+        await stopped.execute(lock, locked.run_id)
+        # Less than a statement may take, which is how long it would wait for the row.
+        async with asyncio.timeout(0.9 * STATEMENT_TIMEOUT_MS / 1000):
+            await site.sweep()
+        told = Counter([tuple(await _ends(site, orphan)) for orphan in others])
+        assert told == {("run.failed",): USERS - 1}
+        assert await _ends(site, locked) == []
+
+        await transaction.rollback()
+        await site.sweep_all()
+        await _assert_ended(site)
+
+
 class _HastyLeases(RunLeases):
     """Is given back before the end is told."""
 
@@ -193,8 +214,7 @@ async def test_lease_given_back_too_early_is_caught(settings: Settings) -> None:
         hasty = _HastyLeases(site.service.parts.redis, key=site.key)
         sessions = site.service.parts.sessions
         sweeping = asyncio.create_task(sweep_orphans(hasty, sessions, site.dying))
-        await asyncio.wait({sweeping})
-        assert sweeping.cancelled()
+        assert await sweeping == USERS
         await site.sweep_all()
 
         with pytest.raises(AssertionError):
