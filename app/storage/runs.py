@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, text, update
 
 from app.context import UserExecutionContext
 from app.storage.tables import runs
@@ -60,7 +60,8 @@ _RUN: tuple[ColumnElement[Any], ...] = (
 )
 
 LOCK_TIMEOUT_MS = 1_000
-_WAIT_SHORTLY = select(func.set_config("lock_timeout", str(LOCK_TIMEOUT_MS), True))
+"""How long a sweep waits for a row that somebody else works on."""
+_WAIT_SHORTLY = text(f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)")
 
 
 async def create_run(
