@@ -141,13 +141,19 @@ class TokenBudgets:
 
         What the block leaves in ``Reservation.used`` is spent. When the call fails or
         is cancelled that is everything, unless the block says otherwise: who cannot
-        tell what the provider charges must assume it did.
+        tell what the provider charges must assume it did. Whoever is cancelled while
+        reserving leaves nothing reserved, even when Redis hears of that first.
 
         Raises:
             BudgetError: The user or the run has not enough left.
         """
-        number = await self.reserve(context, tokens)
-        held = Reservation(tokens)
+        number, held = uuid4().hex, Reservation(tokens)
+        try:
+            await self._hold(context, number, tokens)
+        except asyncio.CancelledError:
+            # Maybe Redis has done it, or does it yet: a settled one is not held again.
+            await _to_its_end(self.settle(context, number, 0))
+            raise
         try:
             yield held
         finally:
@@ -160,26 +166,7 @@ class TokenBudgets:
             BudgetError: The user or the run has not enough left.
         """
         number = uuid4().hex
-        outcome, left = await self._reserve(
-            keys=_keys(context),
-            args=[
-                number,
-                context.run_id or _NO_RUN,
-                self._window_s,
-                tokens,
-                self._user_tokens,
-                self._run_tokens,
-                self._reserved_s,
-            ],
-        )
-        who = outcome.decode() if isinstance(outcome, bytes) else outcome
-        if who != "ok":
-            whose = "your" if who == "user" else "this run's"
-            message = (
-                f"The call could cost {tokens} tokens and {max(int(left), 0)} are left "
-                f"of {whose} budget. Ask for less, or wait."
-            )
-            raise BudgetError(message)
+        await self._hold(context, number, tokens)
         return number
 
     async def settle(
@@ -206,6 +193,30 @@ class TokenBudgets:
         seconds, _ = await self._redis.time()
         key = f"{_keys(context)[1]}:{int(seconds) // self._window_s}"
         return int(await self._redis.get(key) or 0)
+
+    async def _hold(
+        self, context: UserExecutionContext, number: str, tokens: int
+    ) -> None:
+        outcome, left = await self._reserve(
+            keys=_keys(context),
+            args=[
+                number,
+                context.run_id or _NO_RUN,
+                self._window_s,
+                tokens,
+                self._user_tokens,
+                self._run_tokens,
+                self._reserved_s,
+            ],
+        )
+        who = outcome.decode() if isinstance(outcome, bytes) else outcome
+        if who != "ok":
+            whose = "your" if who == "user" else "this run's"
+            message = (
+                f"The call could cost {tokens} tokens and {max(int(left), 0)} are left "
+                f"of {whose} budget. Ask for less, or wait."
+            )
+            raise BudgetError(message)
 
 
 def _keys(context: UserExecutionContext) -> list[str]:

@@ -1,9 +1,9 @@
 """The parts around a model with one protection removed each."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from uuid import uuid4
 
 from redis.asyncio import Redis
 from sqlalchemy import select
@@ -14,6 +14,7 @@ from app.llm import (
     Embedding,
     OpenAICompatibleEmbedder,
     Reply,
+    Reservation,
     ResponseCache,
     SingleFlight,
     TokenBudgets,
@@ -90,13 +91,29 @@ class SharedKeyspace:
 class ChecksThenCounts(TokenBudgets):
     """Looks whether there is room, and reserves in a second step."""
 
-    async def reserve(self, context: UserExecutionContext, tokens: int) -> str:
+    async def _hold(
+        self, context: UserExecutionContext, number: str, tokens: int
+    ) -> None:
         key = f"u:{context.user_id}:tokens:held"
         held = int(await self._redis.get(key) or 0)
         if held + await self.spent(context) + tokens > self._user_tokens:
-            return await super().reserve(context, self._user_tokens + 1)
+            await super()._hold(context, number, self._user_tokens + 1)
         await self._redis.incrby(key, tokens)
-        return uuid4().hex
+
+
+class ReservesWithoutAnId(TokenBudgets):
+    """Learns the id of a reservation when it is made: too late for the cancelled."""
+
+    @contextlib.asynccontextmanager
+    async def reserved(
+        self, context: UserExecutionContext, tokens: int
+    ) -> AsyncIterator[Reservation]:
+        number = await self.reserve(context, tokens)
+        held = Reservation(tokens)
+        try:
+            yield held
+        finally:
+            await self.settle(context, number, held.used)
 
 
 class KeepsDeadReservations(TokenBudgets):

@@ -9,7 +9,11 @@ from redis.asyncio import Redis
 from app.context import UserExecutionContext
 from app.llm import BudgetError, TokenBudgets
 from tests.integration.llm.conftest import user_context
-from tests.integration.llm.llm_twins import ChecksThenCounts, KeepsDeadReservations
+from tests.integration.llm.llm_twins import (
+    ChecksThenCounts,
+    KeepsDeadReservations,
+    ReservesWithoutAnId,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -158,6 +162,50 @@ async def test_cancelled_call_is_counted(redis: Redis) -> None:
     assert task.cancelled()
     assert await budgets.spent(context) == 1
     await budgets.reserve(context, ROOM * TOKENS - 1)
+
+
+async def _leave_while_reserving(
+    redis: Redis, kind: type[TokenBudgets] = TokenBudgets
+) -> list[bool]:
+    """Let fifty users leave, each a step of the loop later than the one before.
+
+    A call that holds its tokens uses none.
+
+    Returns:
+        Whether each user has the whole budget left.
+    """
+    budgets = budgets_of(redis, kind)
+
+    async def call(context: UserExecutionContext) -> None:
+        async with budgets.reserved(context, 30) as held:
+            held.used = 0
+            await asyncio.sleep(0)
+
+    async def leave(steps: int) -> bool:
+        context = user_context(redis)
+        task = asyncio.create_task(call(context))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        try:
+            await budgets.reserve(context, ROOM * TOKENS)
+        except BudgetError:
+            return False
+        return True
+
+    return [await leave(steps) for steps in range(50)]
+
+
+async def test_who_leaves_while_reserving_holds_nothing(redis: Redis) -> None:
+    """Redis may have reserved by then, or do it yet: either is given back."""
+    assert all(await _leave_while_reserving(redis))
+
+
+@pytest.mark.power
+async def test_reservation_lost_to_a_cancellation_is_caught(redis: Redis) -> None:
+    """Whoever learns the id with the answer cannot give back what is on its way."""
+    assert not all(await _leave_while_reserving(redis, ReservesWithoutAnId))
 
 
 async def test_settling_again_counts_once(redis: Redis) -> None:
