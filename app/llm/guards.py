@@ -6,11 +6,16 @@ Each is a class of its own that knows none of the others, and may be left out. A
 answer from the cache costs neither budget nor slot; a call that waits to be retried
 holds its budget and no slot; a call that the breaker refuses never reaches the model,
 and costs nothing.
+
+A stream is one call. It holds its slot until it has ended or was left, and its end is
+what the breaker counts: the reply at last is an answer, a broken stream a failure, and
+one that its reader leaves is neither. It is tried again as any call is until its first
+piece was handed out, and never after: the reader would see the beginning twice.
 """
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from app.context import UserExecutionContext
@@ -20,9 +25,11 @@ from app.llm.client import (
     ChatMessage,
     ModelBusyError,
     ModelClient,
+    ModelError,
     ModelNotAskedError,
     ModelRejectedError,
     Reply,
+    StreamingModel,
     ToolSpec,
 )
 from app.llm.limits import UserLimits
@@ -32,6 +39,21 @@ from app.llm.wire import chat_request
 
 _UNCHARGED = (ModelBusyError, ModelRejectedError, ModelNotAskedError)
 """What providers do not charge for: the model was not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A stream that has begun.
+
+    Attributes:
+        first: What came first; None when it ended at once.
+        rest: The rest of it.
+        stack: Ends it and gives back what it holds.
+    """
+
+    first: str | Reply | None
+    rest: AsyncGenerator[str | Reply, None]
+    stack: contextlib.AsyncExitStack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,42 +93,91 @@ class ModelGuards:
 
         async def ask() -> Reply:
             async with self._reserved(context, messages, tools) as held:
-                try:
-                    reply = await self._ask(model, context, messages, tools)
-                except _UNCHARGED:
-                    held.used = 0
-                    raise
-                if reply.tokens is not None:
-                    held.used = reply.tokens
-                return reply
+
+                async def attempt() -> Reply:
+                    async with self._attempt(context, held):
+                        reply = await model.complete(messages, tools=tools)
+                        if reply.tokens is not None:
+                            held.used = reply.tokens
+                        return reply
+
+                if self.retry is None:
+                    return await attempt()
+                return await self.retry.run(attempt)
 
         if self.cache is None:
             return await ask()
         return await self.cache.get(context, messages, tools, ask)
+
+    async def stream(
+        self,
+        model: StreamingModel,
+        context: UserExecutionContext,
+        messages: Sequence[ChatMessage],
+        *,
+        tools: Sequence[ToolSpec],
+    ) -> AsyncGenerator[str | Reply, None]:
+        """Yield the pieces of the answer's text as they come, and the reply at last.
+
+        The reply comes when all that the call held was given back, so who stops reading
+        at it leaves nothing. Who leaves earlier closes the generator
+        (``contextlib.aclosing``); one that is dropped instead is closed by the event
+        loop, in a task of its own, as soon as Python collects it.
+
+        What is spent is what the provider says. Of a stream that broke off or was left
+        after its first piece it is the bound of the prompt and of the text that came;
+        before the first piece nobody can tell, and all that was reserved is.
+        The cache is not asked: an answer that is there at once need not be watched.
+
+        Raises:
+            ModelError: As for ``complete``, and when the answer breaks off.
+        """
+        prompt = prompt_tokens(messages, tools)
+        async with self._reserved(context, messages, tools) as held:
+
+            async def begin() -> _Begun:
+                async with contextlib.AsyncExitStack() as stack:
+                    await stack.enter_async_context(self._attempt(context, held))
+                    pieces = await stack.enter_async_context(
+                        contextlib.aclosing(model.stream(messages, tools=tools))
+                    )
+                    return _Begun(await anext(pieces, None), pieces, stack.pop_all())
+
+            begun = await (begin() if self.retry is None else self.retry.run(begin))
+            async with begun.stack:
+                piece, received = begun.first, 0
+                while isinstance(piece, str):
+                    received += len(piece.encode())
+                    held.used = min(held.tokens, prompt + received)
+                    yield piece
+                    piece = await anext(begun.rest, None)
+                if piece is None:
+                    message = "The model's stream ended without a reply. Try again."
+                    raise ModelError(message)
+                held.used = held.tokens if piece.tokens is None else piece.tokens
+        yield piece
 
     async def aclose(self) -> None:
         """End the calls that are under way."""
         if self.cache is not None:
             await self.cache.aclose()
 
-    async def _ask(
-        self,
-        model: ModelClient,
-        context: UserExecutionContext,
-        messages: Sequence[ChatMessage],
-        tools: Sequence[ToolSpec],
-    ) -> Reply:
-        async def attempt() -> Reply:
-            if self.breaker is not None:
-                # Also before waiting: while it is open nobody queues for a slot.
-                self.breaker.refuse_if_open()
-            async with self._slot(context.user_id):
-                with self._attempt():
-                    return await model.complete(messages, tools=tools)
-
-        if self.retry is None:
-            return await attempt()
-        return await self.retry.run(attempt)
+    @contextlib.asynccontextmanager
+    async def _attempt(
+        self, context: UserExecutionContext, held: Reservation
+    ) -> AsyncIterator[None]:
+        """Ask the model once in the block; it costs all that is held, if it is asked."""
+        if self.breaker is not None:
+            # Also before waiting: while it is open nobody queues for a slot.
+            self.breaker.refuse_if_open()
+        async with self._slot(context.user_id):
+            with self._circuit():
+                held.used = held.tokens
+                try:
+                    yield
+                except _UNCHARGED:
+                    held.used = 0
+                    raise
 
     def _slot(self, user_id: str) -> contextlib.AbstractAsyncContextManager[None]:
         return (
@@ -115,7 +186,7 @@ class ModelGuards:
             else self.limits.slot(user_id)
         )
 
-    def _attempt(self) -> contextlib.AbstractContextManager[None]:
+    def _circuit(self) -> contextlib.AbstractContextManager[None]:
         return (
             contextlib.nullcontext() if self.breaker is None else self.breaker.attempt()
         )
@@ -132,6 +203,7 @@ class ModelGuards:
             return
         tokens = prompt_tokens(messages, tools) + self.max_reply_tokens
         async with self.budgets.reserved(context, tokens) as held:
+            held.used = 0  # nobody was asked so far
             yield held
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.context import UserExecutionContext
+from app.llm import Reservation, TokenBudgets
 from app.realtime import Sockets
 from app.security import KeyPair, KeyRing, KeySet
 from test_framework.explore import external
@@ -42,6 +43,35 @@ class MemoryKeyspace:
         count = int(self.values.get(name, b"0")) + 1
         await self.set(name, b"%d" % count, ttl_s=ttl_s)
         return count
+
+
+class Ledger(TokenBudgets):
+    """Budgets without end that note what is charged.
+
+    Attributes:
+        charged: Reserved and used tokens of each call.
+        open: Reservations that nobody has settled (count).
+    """
+
+    def __init__(self) -> None:
+        """Have charged nothing."""
+        self.charged: list[tuple[int, int]] = []
+        self.open = 0
+
+    @contextlib.asynccontextmanager
+    async def reserved(
+        self,
+        context: UserExecutionContext,  # noqa: ARG002  # of the protocol
+        tokens: int,
+    ) -> AsyncIterator[Reservation]:
+        """Hold tokens."""
+        self.open += 1
+        held = Reservation(tokens)
+        try:
+            yield held
+        finally:
+            self.open -= 1
+            self.charged.append((tokens, held.used))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
 """The guards in their order, and what a call is charged."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import pytest
 
-from app.context import UserExecutionContext
 from app.llm import (
     ChatMessage,
     CircuitBreaker,
@@ -18,9 +17,7 @@ from app.llm import (
     ModelRejectedError,
     ModelUnavailableError,
     Reply,
-    Reservation,
     ResponseCache,
-    TokenBudgets,
     ToolSpec,
     UserLimits,
 )
@@ -28,34 +25,9 @@ from app.llm.guards import prompt_tokens
 from test_framework.explore import Report, Scenario, explore, external
 from tests.unit.app.exploring import USERS_ALONE, assert_found, left
 from tests.unit.app.llm_twins import ForgetsHandedOver
-from tests.unit.app.parts import context_of
+from tests.unit.app.parts import Ledger, context_of
 
 HELLO = [ChatMessage("user", "hello")]
-
-
-class Ledger(TokenBudgets):
-    """Budgets without end that note what is charged.
-
-    Attributes:
-        charged: Reserved and used tokens of each call.
-    """
-
-    def __init__(self) -> None:
-        """Have charged nothing."""
-        self.charged: list[tuple[int, int]] = []
-
-    @contextlib.asynccontextmanager
-    async def reserved(
-        self,
-        context: UserExecutionContext,  # noqa: ARG002  # of the protocol
-        tokens: int,
-    ) -> AsyncIterator[Reservation]:
-        """Hold tokens."""
-        held = Reservation(tokens)
-        try:
-            yield held
-        finally:
-            self.charged.append((tokens, held.used))
 
 
 class Model(LocalModel):
