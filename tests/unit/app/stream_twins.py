@@ -1,5 +1,6 @@
 """The guards of a stream with one protection removed each."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
@@ -76,3 +77,25 @@ class ForgetfulLedger(Ledger):
         yield held
         self.open -= 1
         self.charged.append((tokens, held.used))
+
+
+_LATEST: list[str | Reply] = []
+
+
+class SharesItsBuffer(ModelGuards):
+    """Keeps the piece to hand out where all streams keep theirs."""
+
+    async def stream(
+        self,
+        model: StreamingModel,
+        context: UserExecutionContext,
+        messages: Sequence[ChatMessage],
+        *,
+        tools: Sequence[ToolSpec],
+    ) -> AsyncGenerator[str | Reply, None]:
+        stream = ModelGuards.stream(self, model, context, messages, tools=tools)
+        async with contextlib.aclosing(stream):
+            async for piece in stream:
+                _LATEST[:] = [piece]
+                await asyncio.sleep(0.001)
+                yield _LATEST[0]
