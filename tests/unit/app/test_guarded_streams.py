@@ -48,10 +48,12 @@ class Script(LocalModel):
     Attributes:
         items: Texts, the reply, or an error to raise in its place; by attempt.
         asked: How often it was asked.
+        open: Streams that it works on (count).
     """
 
     items: list[list[str | Reply | Exception]]
     asked: int = field(default=0, init=False)
+    open: int = field(default=0, init=False)
 
     async def stream(
         self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolSpec]
@@ -61,11 +63,15 @@ class Script(LocalModel):
         assert not tools
         script = self.items[min(self.asked, len(self.items) - 1)]
         self.asked += 1
-        for item in script:
-            await asyncio.sleep(0)
-            if isinstance(item, Exception):
-                raise item
-            yield item
+        self.open += 1
+        try:
+            for item in script:
+                await asyncio.sleep(0)
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self.open -= 1
 
 
 DONE = Reply("ab", tokens=7)
@@ -138,8 +144,10 @@ async def test_stream_is_settled_and_counted_however_it_ends(end: str) -> None:
     world = World(breaker=CircuitBreaker(failures=1, open_s=0))
     _open(world.breaker)
 
-    await world.read(Script([script]), most=most)
+    model = Script([script])
+    await world.read(model, most=most)
 
+    assert model.open == 0, "the model still works on it"
     reserved = PROMPT + LONGEST
     assert world.ledger.charged == [(reserved, reserved if spent is None else spent)]
     assert world.breaker.state == state
