@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,113 @@ def test_no_secret_stands_in_the_compose_file() -> None:
     }
 
     assert given == {}
+
+
+def _as_written(words: list[str]) -> list[str]:
+    """Return words of the compose file as compose hands them on."""
+    return [word.replace("$$", "$") for word in words]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "http://model:8100/v1"),
+        ({"MODEL_URL": ""}, "http://model:8100/v1"),
+        ({"MODEL_URL": "https://a.invalid/v1?x=$y"}, "https://a.invalid/v1?x=$y"),
+    ],
+    ids=["unset", "empty", "the host's own"],
+)
+def test_service_reads_what_the_keys_script_writes(
+    tmp_path: Path, given: dict[str, str], expected: str
+) -> None:
+    """The script runs, and the service is told its model unless the host names one."""
+    document = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
+    keys = document["services"]["keys"]
+    words = _as_written([*keys["entrypoint"], *keys["command"]])
+    words[-1] = words[-1].replace("/run/keys", str(tmp_path))
+    subprocess.run(
+        words,
+        env={"PATH": "/usr/bin:/bin", "POSTGRES_PORT": "1", "REDIS_PORT": "2"}
+        | {"PORT": "3"},
+        check=True,
+        timeout=60,
+    )
+    (entry,) = re.findall(
+        r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    start = [word.replace("/run/keys", str(tmp_path)) for word in json.loads(entry)]
+
+    done = subprocess.run(
+        [*start, "env"],
+        env={"PATH": "/usr/bin:/bin", **given},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert seen["MODEL_URL"] == expected
+    assert seen["DATABASE_URL"].endswith("@postgres:5432/isolation")
+    assert len(seen["SIGNING_KEYS"]) == len("first:") + 64
+
+
+@pytest.mark.slow
+def test_model_is_reached_by_the_service_only(services: dict[str, Any]) -> None:
+    """It publishes no port, sees no key, may write nothing, and is waited for."""
+    model, service = services["model"], services["service"]
+
+    assert model["image"] == service["image"]
+    assert model.keys().isdisjoint({"ports", "volumes", "environment", "build"})
+    for name in ("read_only", "cap_drop", "security_opt"):
+        assert model[name] == service[name], name
+    assert service["depends_on"]["model"]["condition"] == "service_healthy"
+    assert {"MODEL_NAME", "EMBEDDING_MODEL", "MODEL_TOKEN_URL"} <= set(
+        service["environment"]
+    )
+
+
+@pytest.mark.slow
+def test_model_runs_by_the_command_of_the_compose_file() -> None:
+    """That command serves in an empty environment, and the health check sees it."""
+    document = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
+    model = document["services"]["model"]
+    _, *check = model["healthcheck"]["test"]
+    command = [sys.executable, *model["command"][1:]]
+    assert model["command"][0] == check[0] == "python"
+    assert command[-2:] == ["--port", "8100"]
+
+    with subprocess.Popen(
+        [*command[:-1], "0"], cwd=ROOT, env={}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().strip()
+            port = url.rpartition(":")[2]
+            healths = [
+                subprocess.run(
+                    [sys.executable, *check[1:-1], check[-1].replace("8100", where)],
+                    env={},
+                    check=False,
+                    capture_output=True,
+                    timeout=60,
+                ).returncode
+                for where in (port, "1")
+            ]
+            with urllib.request.urlopen(
+                urllib.request.Request(
+                    f"http://127.0.0.1:{port}/v1/chat/completions",
+                    data=b'{"messages": [{"role": "user", "content": "soup"}]}',
+                ),
+                timeout=60,
+            ) as answer:
+                body = json.load(answer)
+        finally:
+            process.terminate()
+
+    assert url.startswith("http://0.0.0.0:")
+    assert healths == [0, 1]
+    assert body["choices"][0]["message"]["content"] == "Goal: soup"
 
 
 def test_image_command_is_one_uvicorn_understands() -> None:
