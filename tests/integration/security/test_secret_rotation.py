@@ -31,6 +31,8 @@ from tests.integration.security.secret_twins import OnlyCurrent
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 USERS = 100
 ROTATIONS = 4
+AT_ONCE = 5
+"""How many log in at one time."""
 REFUSED = (DBAPIError, asyncpg.PostgresError, AuthenticationError)
 
 
@@ -48,16 +50,21 @@ class Login:
     file: Path
     tell: Callable[[str], Awaitable[object]]
 
-    async def rotate(self, *, server_first: bool) -> None:
-        """Exchange the password, with a while between the server and the file."""
+    async def rotate(
+        self,
+        *,
+        server_first: bool,
+        between: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0.05),
+    ) -> None:
+        """Exchange the password, and wait ``between`` the server and the file."""
         password = uuid4().hex
         if server_first:
             await self.tell(password)
-            await asyncio.sleep(0.05)
+            await between()
             self.file.write_text(password, encoding="ascii")
         else:
             self.file.write_text(password, encoding="ascii")
-            await asyncio.sleep(0.05)
+            await between()
             await self.tell(password)
 
 
@@ -116,7 +123,7 @@ async def postgres_worker(
     """Return work for one user, over a pool of few connections."""
     engine = open_engine(
         login.url.replace("postgresql://", "postgresql+asyncpg://"),
-        pool_size=5,
+        pool_size=AT_ONCE,
         pool_timeout_s=60,
         role=make_url(login.url).username or "",
         password=secret,
@@ -139,7 +146,7 @@ async def redis_worker(
     login: Login, secret: Secret
 ) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """Return work for one user, over a connection of its own."""
-    turns = asyncio.Semaphore(5)
+    turns = asyncio.Semaphore(AT_ONCE)
 
     async def work() -> None:
         async with turns, connect(login.url, connections=1, password=secret) as redis:
@@ -168,9 +175,19 @@ async def work_through_rotations(
         secret = kind(login.file)
         async with make_worker(login, secret) as work, asyncio.timeout(60):
 
+            async def somebody_logs_in() -> None:
+                # Who has a good secret waits for the second half. Others have all
+                # tried when one more than can be under way was refused or let in.
+                await asyncio.sleep(0.05)
+                enough = done + refused + AT_ONCE + 1
+                while kind is not Secret and done + refused < enough:
+                    await asyncio.sleep(0.01)
+
             async def rotate() -> None:
                 for number in range(ROTATIONS):
-                    await login.rotate(server_first=number % 2 == 0)
+                    await login.rotate(
+                        server_first=number % 2 == 0, between=somebody_logs_in
+                    )
                     await secret.reload()
 
             async def user() -> None:
