@@ -180,7 +180,7 @@ async def work_through_rotations(
                 # tried when one more than can be under way was refused or let in.
                 await asyncio.sleep(0.05)
                 enough = done + refused + AT_ONCE + 1
-                while kind is not Secret and done + refused < enough:
+                while kind is not Secret and done + refused < enough:  # noqa: ASYNC110  # the users log in
                     await asyncio.sleep(0.01)
 
             async def rotate() -> None:
