@@ -17,9 +17,11 @@ Kind = Literal[
 _T = TypeVar("_T")
 
 # Settings of one's own ("app.user_id") are in no catalogue and are asked for by name;
-# after SET LOCAL they stay as empty text.
+# after SET LOCAL they stay as empty text. What was set to the value that RESET would give
+# changes nothing: asyncpg sets ``jit`` back so when it has looked types up.
 _STATE = """
-SELECT 'setting', name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
+SELECT 'setting', name, setting FROM pg_catalog.pg_settings
+WHERE source = 'session' AND setting IS DISTINCT FROM reset_val
 UNION ALL
 SELECT 'setting', name, pg_catalog.current_setting(name, true)
 FROM pg_catalog.unnest($1::text[]) AS name
