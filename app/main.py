@@ -47,7 +47,6 @@ from app.llm import (
     HashingEmbedder,
     HttpPool,
     LocalModel,
-    ModelClient,
     ModelGuards,
     OpenAICompatibleEmbedder,
     OpenAICompatibleModel,
@@ -57,6 +56,7 @@ from app.llm import (
     ResponseCache,
     Retry,
     StaticKey,
+    StreamingModel,
     TokenBudgets,
     UserLimits,
     token_fetcher,
@@ -443,7 +443,7 @@ def _provider(
     )
 
 
-def _model(settings: Settings, provider: Provider | None) -> ModelClient:
+def _model(settings: Settings, provider: Provider | None) -> StreamingModel:
     if provider is None:
         return LocalModel()
     return OpenAICompatibleModel(

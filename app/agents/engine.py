@@ -6,6 +6,7 @@ nothing but the user.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,14 @@ from uuid import uuid4
 from app.agents.leases import Leases, NoLeases
 from app.agents.patience import patiently
 from app.agents.tools import Tool, ToolError
+from app.agents.writing import read_telling
 from app.context import UserExecutionContext
 from app.llm import (
     ChatMessage,
-    ModelClient,
     ModelError,
     ModelGuards,
     Reply,
+    StreamingModel,
     ToolCall,
 )
 from app.monitoring import RunWatch, log_event
@@ -49,7 +51,7 @@ class Workshop:
     """What engines work with; shared by all users, holds no user's state."""
 
     sessions: SessionFactory
-    model: ModelClient
+    model: StreamingModel
     tools: tuple[Tool, ...]
     run_timeout_s: float
     watch: RunWatch = field(default_factory=RunWatch)
@@ -289,10 +291,17 @@ class ExecutionEngine:
     ) -> Reply:
         await self._emit(context, run, "agent.thinking", {"turn": turn})
         specs = [tool.spec for tool in self._workshop.tools]
+
+        async def tell(text: str) -> None:
+            shown = {"turn": turn, "text": text}
+            await self._emit(context, run, "agent.writing", shown)
+
         with self._workshop.watch.step(context, "model.call", {"turn": str(turn)}):
-            return await self._workshop.model_guards.complete(
+            stream = self._workshop.model_guards.stream(
                 self._workshop.model, context, conversation, tools=specs
             )
+            async with contextlib.aclosing(stream):
+                return await read_telling(stream, tell)
 
     async def _use(
         self, context: UserExecutionContext, run: Run, call: ToolCall

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.agents import EngineRegistry, RunLeases, Tool, Workshop, passage_search
 from app.context import AuditTrail, Emitter, Keyspace
 from app.control import Controllers
-from app.llm import Embedder, ModelClient, ModelGuards
+from app.llm import Embedder, ModelGuards, StreamingModel
 from app.monitoring import (
     AlertManager,
     HealthChecks,
@@ -93,7 +93,7 @@ class Parts:
     engines: EngineRegistry
     leases: RunLeases
     tools: tuple[Tool, ...]
-    model: ModelClient
+    model: StreamingModel
     model_guards: ModelGuards
     embedder: Embedder
     passages: Passages

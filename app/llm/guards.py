@@ -127,11 +127,38 @@ class ModelGuards:
         What is spent is what the provider says. Of a stream that broke off or was left
         after its first piece it is the bound of the prompt and of the text that came;
         before the first piece nobody can tell, and all that was reserved is.
-        The cache is not asked: an answer that is there at once need not be watched.
+        A kept answer comes in one piece. Two streams of one question are two calls: each
+        has a reader of its own, who may leave.
 
         Raises:
             ModelError: As for ``complete``, and when the answer breaks off.
         """
+        if self.cache is not None:
+            kept = await self.cache.kept(context, messages, tools)
+            if kept is not None:
+                if kept.content:
+                    yield kept.content
+                yield kept
+                return
+        asked = self._ask(model, context, messages, tools)
+        async with contextlib.aclosing(asked):
+            async for piece in asked:
+                if self.cache is not None and isinstance(piece, Reply):
+                    await self.cache.keep(context, messages, tools, piece)
+                yield piece
+
+    async def aclose(self) -> None:
+        """End the calls that are under way."""
+        if self.cache is not None:
+            await self.cache.aclose()
+
+    async def _ask(
+        self,
+        model: StreamingModel,
+        context: UserExecutionContext,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ToolSpec],
+    ) -> AsyncGenerator[str | Reply, None]:
         prompt = prompt_tokens(messages, tools)
         async with self._reserved(context, messages, tools) as held:
 
@@ -156,11 +183,6 @@ class ModelGuards:
                     raise ModelError(message)
                 held.used = held.tokens if piece.tokens is None else piece.tokens
         yield piece
-
-    async def aclose(self) -> None:
-        """End the calls that are under way."""
-        if self.cache is not None:
-            await self.cache.aclose()
 
     @contextlib.asynccontextmanager
     async def _attempt(

@@ -3,7 +3,8 @@
 The key is all that the answer depends on: the model, the messages and the tools. The
 user is not a part of the key that could be forgotten: answers lie in the keyspace of the
 context, which can name no other user's keys, and flights are kept by user. Two calls
-of one user for the same answer at one time are one call. Failures are not kept.
+of one user for the same answer at one time are one call, unless they are streams, which
+look for what is kept and keep what was read to its end. Failures are not kept.
 """
 
 import hashlib
@@ -42,17 +43,38 @@ class ResponseCache:
         name = self._name(messages, tools)
 
         async def look_or_ask() -> Reply:
-            kept = await context.keyspace.get(name)
+            kept = await self.kept(context, messages, tools)
             if kept is not None:
-                try:
-                    return load_reply(kept)
-                except NONSENSE:
-                    pass  # of another version of the service
+                return kept
             reply = await ask()
-            await context.keyspace.set(name, dump_reply(reply), ttl_s=self._ttl_s)
+            await self.keep(context, messages, tools, reply)
             return reply
 
         return await self._flights.join((context.user_id, name), look_or_ask)
+
+    async def kept(
+        self,
+        context: UserExecutionContext,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ToolSpec],
+    ) -> Reply | None:
+        """Return the kept answer, if there is one."""
+        found = await context.keyspace.get(self._name(messages, tools))
+        try:
+            return None if found is None else load_reply(found)
+        except NONSENSE:
+            return None  # of another version of the service
+
+    async def keep(
+        self,
+        context: UserExecutionContext,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ToolSpec],
+        reply: Reply,
+    ) -> None:
+        """Keep an answer, which must be whole."""
+        name = self._name(messages, tools)
+        await context.keyspace.set(name, dump_reply(reply), ttl_s=self._ttl_s)
 
     async def aclose(self) -> None:
         """End the calls that are under way."""

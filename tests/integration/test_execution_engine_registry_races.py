@@ -20,7 +20,7 @@ from app.agents import EngineRegistry, ExecutionEngine, Workshop, create_engine
 from app.api import Parts
 from app.api.dependencies import build_context
 from app.context import UserExecutionContext
-from app.llm import ChatMessage, LocalModel, ModelClient, Reply, ToolSpec
+from app.llm import ChatMessage, LocalModel, Reply, StreamingModel, ToolSpec
 from app.settings import Settings
 from tests.integration.app.service import Member, Service, running
 from tests.machine import machine_slowness
@@ -40,7 +40,7 @@ async def enrolled(
     *,
     users: int,
     registry: Callable[[], EngineRegistry] | None = None,
-    model: ModelClient | None = None,
+    model: StreamingModel | None = None,
 ) -> AsyncIterator[tuple[Service, list[Member]]]:
     """Run the service, with its registry or model replaced, and log users in."""
 

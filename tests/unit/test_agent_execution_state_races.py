@@ -21,7 +21,7 @@ from app.agents import ExecutionEngine, Tool, Workshop
 from app.agents.deep_agent_state import DeepAgentState
 from app.agents.engine import CreateRun
 from app.context import UserExecutionContext
-from app.llm import ChatMessage, LocalModel, ModelClient, Reply, ToolSpec
+from app.llm import ChatMessage, LocalModel, Reply, StreamingModel, ToolSpec
 from app.storage import Run
 from tests.unit.app.fakes.sessions import MemorySessions
 from tests.unit.app.parts import MemoryEmitter, context_of
@@ -165,7 +165,7 @@ async def working(
     *,
     users: int,
     runs_each: int = 1,
-    model: ModelClient | None = None,
+    model: StreamingModel | None = None,
     engine: MakeEngine = ExecutionEngine,
 ) -> AsyncIterator[Work]:
     """Start runs of users; each goal and each user's data hold a secret."""

@@ -10,6 +10,7 @@ from typing import Self
 
 import pytest
 
+from app.context import UserExecutionContext
 from app.llm import (
     ChatMessage,
     CircuitBreaker,
@@ -21,6 +22,7 @@ from app.llm import (
     ModelRejectedError,
     ModelUnavailableError,
     Reply,
+    ResponseCache,
     Retry,
     ToolSpec,
     UserLimits,
@@ -194,6 +196,29 @@ async def test_stream_without_guards_is_that_of_the_model() -> None:
     )
 
     assert [piece async for piece in stream] == ["a", "b", DONE]
+
+
+async def test_kept_answer_comes_in_one_piece_and_costs_nothing() -> None:
+    """A stream that was read to its end is kept, for its user; one that was left is not."""
+    ledger, model = Ledger(), Script([["a", "b", DONE]])
+    guards = ModelGuards(budgets=ledger, cache=ResponseCache(model="m", ttl_s=60))
+    ada, bob = context_of("ada"), context_of("bob")
+
+    async def read(context: UserExecutionContext, most: int = 99) -> list[str]:
+        stream = guards.stream(model, context, HELLO, tools=[])
+        texts: list[str] = []
+        async with contextlib.aclosing(stream):
+            async for piece in stream:
+                texts.append(piece.content if isinstance(piece, Reply) else piece)
+                if len(texts) == most:
+                    break
+        return texts
+
+    assert await read(ada, most=1) == ["a"]
+    assert await read(ada) == ["a", "b", "ab"]
+    assert await read(ada) == ["ab", "ab"]
+    assert await read(bob) == ["a", "b", "ab"]
+    assert model.asked == len(ledger.charged) == 3
 
 
 async def _read_busy(kind: type[ModelGuards]) -> tuple[list[str | Reply], int]:
