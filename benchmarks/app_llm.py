@@ -229,6 +229,25 @@ class Bench:
                 name, guarded(guards), "local model", plain, times=40 * self.times
             )
 
+        async def plain_stream(_: int) -> None:
+            async with contextlib.aclosing(model.stream(ASKED, tools=[])) as pieces:
+                async for _piece in pieces:
+                    pass
+
+        async def guarded_stream(number: int) -> None:
+            pieces = light.stream(model, contexts[number % USERS], ASKED, tools=[])
+            async with contextlib.aclosing(pieces):
+                async for _piece in pieces:
+                    pass
+
+        await row(
+            "stream: breaker, slot, retry",
+            guarded_stream,
+            "local model's stream",
+            plain_stream,
+            times=40 * self.times,
+        )
+
     async def shared(self) -> None:
         """Compare what many share with each doing it alone."""
         pool = HttpPool(connections=50)
