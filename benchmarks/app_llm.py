@@ -29,12 +29,14 @@ from app.llm import (
     BatchedEmbedder,
     ChatMessage,
     CircuitBreaker,
+    Credentials,
     HashingEmbedder,
     HttpPool,
     LocalModel,
     ModelGuards,
     OpenAICompatibleEmbedder,
     OpenAICompatibleModel,
+    PooledKeys,
     Provider,
     ProviderTokens,
     Reply,
@@ -129,6 +131,12 @@ async def row(
         f"| {name} | {cost:,.0f} | {plain_name} | {base:,.0f} | {cost / base:.2f} |",
         flush=True,
     )
+
+
+def pooled_keys() -> PooledKeys:
+    """Return three keys with places for fifty callers."""
+    keys = [SecretStr(f"key {number}") for number in range(3)]
+    return PooledKeys(keys, requests=17)
 
 
 @contextlib.contextmanager
@@ -276,13 +284,41 @@ class Bench:
 
         tokens, key = ProviderTokens(fetch), StaticKey("key")
 
-        async def token(_: int) -> None:
-            await tokens.headers()
+        def shown(credentials: Credentials) -> Work:
+            async def show(_: int) -> None:
+                async with credentials.lent():
+                    pass
 
-        async def static(_: int) -> None:
-            await key.headers()
+            return show
 
-        await row("token at hand", token, "static key", static, times=2_000)
+        static = shown(key)
+        await row("token at hand", shown(tokens), "static key", static, times=2_000)
+        await row(
+            "one of 3 keys", shown(pooled_keys()), "static key", static, times=2_000
+        )
+
+    async def keys(self) -> None:
+        """Compare calls with one of three keys, places for all, with a static key."""
+        pool = HttpPool(connections=50)
+
+        def call(credentials: Credentials) -> Work:
+            provider = Provider(f"{self.url}/v1", pool, credentials)
+            model = OpenAICompatibleModel(provider, model="local")
+
+            async def ask(_: int) -> None:
+                await model.complete(ASKED, tools=[])
+
+            return ask
+
+        await row(
+            "client with 3 keys, 50 at once",
+            call(pooled_keys()),
+            "with one key",
+            call(StaticKey("key")),
+            times=self.times // 2,
+            at_once=50,
+        )
+        await pool.aclose()
 
     async def budgets(self) -> None:
         """Compare budgets with counting by two plain commands."""
@@ -388,6 +424,7 @@ async def measure(settings: Settings, url: str, times: int) -> None:
         await bench.client()
         await bench.guards()
         await bench.shared()
+        await bench.keys()
         await bench.budgets()
         await bench.retrieval(settings)
 

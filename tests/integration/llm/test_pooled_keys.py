@@ -349,18 +349,20 @@ async def _wait_for_second_key(service: Service, *, within_s: float) -> None:
     async with contextlib.aclosing(long) as stream:
         await anext(stream)  # the first key is held until the end of this block
         await service.server.misbehave(status=429)
-        throttled = asyncio.create_task(service.ask(1))
-        async with asyncio.timeout(20):
-            while not service.keys._pool._places[1].resting_until_s:  # noqa: ASYNC110  # another process
-                await asyncio.sleep(0.01)
-        await service.server.misbehave()
-        service.now_s += 1
-        other = asyncio.create_task(service.ask(2))
+        asking = [asyncio.create_task(service.ask(1))]
         try:
+            async with asyncio.timeout(20):
+                while not service.keys._pool._places[1].resting_until_s:  # noqa: ASYNC110  # another process
+                    await asyncio.sleep(0.01)
+            await service.server.misbehave()
+            service.now_s += 1
+            asking.append(asyncio.create_task(service.ask(2)))
             async with asyncio.timeout(within_s):
-                await asyncio.gather(throttled, other)
+                await asyncio.gather(*asking)
         finally:
-            await asyncio.gather(throttled, other, return_exceptions=True)
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def test_throttled_request_holds_nothing_while_it_waits(

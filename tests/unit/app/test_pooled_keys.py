@@ -33,7 +33,7 @@ def pooled(clock: Clock, *names: str, requests: int = 1) -> PooledKeys:
 
 async def lent(keys: PooledKeys) -> str:
     """Return the key that is lent next, without what every header has."""
-    async with keys.lent() as headers:
+    async with asyncio.timeout(20), keys.lent() as headers:
         assert set(headers) == {"authorization"}
         return headers["authorization"].removeprefix("Bearer ")
 
