@@ -42,6 +42,8 @@ from app.realtime import EventLog
 from test_framework.services import Host, HostPlan, Services, hosting, running_services
 
 THINK_S = 3.0
+# Less than the five seconds after which the service hangs up on an idle connection.
+_LIMITS = httpx.Limits(keepalive_expiry=2.0)
 _ENDS = {"run.completed", "run.failed", "run.cancelled"}
 
 
@@ -164,7 +166,9 @@ async def crowd(url: str, count: int) -> AsyncIterator[list[User]]:
 
         async def enter() -> User:
             http = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
+                httpx.AsyncClient(
+                    base_url=url, timeout=60, trust_env=False, limits=_LIMITS
+                )
             )
             who = {"username": f"user-{uuid4().hex}", "password": "correct horse"}
             (await http.post("/auth/register", json=who)).raise_for_status()
