@@ -109,8 +109,7 @@ async def _work(key: str, lease_s: float, moment: str, *ids: str) -> None:
         emitter = UserEmitter(_Log(world.redis, moment), user_id)
         await engine.start(replace(context, emitter=emitter), create)
         async with asyncio.timeout(60):
-            while not engine.is_idle:
-                await asyncio.sleep(0.01)
+            await asyncio.Event().wait()
 
 
 def _main() -> None:
@@ -122,7 +121,7 @@ def _main() -> None:
             os._exit(0)
     for _ in doomed:
         _, status = os.wait()
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
 
 
 if __name__ == "__main__":
