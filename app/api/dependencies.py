@@ -5,20 +5,25 @@ committed before the answer is sent, so whoever reads a 201 can read the new thi
 ``Plain`` carries none, for endpoints that open sessions themselves.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
+from redis.exceptions import RedisError
 from starlette.requests import HTTPConnection
 
 from app.api.frontier import note_route, record_of
 from app.api.parts import Parts
 from app.api.problems import SESSION_ENDED, Problem, unauthorized
 from app.context import Trace, UserExecutionContext
+from app.realtime import announce_revoked
 from app.security import Claims, TokenError
 
+ANNOUNCE_WITHIN_S = 1.0
 _BEARER = "bearer "
 
 
@@ -45,6 +50,20 @@ def refuse(connection: HTTPConnection, reason: str, detail: str) -> Problem:
     """Count a bad token or password, and return its problem (401)."""
     note_refusal(connection, reason)
     return unauthorized(detail)
+
+
+async def refuse_ended(connection: HTTPConnection, claims: Claims) -> Problem:
+    """Count a request of a login that has ended, and return its problem (401).
+
+    The end is announced once more. A worker that is killed between the commit that ends
+    a login and its announcement leaves sockets that nobody closes until their tokens
+    expire, and its user, who got no answer, asks again.
+    """
+    with contextlib.suppress(RedisError, OSError, TimeoutError):
+        async with asyncio.timeout(ANNOUNCE_WITHIN_S):
+            # Of all logins: it is not known how many ended with this one.
+            await announce_revoked(parts_of(connection).redis, claims.user_id)
+    return refuse(connection, "ended", SESSION_ENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +142,7 @@ async def open_work(
             if not await parts.refresh_tokens.is_live(
                 session, caller.claims.session_id
             ):
-                raise refuse(request, "ended", SESSION_ENDED)
+                raise await refuse_ended(request, caller.claims)
             yield replace(
                 context, session=session, audit=context.audit.bound_to(session)
             )
@@ -135,7 +154,7 @@ async def open_plain(
     """Return the caller's context without a session."""
     # The connection is given back before the endpoint begins, which takes its own.
     if not await is_logged_in(parts_of(request), caller.claims):
-        raise refuse(request, "ended", SESSION_ENDED)
+        raise await refuse_ended(request, caller.claims)
     return caller.context
 
 

@@ -100,6 +100,27 @@ async def test_lost_announcement_is_made_up_for(settings: Settings) -> None:
     assert Counter(ends) == {(4401, endpoint.ENDED.reason): 10}
 
 
+@pytest.mark.parametrize("path", ["/me", "/documents"])
+async def test_logout_whose_worker_was_killed_is_announced_when_asked_again(
+    settings: Settings, path: str
+) -> None:
+    """Its end was committed and nobody told; whoever asks again closes its sockets."""
+    async with serving(settings) as service, contextlib.AsyncExitStack() as stack:
+        crowd = await guests(service, 5)
+        opened = [await _open(stack, service, guest) for guest in crowd]
+        await _end_logins(service, crowd)
+        async with service.http() as http:
+            for guest in crowd:
+                answer = await http.get(
+                    path, headers={"authorization": f"Bearer {guest.token}"}
+                )
+                assert answer.status_code == 401
+
+        ends = await asyncio.gather(*(_ending(each) for each in opened))
+
+    assert Counter(ends) == {(4401, endpoint.ENDED.reason): 5}
+
+
 @pytest.mark.long
 @pytest.mark.power
 async def test_socket_deaf_to_logouts_is_caught(
