@@ -22,6 +22,8 @@ P95_GATES_S = {"POST /threads/{thread_id}/runs": 2.0, "*": 5.0}
 
 _RUN_EVENTS = {"run.started", "agent.thinking", "tool.executing", "tool.completed"}
 _ENDS = {"run.completed", "run.failed", "run.cancelled"}
+# A run that is late misses a gate; lost is what has not come when that is long past.
+_PATIENCE_S = 30.0
 
 
 async def login(user: User) -> None:
@@ -261,12 +263,15 @@ async def _watch_a_run(user: User, thread_path: str, note: str) -> str:
         )
         user.expect(answer.is_success, f"the run was refused: {answer.status_code}")
         run: str = answer.json()["run_id"]
-        first = await events.until(lambda event: event["run_id"] == run)
+        first = await events.until(
+            lambda event: event["run_id"] == run, timeout_s=_PATIENCE_S
+        )
     # The rest after a reconnect, from where the first connection stood.
     async with user.ws(f"/ws?after={first[-1]['seq']}") as events:
         await events.receive()
         rest = await events.until(
-            lambda event: event["run_id"] == run and event["type"] in _ENDS
+            lambda event: event["run_id"] == run and event["type"] in _ENDS,
+            timeout_s=_PATIENCE_S,
         )
     mine = [event for event in [*first, *rest] if event["run_id"] == run]
     kinds = [event["type"] for event in mine]
@@ -492,4 +497,4 @@ async def _follow(user: User, work: SimpleNamespace, wanted: set[str]) -> None:
                 user.expect(is_whole or is_excused, "my run ends and never began")
             return not wanted - work.ended
 
-        await events.until(is_over)
+        await events.until(is_over, timeout_s=_PATIENCE_S)

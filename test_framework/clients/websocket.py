@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
+SILENCES = 6
+"""After so many times the longest silence nobody waits, whatever else comes."""
 _USUAL_CLOSE = frozenset({1000, 1001, 1005, 1006})
 """Closed in good order, or by a lost connection, which has no code of its own."""
 
@@ -81,18 +83,29 @@ class Events:
     ) -> list[Any]:
         """Return the events up to and including the first wanted one.
 
+        Args:
+            is_wanted: Called with each event.
+            timeout_s: How long the socket may be silent (s). A service that is busy
+                tells events late and loses none, so whatever comes prolongs the wait,
+                to ``SILENCES`` times this at most.
+
         Raises:
-            EventTimeoutError: It did not come within ``timeout_s`` seconds, or the
-                socket was closed before it came.
+            EventTimeoutError: It did not come, or the socket was closed before it came.
         """
         events: list[Any] = []
+        begun_at = asyncio.get_running_loop().time()
+        latest = begun_at + SILENCES * timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as silence:
                 while not events or not is_wanted(events[-1]):
                     events.append(await self.receive())
+                    if not silence.expired():
+                        now = asyncio.get_running_loop().time()
+                        silence.reschedule(min(now + timeout_s, latest))
         except TimeoutError as exc:
+            waited_s = asyncio.get_running_loop().time() - begun_at
             message = (
-                f"the awaited event did not come within {timeout_s} s; "
+                f"the awaited event did not come within {waited_s:.1f} s; "
                 f"{len(events)} other events came on {self._endpoint}"
             )
             raise EventTimeoutError(message) from exc

@@ -129,6 +129,34 @@ async def test_awaited_event_that_stays_away_is_told(recorder: Recorder) -> None
     assert [seen.where for seen in close.seen] == ["close reason"]
 
 
+async def _ticking(socket: ServerConnection) -> None:
+    """Tell the time again and again, and after a second and a half that it is late."""
+    begun_at = asyncio.get_running_loop().time()
+    while True:
+        is_late = asyncio.get_running_loop().time() > begun_at + 1.5
+        await socket.send(json.dumps({"late": is_late}))
+        await asyncio.sleep(0.02)
+
+
+async def test_event_that_comes_late_after_others_is_no_lost_one(
+    recorder: Recorder,
+) -> None:
+    """A busy service is waited for while it tells anything at all."""
+    async with _serving(_ticking) as port, _open(recorder, port) as events:
+        heard = await events.until(lambda event: event["late"], timeout_s=1.0)
+
+    assert [event["late"] for event in heard[-2:]] == [False, True]
+
+
+async def test_event_that_never_comes_is_not_awaited_for_ever(
+    recorder: Recorder,
+) -> None:
+    """Others do not prolong the wait without end."""
+    async with _serving(_ticking) as port, _open(recorder, port) as events:
+        with pytest.raises(EventTimeoutError, match="did not come within"):
+            await events.until(lambda _: False, timeout_s=0.05)
+
+
 async def test_sent_canary_is_planted(recorder: Recorder) -> None:
     """The operation that planted a canary over a socket can be named as witness."""
     own = recorder.canary(0, "chat")
