@@ -65,7 +65,7 @@ docs: $(READY) ## draw the interleavings and write the pages of docs/patterns
 matrix: $(READY) ## measure which detector finds which pattern, then as docs
 	@$(BIN)/python -m test_framework.catalogue --measure
 
-compose-up: ## Postgres, Redis and two replicas of the service in containers
+compose-up: ## Postgres, Redis, a model and two replicas of the service in containers
 	docker compose up --detach --build --wait
 
 compose-audit: $(READY) ## audit what compose-up started
