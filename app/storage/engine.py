@@ -17,6 +17,8 @@ from app.security import Secret
 SERVICE_ROLE = "isolation_app"
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_MS = 30_000
+TRANSACTION_TIMEOUT_MS = 2 * STATEMENT_TIMEOUT_MS
+"""How long a transaction may stand still, and how long one of a user may take."""
 
 
 class StorageError(RuntimeError):
@@ -51,7 +53,7 @@ def open_engine(
                 "role": role,
                 "application_name": "isolation-app",
                 "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-                "idle_in_transaction_session_timeout": str(2 * STATEMENT_TIMEOUT_MS),
+                "idle_in_transaction_session_timeout": str(TRANSACTION_TIMEOUT_MS),
                 "jit": "off",
             },
         },

@@ -39,10 +39,13 @@ _CLAIM = text(
     "WHERE leaderships.epoch < excluded.epoch RETURNING epoch"
 )
 _READ = text("SELECT epoch FROM leaderships WHERE name = :name")
+# The limit of all transactions runs already, and Postgres changes none that runs: it is
+# taken away first.
 _REQUIRE = text(
     "SELECT set_config('idle_in_transaction_session_timeout', :idle_ms, true), "
     "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
-    "THEN set_config('transaction_timeout', :transaction_ms, true) END "
+    "THEN set_config('transaction_timeout', '0', true) "
+    "|| set_config('transaction_timeout', :transaction_ms, true) END "
     "FROM (SELECT FROM leaderships WHERE name = :name AND epoch = :epoch FOR SHARE) "
     "AS mine"
 )

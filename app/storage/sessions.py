@@ -3,6 +3,12 @@
 The user is set with ``set_config(..., is_local => true)``, which is ``SET LOCAL``: it
 ends with the transaction, so nothing of a user stays in the pooled connection. A
 transaction without it sees no rows at all.
+
+What a transaction has locked others wait for, each with a connection. One of a process
+that was stopped is ended by the server: by ``idle_in_transaction_session_timeout`` where
+it stood between two statements, and by ``transaction_timeout`` (Postgres 17) where it
+stood within one, which leaves a session that is not idle. The second is set here and
+not with the connection: servers that do not know it refuse connections that ask for it.
 """
 
 import contextlib
@@ -13,12 +19,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.context import UserExecutionContext
 from app.monitoring import IsolationGuard
+from app.storage.engine import TRANSACTION_TIMEOUT_MS
 
-_SET_USER = text("SELECT set_config('app.user_id', :user_id, true)")
-_SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)")
-_SET_KEYS = text("SELECT set_config('app.scope', 'keys', true)")
-_SET_AUDIT = text("SELECT set_config('app.scope', 'audit', true)")
-_SET_CONTROL = text("SELECT set_config('app.scope', 'control', true)")
+_WITHIN = (
+    ", CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
+    "THEN set_config('transaction_timeout', CAST(:limit_ms AS text), true) END"
+)
+_SET_USER = text("SELECT set_config('app.user_id', :user_id, true)" + _WITHIN)
+_SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)" + _WITHIN)
+_SET_KEYS = text("SELECT set_config('app.scope', 'keys', true)" + _WITHIN)
+_SET_AUDIT = text("SELECT set_config('app.scope', 'audit', true)" + _WITHIN)
+_SET_CONTROL = text("SELECT set_config('app.scope', 'control', true)" + _WITHIN)
+_UNLIMITED = {"limit_ms": "0"}
 
 
 @contextlib.asynccontextmanager
@@ -38,9 +50,21 @@ class SessionFactory:
     """Opens sessions over one pool; remembers no user."""
 
     def __init__(
-        self, engine: AsyncEngine, guard: IsolationGuard | None = None
+        self,
+        engine: AsyncEngine,
+        guard: IsolationGuard | None = None,
+        *,
+        limit_ms: int = TRANSACTION_TIMEOUT_MS,
     ) -> None:
-        """Use the connections of ``engine``; the caller disposes of it."""
+        """Use the connections of ``engine``; the caller disposes of it.
+
+        Args:
+            engine: The pool.
+            guard: Told when a session is another user's.
+            limit_ms: How long a transaction may take, where the server can tell
+                (Postgres 17); reading the audit log may take any time.
+        """
+        self._limit = {"limit_ms": str(limit_ms)}
         self._guard = guard or IsolationGuard()
         self._maker = async_sessionmaker(
             engine, expire_on_commit=False, autoflush=False
@@ -66,7 +90,7 @@ class SessionFactory:
         Threads, documents, messages and runs stay invisible.
         """
         async with self._transaction() as session:
-            await session.execute(_SET_AUTH)
+            await session.execute(_SET_AUTH, self._limit)
             yield session
 
     @contextlib.asynccontextmanager
@@ -88,14 +112,14 @@ class SessionFactory:
             )
             if user_id is not None:
                 await self.set_user(session, user_id)
-            await session.execute(_SET_AUDIT)
+            await session.execute(_SET_AUDIT, _UNLIMITED)
             yield session
 
     @contextlib.asynccontextmanager
     async def for_anchoring(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction that may sign where the chains of the audit log are."""
         async with self._transaction() as session:
-            await session.execute(_SET_AUDIT)
+            await session.execute(_SET_AUDIT, self._limit)
             yield session
 
     @contextlib.asynccontextmanager
@@ -106,19 +130,19 @@ class SessionFactory:
         stands for is seen in ``for_user`` of its user.
         """
         async with self._transaction() as session:
-            await session.execute(_SET_CONTROL)
+            await session.execute(_SET_CONTROL, self._limit)
             yield session
 
     @contextlib.asynccontextmanager
     async def for_keys(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction that sees the signing keys, and nothing of any user."""
         async with self._transaction() as session:
-            await session.execute(_SET_KEYS)
+            await session.execute(_SET_KEYS, self._limit)
             yield session
 
     async def set_user(self, session: AsyncSession, user_id: str) -> None:
         """Make ``user_id`` the user of the session's current transaction."""
-        found = await session.execute(_SET_USER, {"user_id": user_id})
+        found = await session.execute(_SET_USER, {"user_id": user_id, **self._limit})
         # Postgres says whom it serves from now on: a proxy or a driver that mixed up
         # two answers is noticed before the first query.
         self._guard.require("session", owner=found.scalar(), user_id=user_id)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.settings import Settings
+from app.storage import SessionFactory
 from tests.integration.app.service import Service, running, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -84,6 +85,63 @@ async def test_connection_of_cancelled_query_is_discarded(settings: Settings) ->
 
     cancelled, next_one, after = pids
     assert cancelled != next_one == after
+
+
+async def _stop_within_a_statement(
+    sessions: SessionFactory, user_id: str, locked: asyncio.Event
+) -> None:
+    """Lock what a user has and stop, as a process may, before a statement is executed.
+
+    The driver looks at what the server makes of it in between, and the server waits for
+    the rest: its session is not idle.
+    """
+    async with sessions.for_user(user_id) as session:
+        await session.execute(text("UPDATE threads SET title = 'stopped'"))
+        raw = await (await session.connection()).get_raw_connection()
+        assert raw.driver_connection is not None
+        await raw.driver_connection.prepare("SELECT count(*) FROM threads")
+        locked.set()
+        await asyncio.Event().wait()
+
+
+async def test_work_stopped_within_a_statement_is_ended(settings: Settings) -> None:
+    """Whoever waits for what it has locked is served once its time is over."""
+    async with running(settings) as service, service.member() as ada:
+        thread = await ada.new("/threads", title="t")
+        hasty = SessionFactory(service.parts.engine, limit_ms=500)
+        locked = asyncio.Event()
+        stopped = asyncio.create_task(
+            _stop_within_a_statement(hasty, ada.user_id, locked)
+        )
+        try:
+            async with asyncio.timeout(20):
+                await locked.wait()
+                answer = await ada.http.patch(f"/threads/{thread}", json={"title": "n"})
+        finally:
+            stopped.cancel()
+            await asyncio.gather(stopped, return_exceptions=True)
+
+        assert (answer.status_code, answer.json()["title"]) == (200, "n")
+
+
+async def test_only_auditors_take_any_time(settings: Settings) -> None:
+    """Each transaction has its limit, but for reading all of the audit log."""
+    limit = text("SELECT current_setting('transaction_timeout', true)")
+    async with running(settings) as service, service.member() as ada:
+        sessions = service.parts.sessions
+        limits = []
+        for opening in (
+            sessions.for_user(ada.user_id),
+            sessions.for_auth(),
+            sessions.for_keys(),
+            sessions.for_control(),
+            sessions.for_anchoring(),
+            sessions.for_audit(ada.user_id),
+        ):
+            async with opening as session:
+                limits.append(await session.scalar(limit))
+
+    assert limits == [*["1min"] * 5, "0"]
 
 
 async def test_failed_work_is_rolled_back(settings: Settings) -> None:
