@@ -100,7 +100,9 @@ async def test_lost_announcement_is_made_up_for(settings: Settings) -> None:
     assert Counter(ends) == {(4401, endpoint.ENDED.reason): 10}
 
 
-@pytest.mark.parametrize("path", ["/me", "/documents"])
+@pytest.mark.parametrize(
+    "path", ["/me", pytest.param("/documents", marks=pytest.mark.long)]
+)
 async def test_logout_whose_worker_was_killed_is_announced_when_asked_again(
     settings: Settings, path: str
 ) -> None:
