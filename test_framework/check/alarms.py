@@ -17,6 +17,11 @@ from test_framework.check.sighting import Sighting
 from test_framework.core import AlarmRecord, History, Level
 
 CHANNEL = "process"
+WHEN_ALL_HAVE_LEFT = frozenset(
+    {"residue-of-departed", "context-kept-alive", "leaked-task", "leaked-file"}
+)
+"""Rules about what a service may still need, or clean up, while somebody is there."""
+
 _ORDER: dict[Level, int] = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -30,7 +35,15 @@ def gather_alarms(history: History) -> tuple[AlarmRecord, ...]:
         *find_quick(history),
         *find_slow_recoveries(history),
     )
-    return _merged((*history.of(AlarmRecord), *shown))
+    return _merged((*_raised(history), *shown))
+
+
+def _raised(history: History) -> list[AlarmRecord]:
+    """Return what detectors saw; of a run that was broken off, nobody has left yet."""
+    alarms = history.of(AlarmRecord)
+    if history.is_broken_off:
+        alarms = [alarm for alarm in alarms if alarm.rule not in WHEN_ALL_HAVE_LEFT]
+    return alarms
 
 
 def _merged(alarms: Iterable[AlarmRecord]) -> tuple[AlarmRecord, ...]:
@@ -48,7 +61,7 @@ def _merged(alarms: Iterable[AlarmRecord]) -> tuple[AlarmRecord, ...]:
 
 def check_alarms(history: History) -> Iterator[Sighting]:
     """Yield each error that a detector saw."""
-    for alarm in _merged(history.of(AlarmRecord)):
+    for alarm in _merged(_raised(history)):
         if alarm.level != "error":
             continue
         users = alarm.users

@@ -20,7 +20,6 @@ from test_framework.check.sighting import Sighting
 from test_framework.core import (
     VISITOR,
     ComplaintRecord,
-    EndRecord,
     History,
     Operation,
     ResidueRecord,
@@ -148,8 +147,7 @@ def check_bystanders(history: History) -> Iterator[Sighting]:
     A service that refuses the login or dies half way is told as such; who was in
     flight then is no bystander. What fails around a fault is judged by ``faults``.
     """
-    end = history.of(EndRecord)
-    if end and not end[-1].complete:
+    if history.is_broken_off:
         return
     for operation in history.of(Operation):
         if operation.channel != "http" or operation.disturbed:
@@ -188,7 +186,9 @@ def check_bystanders(history: History) -> Iterator[Sighting]:
 
 
 def check_residue(history: History) -> Iterator[Sighting]:
-    """Yield what users who are gone left in the service."""
+    """Yield what users who are gone left in the service; of a whole run only."""
+    if history.is_broken_off:
+        return
     for residue in history.of(ResidueRecord):
         owner = residue.users[0] if residue.users else None
         yield Sighting(

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from test_framework.core.errors import UsageError
 from test_framework.core.lines import decode, encode
-from test_framework.core.records import RECORD_TYPES, VISITOR, Record, RunRecord
+from test_framework.core.records import (
+    RECORD_TYPES,
+    VISITOR,
+    EndRecord,
+    Record,
+    RunRecord,
+)
 
 if TYPE_CHECKING:
     import io
@@ -85,6 +91,12 @@ class History:
     def run(self) -> RunRecord:
         """The head of the history."""
         return self.of(RunRecord)[0]
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether its end says that the run did not come to it: nobody has left."""
+        end = self.of(EndRecord)
+        return bool(end) and not end[-1].complete
 
     def records(self) -> Iterator[Record]:
         """Yield every record, grouped by kind."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from test_framework.check.alarms import WHEN_ALL_HAVE_LEFT
 from test_framework.check.names import user_name
 from test_framework.core import (
     AlarmRecord,
@@ -21,11 +22,6 @@ from test_framework.core import (
 
 if TYPE_CHECKING:
     from test_framework.services import AlarmReport, Host
-
-_PASSING = frozenset(
-    {"residue-of-departed", "context-kept-alive", "leaked-task", "leaked-file"}
-)
-"""Rules about what a service may still be cleaning up."""
 
 _REQUEST = re.compile(r"\brequest (?P<number>\d+)\b")
 _Key = tuple[str, str, str, int | None]
@@ -62,7 +58,7 @@ class Alarms:
         if self._host is None or not self._host.is_watched:
             return False
         report = self._host.alarms()
-        is_passing = any(alarm.rule in _PASSING for alarm in report.alarms)
+        is_passing = any(alarm.rule in WHEN_ALL_HAVE_LEFT for alarm in report.alarms)
         self._last = None if is_passing else report
         return is_passing
 

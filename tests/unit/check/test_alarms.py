@@ -5,6 +5,7 @@ import pytest
 from test_framework.check import RULES, judge
 from test_framework.core import (
     AlarmRecord,
+    EndRecord,
     Finding,
     Level,
     ResidueRecord,
@@ -146,3 +147,32 @@ def test_what_was_not_watched_is_told_once() -> None:
     assert [line for line in lines if "app.fast" in line] == [
         "access: app.fast is no Python"
     ]
+
+
+LEFT = ("residue-of-departed", "context-kept-alive", "leaked-task", "leaked-file")
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("rule", LEFT)
+def test_nothing_is_kept_for_the_departed_of_a_run_that_was_broken_off(
+    rule: str,
+    *,
+    complete: bool,
+) -> None:
+    """What is open while users are there is theirs; afterwards it is a leak."""
+    builder = whole_run(4)
+    builder.history.add(alarm(rule=rule))
+    builder.history.add(EndRecord(ended_ns=1, complete=complete))
+    judgement = judge(builder.history)
+
+    assert [one.rule for one in judgement.findings] == [rule] * complete
+    assert [one.rule for one in judgement.alarms] == [rule] * complete
+
+
+def test_other_errors_of_a_run_that_was_broken_off_count() -> None:
+    """A sum that was lost is lost whether or not somebody pressed Ctrl-C."""
+    builder = whole_run(4)
+    builder.history.add(alarm(rule="lost-update"))
+    builder.history.add(EndRecord(ended_ns=1, complete=False, reason="interrupted"))
+
+    assert len(judge(builder.history).findings) == 1

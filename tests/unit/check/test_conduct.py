@@ -11,7 +11,7 @@ from test_framework.check import (
     check_once,
     check_residue,
 )
-from test_framework.core import ComplaintRecord, ResidueRecord
+from test_framework.core import ComplaintRecord, EndRecord, ResidueRecord
 from tests.unit.check.builder import Builder
 
 UUID = "6f0f2a52-9f0e-4a55-8f9b-1b1f6f2f8a10"
@@ -149,3 +149,12 @@ def test_residue_is_a_finding() -> None:
     (sighting,) = check_residue(builder.history)
 
     assert (sighting.rule, sighting.count) == ("left-behind", 40)
+
+
+def test_nothing_is_residue_when_nobody_has_left() -> None:
+    """A run that was broken off never came to its end: its users are still there."""
+    builder = Builder()
+    builder.history.add(ResidueRecord("http", "task", "Hub.send", 40))
+    builder.history.add(EndRecord(ended_ns=1, complete=False, reason="interrupted"))
+
+    assert list(check_residue(builder.history)) == []
