@@ -105,7 +105,8 @@ class Exchange:
         held, self._held = self._held, b""
         if held and self._wire is not None:
             self._wire.write(held)
-        self.sent_ns = time.monotonic_ns()
+        if not self.is_complete:  # a service may refuse before it has read all
+            self.sent_ns = time.monotonic_ns()
 
     async def head(self) -> None:
         """Wait until status and headers are known.

@@ -15,7 +15,6 @@ from test_framework.core.errors import UsageError
 from test_framework.core.lines import decode, encode
 from test_framework.core.records import (
     RECORD_TYPES,
-    VISITOR,
     EndRecord,
     Record,
     RunRecord,
@@ -175,9 +174,7 @@ class History:
             try:
                 body = json.loads(line)
                 _require_format(body, path)
-                record = decode(body)
-                _require_user(record)
-                self.add(record)
+                self.add(decode(body))
             except UsageError:
                 raise
             except (ValueError, RecursionError) as exc:
@@ -187,18 +184,6 @@ class History:
                     "that wrote it."
                 )
                 raise UsageError(message) from exc
-
-
-def _require_user(record: Record) -> None:
-    """Refuse user numbers that nobody can have.
-
-    Raises:
-        ValueError: It is below that of a visitor.
-    """
-    user = getattr(record, "user", VISITOR)
-    if isinstance(user, int) and user < VISITOR:
-        message = f"user={user} is no number of a user"
-        raise ValueError(message)
 
 
 def _require_format(body: object, path: Path) -> None:

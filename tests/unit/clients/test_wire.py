@@ -309,3 +309,13 @@ async def test_exchange_without_wire_can_be_cut() -> None:
     exchange.release()
 
     assert exchange.error is None
+
+
+def test_refusal_before_the_last_byte_does_not_come_before_its_request() -> None:
+    """What is answered already was sent already, whenever its gate opens."""
+    exchange = Exchange(None, is_head_request=False)
+    exchange.sent_ns, exchange.completed_ns = 3, 5
+
+    exchange.release()
+
+    assert exchange.sent_ns == 3

@@ -15,6 +15,7 @@ from test_framework.core import (
     ShapeRecord,
     UsageError,
 )
+from test_framework.core.lines import encode
 
 RUN = RunRecord(
     format=1,
@@ -105,6 +106,7 @@ def test_cut_last_line_is_left_out(tmp_path: Path) -> None:
         ('{"type":"end","ended_ns":"9","complete":true}', "ended_ns='9'"),
         ('{"type":"end","ended_ns":9,"complete":1}', "complete=1"),
         ('{"type":"end","ended_ns":9,"complete":true,"mood":1}', "no field 'mood'"),
+        ('{"type":"end","ended_ns":-9,"complete":true}', "ended_ns=-9 is below 0"),
         ('{"type"', "Expecting ':'"),
         ("[" * 100_000, "recursion"),
     ],
@@ -118,6 +120,63 @@ def test_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
 
     assert "line 1 is not a record" in str(caught.value)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"completed_ns": -1}, "completed_ns=-1 is below 0"),
+        ({"completed_ns": 0}, "completed_ns=0 is before invoked_ns=1"),
+        ({"status": 99999}, "status=99999 is none of http, which are 100 to 999"),
+        ({"status": 1000}, "status=1000 is none of http"),
+        ({"channel": "websocket", "status": 5000}, "status=5000 is none of websocket"),
+        ({"received_bytes": -1}, "received_bytes=-1 is below 0"),
+        ({"user": -2}, "user=-2 is below -1"),
+        ({"user": "x"}, "user='x' is not a whole number"),
+        ({"outcome": "good"}, 'outcome=\'good\' is not "ok" or "fail" or "info"'),
+        ({"planted": [1]}, "planted=(1,) is not a list, each item a text"),
+        ({"status": "200"}, "status='200' is not a whole number or null"),
+    ],
+)
+def test_what_cannot_have_happened_is_refused(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    """A run that no clock and no service can have shown proves nothing."""
+    operation = json.loads(encode(READ)) | change
+    path = _written(tmp_path, encode(RUN).rstrip(), json.dumps(operation))
+
+    with pytest.raises(UsageError) as caught:
+        History.load(path)
+
+    assert "line 2 is not a record" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_negative_users_are_refused(tmp_path: Path) -> None:
+    """Nobody runs a swarm of less than nobody."""
+    path = _written(tmp_path, json.dumps(json.loads(encode(RUN)) | {"users": -1}))
+
+    with pytest.raises(UsageError, match=r"line 1 .* users=-1 is below 0"):
+        History.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user": -1},
+        {"completed_ns": 1},
+        {"channel": "websocket", "status": 4999},
+        {"status": 999},
+    ],
+)
+def test_the_odd_that_can_happen_is_read(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    """Visitors, answers within one tick, close codes and statuses of one's own."""
+    operation = json.loads(encode(READ)) | change
+    path = _written(tmp_path, encode(RUN).rstrip(), json.dumps(operation))
+
+    assert len(History.load(path).of(Operation)) == 1
 
 
 def test_other_format_is_named_before_its_fields(tmp_path: Path) -> None:
