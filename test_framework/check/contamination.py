@@ -7,6 +7,7 @@ judged by who received them; rows, keys, messages and log lines by the users who
 identity stands in them. Linear in the number of canaries seen.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 from test_framework.check.names import operation_line, user_name
@@ -23,6 +24,8 @@ from test_framework.core import (
 )
 
 _ERROR = 400
+_SERVED_BY_ID = "served to whoever asks"
+"""A cause apart from state that is shared, although the rule is the same."""
 
 _STORED = {
     "postgres": ("row-under-wrong-owner", "row"),
@@ -48,12 +51,14 @@ def check_contamination(history: History) -> Iterator[Sighting]:
                 or seen.canary in operation.planted
             ):
                 continue
-            yield _received(
+            received = _received(
                 operation,
                 seen,
                 writer=planted_by.get(seen.canary),
                 purpose=purposes.get(seen.canary, "something"),
             )
+            is_borrowed = seen.owner == operation.borrowed_from
+            yield _on_request(received, operation) if is_borrowed else received
     known = {record.user for record in history.of(UserRecord)}
     for observation in history.of(Observation):
         if not observation.names:
@@ -120,6 +125,32 @@ def _received(
                 "given it: contradiction."
             ),
         ),
+    )
+
+
+def _on_request(received: Sighting, operation: Operation) -> Sighting:
+    """Say that the user got it by asking as its owner had asked, and what to change."""
+    observer, owner = user_name(operation.user), user_name(received.victim)
+    asked = f"{operation.endpoint.partition(' ')[0]} {operation.path}"
+    *known, conclusion = received.evidence
+    return dataclasses.replace(
+        received,
+        claim=f"{observer} asked for what {owner} had asked for: {asked} -> "
+        f"{operation.status} with a canary of {owner}",
+        evidence=(
+            *known,
+            (
+                f"       r is {asked}, as {owner} had asked before, sent with the "
+                f"credentials of {observer} alone"
+            ),
+            conclusion,
+        ),
+        cause=_SERVED_BY_ID,
+        fix=f"{operation.endpoint} looks at who is logged in, and not at whose the "
+        "thing is (broken object-level authorization, OWASP API1:2023). Look it up by "
+        "its id and the caller's, and answer 404 when there is none. If all users may "
+        f'read it, say PUBLIC = ["{operation.endpoint}"] in the audit file; if some '
+        "of it is shared, plant that with user.canary(purpose, public=True).",
     )
 
 

@@ -69,13 +69,27 @@ class Caller:
         reads: Latest GET of each endpoint that gave the user an own canary.
         streams: Those of them whose answer came in chunks.
         writes: Latest accepted JSON write of each endpoint.
+        borrowed_from: User whose requests are sent with the caller's own credentials;
+            None when they are its own.
     """
 
-    __slots__ = ("gate", "last_op", "reads", "route", "streams", "user", "writes")
+    __slots__ = (
+        "borrowed_from",
+        "gate",
+        "last_op",
+        "reads",
+        "route",
+        "streams",
+        "user",
+        "writes",
+    )
 
-    def __init__(self, user: int, route: Route) -> None:
+    def __init__(
+        self, user: int, route: Route, *, borrowed_from: int | None = None
+    ) -> None:
         self.user = user
         self.route = route
+        self.borrowed_from = borrowed_from
         self.gate: Gate | None = None
         self.last_op: int | None = None
         self.reads: dict[str, WireRequest] = {}
@@ -221,6 +235,7 @@ class Call:
             cached=passage.is_cached if passage else False,
             created_id=_created_id(path, exchange) if exchange and whole else None,
             once=self._once,
+            borrowed_from=self._caller.borrowed_from,
         )
 
 

@@ -112,6 +112,8 @@ class Operation:
             opened, the one that it resumes after.
         event: Type name of an event.
         once: Group of requests of which at most one may succeed.
+        borrowed_from: User who had asked for the same before, when ``user`` asks for it
+            with its own credentials to see whether it is refused; None otherwise.
     """
 
     type: ClassVar[str] = "op"
@@ -139,6 +141,7 @@ class Operation:
     sequence: int | None = None
     event: str | None = None
     once: str | None = None
+    borrowed_from: int | None = None
 
     @property
     def latency_ns(self) -> int:

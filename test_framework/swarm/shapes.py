@@ -36,6 +36,7 @@ from test_framework.core import (
     ShapeRecord,
     TargetError,
 )
+from test_framework.swarm.borrowing import Holder, borrow
 from test_framework.swarm.hooks import HOOK_LIMIT_S, exit_refused, run_hook
 from test_framework.swarm.scene import Scene
 from test_framework.swarm.user import User
@@ -245,7 +246,9 @@ async def _caching_proxy(scene: Scene) -> Outcome:
 
 
 async def _error_paths(scene: Scene) -> Outcome:
-    """Every user provokes refusals with canaries in the request, then reads."""
+    """Every user provokes refusals: canaries in the request, and what is another's."""
+    # Chosen before anything is sent: what is learned meanwhile comes in any order.
+    borrowed = _borrowed(scene)
 
     async def provoke(user: User) -> None:
         reads = _turn(user.caller.reads, user.index, PROVOKED_READS)
@@ -258,6 +261,10 @@ async def _error_paths(scene: Scene) -> Outcome:
         for _, request in _turn(user.caller.writes, user.index, PROVOKED_WRITES):
             body = json.dumps({"isolation": [user.canary("wrong-body")]}).encode()
             await send_again(scene.recorder, user.caller, with_body(request, body))
+        for owner, request in borrowed[user.index]:
+            # Its own caller: what is another's is not remembered as the user's own.
+            caller = Caller(user.index, user.direct, borrowed_from=owner)
+            await send_again(scene.recorder, caller, request, disturbed=True)
         for _, request in reads:
             await send_again(scene.recorder, user.caller, request)
 
@@ -266,7 +273,35 @@ async def _error_paths(scene: Scene) -> Outcome:
     await asyncio.gather(*(provoke(user) for user in scene.users))
     if scene.plan.errors is not None:
         await run_hook(scene, scene.users, scene.plan.errors)
-    return Outcome(scene.users)
+    return Outcome(
+        scene.users, facts={"borrowed": sum(len(some) for some in borrowed.values())}
+    )
+
+
+def _borrowed(scene: Scene) -> dict[int, list[tuple[int, WireRequest]]]:
+    """Return what each user asks for with own credentials, as another did before."""
+    holders = [
+        Holder(
+            user.index,
+            user.caller.reads,
+            identities=frozenset(user.identities),
+            secrets=frozenset({user.password}),
+        )
+        for user in scene.users
+    ]
+    return {
+        asker.user: [
+            (owner, with_target(own, target))
+            for owner, own, target in borrow(
+                asker,
+                holders,
+                public=scene.plan.public,
+                holds_canary=lambda target: bool(scene.recorder.ids(target.encode())),
+                rng=scene.rng("borrow", asker.user),
+            )
+        ]
+        for asker in holders
+    }
 
 
 def _turn(

@@ -97,6 +97,39 @@ def test_witness_names_writer_and_reader() -> None:
 
 
 @pytest.mark.power
+def test_borrowed_request_is_told_as_such() -> None:
+    """Who asked as whom stands in the claim; its cause is apart from shared state."""
+    builder = Builder(3)
+    builder.op(
+        0,
+        "GET /notes/{id}",
+        path="/notes/17",
+        borrowed_from=1,
+        seen=(seen(1), seen(2)),
+    )
+
+    asked, shared = check_contamination(builder.history)
+
+    assert asked.rule == "foreign-canary-in-response"
+    assert asked.claim == (
+        "user-00 asked for what user-01 had asked for: GET /notes/17 -> 200 with a "
+        "canary of user-01"
+    )
+    assert 'PUBLIC = ["GET /notes/{id}"]' in asked.fix
+    assert shared.claim == "user-00 saw a canary of user-02 (note)"
+    assert shared.fix == ""
+    assert asked.cause != shared.cause
+
+
+def test_borrowed_request_that_shows_nothing_is_silent() -> None:
+    """An answer without the other's canary is nothing, whatever its status."""
+    builder = Builder()
+    builder.op(0, borrowed_from=1, seen=(seen(0),))
+
+    assert rules(builder) == []
+
+
+@pytest.mark.power
 @pytest.mark.parametrize(
     ("channel", "rule"),
     [
