@@ -194,7 +194,8 @@ def load_config(
                 f'such as {name} = {{ "GET /notes" = 1.5, "*" = 5 }}.'
             )
             raise UsageError(message)
-    values["logs"] = tuple(Path(path) for path in values.get("logs", ()))
+    base = Path.cwd() if given.get("logs") is not None else root
+    values["logs"] = tuple(base / path for path in values.get("logs", ()))
     values["faults"] = _check_faults(values.get("faults", ()))
     if values["faults"] and "shapes" not in values:
         # It shows what users read, which tells later whether they are served again.

@@ -36,8 +36,9 @@ def staged(
 
     Raises:
         TargetError: A service cannot be started or reached.
-        UsageError: A URL or name is malformed.
+        UsageError: A URL or name is malformed, or a log cannot be read.
     """
+    _require_logs(config)
     if config.is_url:
         with contextlib.ExitStack() as stack:
             services = stack.enter_context(
@@ -123,6 +124,25 @@ class _Before:
         if url is None or not is_fit or not self._is_wanted:
             return None
         return self._stack.enter_context(proxying(url))
+
+
+def _require_logs(config: "Config") -> None:
+    """Refuse logs that nobody can read; a service that we start may make its own.
+
+    Raises:
+        UsageError: One is missing, is no file, or is not ours to read.
+    """
+    for path in config.logs:
+        if not config.is_url and not path.exists():
+            continue
+        try:
+            path.open("rb").close()
+        except OSError as exc:
+            message = (
+                f"The log {str(path)!r} cannot be read: {exc.strerror}. Pass --log with "
+                "a file that the service writes."
+            )
+            raise UsageError(message) from exc
 
 
 def _given(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from test_framework.core import HandlerRecord, TargetError, UsageError
 from test_framework.services.handlers import Handler, read_handlers
-from test_framework.services.plan import HostPlan
+from test_framework.services.plan import MOST_WORKERS, HostPlan
 from test_framework.services.port import HOST, Port, hold_port
 from test_framework.services.probe import read_records
 from test_framework.services.process import (
@@ -333,6 +333,12 @@ def hosting(plan: HostPlan, *, work_dir: Path) -> Iterator[Host]:
 def _require_sound(plan: HostPlan) -> None:
     if plan.workers < 1:
         message = f"workers={plan.workers}: at least 1 is needed. Pass --workers 2."
+        raise UsageError(message)
+    if plan.workers > MOST_WORKERS:
+        message = (
+            f"workers={plan.workers}: at most {MOST_WORKERS} processes can be started. "
+            "Pass fewer; two find what is not shared between processes."
+        )
         raise UsageError(message)
     if not re.fullmatch(r"[\w.]+:[\w.]+", plan.target):
         message = (

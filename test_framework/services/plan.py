@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MOST_WORKERS = 128
+"""Processes of Python that one machine starts in good time."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
@@ -11,7 +14,7 @@ class HostPlan:
 
     Attributes:
         target: ``module:attribute``, an ASGI application or what makes one.
-        workers: Processes (count, >= 1).
+        workers: Processes (count, 1 to ``MOST_WORKERS``).
         app_dir: Folder that the module is imported from, and current folder.
         env: Variables of the service on top of ours.
         secrets: Names of variables that get a fresh random value of 48 characters,

@@ -39,6 +39,7 @@ LIMITS = ("p50_gates_s", "p95_gates_s", "p99_gates_s", "floors_s")
 """Latencies per endpoint, which pyproject.toml may give as well."""
 
 MOST_USERS = 10_000
+MOST_FAULT_SECONDS = 3600
 
 
 async def no_login(_: User) -> None:
@@ -152,6 +153,12 @@ class Plan:
             message = (
                 f"fault_seconds={self.fault_seconds!r}: users work for some seconds "
                 "around each fault. Pass --fault-seconds 6."
+            )
+            raise UsageError(message)
+        if self.fault_seconds > MOST_FAULT_SECONDS:
+            message = (
+                f"fault_seconds={self.fault_seconds:g}: at most {MOST_FAULT_SECONDS} "
+                "(an hour). Pass --fault-seconds 6."
             )
             raise UsageError(message)
         levels: tuple[object, ...] = ("error", "warning")  # files are not type-checked

@@ -117,7 +117,13 @@ async def _sweep_redis(
 
 def _sweep_log(path: Path, recorder: "Recorder", identities: "Identities") -> None:
     surface = path.name
-    with path.open("rb") as lines:
+    try:
+        lines = path.open("rb")
+    except OSError as exc:
+        note = f"the log could not be read at the end: {exc.strerror}"
+        recorder.history.add(SurfaceRecord("log", surface, note))
+        return
+    with lines:
         for number, line in enumerate(lines, 1):
             _observe(
                 recorder,

@@ -158,3 +158,17 @@ def test_traceback_is_condensed_to_where_it_came_from() -> None:
         "RuntimeError: no database",
         "ERROR:    Application startup failed. Exiting.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "words"), [(0, "at least 1"), (129, "at most 128 processes")]
+)
+def test_number_of_workers_has_bounds(tmp_path: Path, workers: int, words: str) -> None:
+    """Thousands would start for minutes in silence, and then not fit."""
+    plan = HostPlan("app:app", workers=workers, app_dir=tmp_path)
+
+    with (
+        pytest.raises(UsageError, match=f"workers={workers}: {words}"),
+        hosting(plan, work_dir=tmp_path),
+    ):
+        pass

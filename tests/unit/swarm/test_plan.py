@@ -134,3 +134,13 @@ def test_time_of_a_fault_is_some_seconds(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="fault_seconds=0"):
         load_plan(path, faults=("all",), fault_seconds=0)
+
+
+def test_time_of_a_fault_ends(tmp_path: Path) -> None:
+    """A run that lasts for ages was mistyped."""
+    path = tmp_path / "audit.py"
+    path.write_text("async def workload(user):\n    ...\n")
+
+    assert load_plan(path, faults=("all",), fault_seconds=3600).fault_seconds == 3600
+    with pytest.raises(UsageError, match=r"fault_seconds=1e\+300: at most 3600"):
+        load_plan(path, faults=("all",), fault_seconds=1e300)
