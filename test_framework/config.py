@@ -11,7 +11,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from test_framework.core import UsageError
 from test_framework.detect import require_detectors
@@ -136,8 +137,17 @@ def _shown(path: Path) -> str:
 
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+/?|\[[0-9a-fA-F:]+\]:\d+/?")
-_TABLES = frozenset(LIMITS)
 _LISTS = {"shapes", "faults", "services", "secrets", "logs", "detectors", "track"}
+
+_HINTS = get_type_hints(Config)
+_WORDS: dict[object, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+    Path: ("a path", "paths"),
+    Mapping: ("a table", "tables"),
+}
+"""Types as the one who writes TOML calls them, one and several."""
 
 
 def load_config(
@@ -170,13 +180,29 @@ def load_config(
                 f"key {name!r}. The keys are: {', '.join(sorted(known))}."
             )
             raise UsageError(message)
+    if isinstance(values.get("env"), dict):
+        # A port or a size is a number to whoever writes it down.
+        values["env"] = {
+            name: str(value) if type(value) in {int, float} else value
+            for name, value in values["env"].items()
+        }
+    for name, value in values.items():
+        is_given = given.get(name) is not None
+        where = "" if is_given else f" in {str(root / 'pyproject.toml')!r}"
+        if not _fits(value, _HINTS[name]):
+            message = (
+                f"{name} = {value!r}{where} must be {_in_words(_HINTS[name])}. "
+                "Correct the value."
+            )
+            raise UsageError(message)
     if not values.get("target"):
         message = (
-            "There is no service to audit. Pass --target URL or --target module:app, "
-            f"or set target under [tool.{TABLE}] in pyproject.toml."
+            "There is no service to audit. Set target to a URL or module:app under "
+            f"[tool.{TABLE}] in pyproject.toml, or set {TARGET_VARIABLE}; "
+            f"'{TABLE} run' takes --target as well."
         )
         raise UsageError(message)
-    if _HOST_AND_PORT.fullmatch(str(values["target"])):
+    if _HOST_AND_PORT.fullmatch(values["target"]):
         message = (
             f"target={values['target']!r} is neither a URL nor module:app. Did you "
             f"mean http://{values['target']}?"
@@ -186,14 +212,7 @@ def load_config(
         base = Path.cwd() if given.get("workload") is not None else root
         values["workload"] = base / values["workload"]
     for name in _LISTS & values.keys():
-        values[name] = _as_tuple(name, values[name])
-    for name in _TABLES & values.keys():
-        if not isinstance(values[name], dict):
-            message = (
-                f"{name} = {values[name]!r} must be a table of seconds by endpoint, "
-                f'such as {name} = {{ "GET /notes" = 1.5, "*" = 5 }}.'
-            )
-            raise UsageError(message)
+        values[name] = _as_tuple(values[name])
     base = Path.cwd() if given.get("logs") is not None else root
     values["logs"] = tuple(base / path for path in values.get("logs", ()))
     values["faults"] = _check_faults(values.get("faults", ()))
@@ -205,15 +224,45 @@ def load_config(
     return replace(config, services=_check_services(config.services))
 
 
-def _as_tuple(name: str, value: object) -> tuple[Any, ...]:
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401  # a type as typing shows it
+    """Whether a value as TOML or the command line give it can be made the field's."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is UnionType:
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:
+        # The command line has lists of names with commas.
+        return isinstance(value, str) or (
+            isinstance(value, list | tuple)
+            and all(_fits(item, args[0]) for item in value)
+        )
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _fits(item, args[1]) for item in value.values()
+        )
+    if hint is Path:
+        return isinstance(value, str | Path)
+    # True is no number, and 3 is also one with a fraction.
+    return type(value) is hint or (hint is float and type(value) is int)
+
+
+def _in_words(hint: Any, *, several: bool = False) -> str:  # noqa: ANN401  # likewise
+    """Say what a key takes."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        (hint,) = (arg for arg in args if arg is not NoneType)
+        return _in_words(hint, several=several)
+    if origin is tuple:
+        return f"a list of {_in_words(args[0], several=True)}"
+    words = _WORDS[origin or hint][several]
+    is_open = origin is None or args[1] is Any
+    return words if is_open else f"{words} of {_in_words(args[1], several=True)}"
+
+
+def _as_tuple(value: str | list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, list | tuple):
-        message = (
-            f"{name}={value!r} must be a list of names. Write them between brackets "
-            "in pyproject.toml, or with commas on the command line."
-        )
-        raise UsageError(message)
     return tuple(value)
 
 

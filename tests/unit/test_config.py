@@ -87,13 +87,14 @@ def test_repeat_is_the_command_one_would_type(
 @pytest.mark.parametrize(
     ("text", "given", "words"),
     [
-        (TABLE + "floors_s = 0.1\n", {}, "must be a table of seconds by endpoint"),
+        (TABLE + "floors_s = 0.1\n", {}, "must be a table of numbers"),
         ("", {}, "no service to audit"),
         ("", {"target": "127.0.0.1:8000"}, "Did you mean http://127.0.0.1:8000"),
         (TABLE + "userz = 3\n", {}, "unknown key 'userz'"),
         (TABLE, {"services": "mysql"}, "'mysql' is not a service"),
         ("[tool.isolation-audit\n", {}, "cannot be read as TOML"),
-        (TABLE + "secrets = 3\n", {}, "secrets=3 must be a list"),
+        (TABLE + "secrets = 3\n", {}, "secrets = 3 in "),
+        ("", {}, "ISOLATION_TARGET; 'isolation-audit run' takes --target"),
     ],
 )
 def test_wrong_configuration_gets_one_sentence(
@@ -104,6 +105,75 @@ def test_wrong_configuration_gets_one_sentence(
         load_config(start=project(tmp_path, text), environ={}, **given)
 
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('workers = "one"', "workers = 'one' in {} must be a whole number"),
+        ("workers = 1.5", "workers = 1.5 in {} must be a whole number"),
+        ('users = "ten"', "users = 'ten' in {} must be a whole number"),
+        ("users = true", "users = True in {} must be a whole number"),
+        ('port = "80"', "port = '80' in {} must be a whole number"),
+        ('seed = "x"', "seed = 'x' in {} must be a whole number"),
+        ('fault_seconds = "6"', "fault_seconds = '6' in {} must be a number"),
+        ("env = 5", "env = 5 in {} must be a table of texts"),
+        ("env = { A = [1] }", "env = {{'A': [1]}} in {} must be a table of texts"),
+        ("uvicorn = 3", "uvicorn = 3 in {} must be a table"),
+        ("workload = 5", "workload = 5 in {} must be a path"),
+        ("target = 5", "target = 5 in {} must be a text"),
+        ("secrets = 3", "secrets = 3 in {} must be a list of texts"),
+        ("faults = [1]", "faults = [1] in {} must be a list of texts"),
+        ("logs = [1]", "logs = [1] in {} must be a list of paths"),
+        (
+            "detector_options = 1",
+            "detector_options = 1 in {} must be a table of tables",
+        ),
+        (
+            'floors_s = {"*"="x"}',
+            "floors_s = {{'*': 'x'}} in {} must be a table of num",
+        ),
+    ],
+)
+def test_value_of_another_type_is_named_with_its_file(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    """TOML takes any value for any key; the service is not started with it."""
+    text = "[tool.isolation-audit]\n"
+    if not line.startswith("target"):
+        text += 'target = "app:app"\n'
+    with pytest.raises(UsageError) as caught:
+        load_config(start=project(tmp_path, f"{text}{line}\n"), environ={})
+
+    expected = words.format(repr(str(tmp_path / "pyproject.toml")))
+    assert str(caught.value).startswith(expected)
+
+
+def test_every_field_of_the_configuration_can_be_written(tmp_path: Path) -> None:
+    """Natural values of every type are taken: numbers in env, one name for a list."""
+    config = load_config(
+        start=project(
+            tmp_path,
+            """
+[tool.isolation-audit]
+target = "app:app"
+seed = 3
+fault_seconds = 6
+env = { PORT = 80, SHARE = 0.5, NAME = "x" }
+uvicorn = { ws = "wsproto", limit_concurrency = 5, reset_contextvars = true }
+logs = "a.log"
+secrets = "KEY"
+detector_options = { leaks = { classes = ["a:B"] } }
+floors_s = { "*" = 1 }
+""",
+        ),
+        environ={},
+    )
+
+    assert config.env == {"PORT": "80", "SHARE": "0.5", "NAME": "x"}
+    assert config.uvicorn["limit_concurrency"] == 5
+    assert config.logs == (tmp_path / "a.log",)
+    assert (config.seed, config.fault_seconds, config.secrets) == (3, 6, ("KEY",))
 
 
 def test_track_starts_the_access_detector(tmp_path: Path) -> None:
