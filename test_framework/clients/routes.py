@@ -8,6 +8,7 @@ their requests by a call, which is all that a reverse proxy's other side would a
 """
 
 import asyncio
+import os
 import random
 import ssl
 from dataclasses import dataclass
@@ -39,22 +40,34 @@ class Address:
         tls: Shared context for https, None for http; one context serves all users,
             because loading the certificate store costs 20 ms each time.
         prefix: Path in front of every request path, without a final slash.
+        behind: How the caller knows the service, when a proxy of ours stands before it.
     """
 
     host: str
     port: int
     tls: ssl.SSLContext | None
     prefix: str
+    behind: str | None = None
 
     @classmethod
-    def of(cls, url: SplitResult, tls: ssl.SSLContext | None) -> "Address":
+    def of(
+        cls,
+        url: SplitResult,
+        tls: ssl.SSLContext | None,
+        *,
+        behind: str | None = None,
+    ) -> "Address":
         """Return the address of a split http or https URL.
 
         Raises:
             ValueError: The port is no TCP port.
         """
         port = url.port or (443 if url.scheme == "https" else 80)
-        return cls(url.hostname or "", port, tls, url.path.rstrip("/"))
+        return cls(url.hostname or "", port, tls, url.path.rstrip("/"), behind)
+
+    @property
+    def _shown(self) -> str:
+        return self.behind or f"{self.host}:{self.port}"
 
     async def connect(self) -> Wire:
         """Open a connection.
@@ -66,18 +79,25 @@ class Address:
             return await Wire.open(self.host, self.port, tls=self.tls)
         except ssl.SSLCertVerificationError as exc:
             message = (
-                f"The certificate of {self.host}:{self.port} is not trusted "
+                f"The certificate of {self._shown} is not trusted "
                 f"({exc.verify_message}). Name its authority in SSL_CERT_FILE, or "
                 "point --target at http."
             )
             raise TargetError(message) from exc
         except (OSError, UnicodeError) as exc:  # a name that cannot be one: the latter
-            reason = getattr(exc, "strerror", None) or str(exc) or "no answer in time"
+            reason = _reason(exc)
             message = (
-                f"The service at {self.host}:{self.port} does not accept connections "
+                f"The service at {self._shown} does not accept connections "
                 f"({reason}). Start it, or correct --target."
             )
             raise TargetError(message) from exc
+
+
+def _reason(exc: OSError | UnicodeError) -> str:
+    if isinstance(exc, ConnectionError) and exc.errno:
+        # asyncio's own words name the address it tried, which may be a proxy's.
+        return os.strerror(exc.errno)
+    return getattr(exc, "strerror", None) or str(exc) or "no answer in time"
 
 
 class DirectRoute:

@@ -116,6 +116,7 @@ async def run_audit(  # one argument per fact of the run
             recorder,
             plan,
             seed=seed,
+            behind=target.field.service_url if target.field is not None else None,
             is_alive=target.host.require_alive if target.host else None,
         )
         try:

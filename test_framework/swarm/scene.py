@@ -34,6 +34,7 @@ class Scene:
         recorder: Writes the history.
         plan: What to run.
         seed: Seed of the run.
+        behind: URL of the service, when ``base_url`` is that of a proxy before it.
         is_alive: Raises ``TargetError`` when the service's processes have died.
 
     Raises:
@@ -47,6 +48,7 @@ class Scene:
         plan: "Plan",
         *,
         seed: int,
+        behind: str | None = None,
         is_alive: "Callable[[], None] | None" = None,
     ) -> None:
         parts = urlsplit(base_url)
@@ -59,7 +61,7 @@ class Scene:
         tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.base_url = base_url
         try:
-            self.address = Address.of(parts, tls)
+            self.address = Address.of(parts, tls, behind=behind)
         except ValueError as exc:
             message = f"--target {base_url!r}: {exc}. Pass a port up to 65535."
             raise UsageError(message) from exc
