@@ -1,5 +1,6 @@
 """``check``: a stored history is judged again, that of an audit or of anything else."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from test_framework.report import HISTORY_NAME, make_folder
 
 _OF_AN_AUDIT = b'{"type":'
 """How each line of an audit's own history begins."""
+
+_REPORT = re.compile(rb'\s*\{\s*"format":\s*\d+,\s*"verdict":')
+"""How audit.json begins."""
 
 _MOST = 10_000_000
 """Seconds, or MiB: more is a mistake, and so is what is no number."""
@@ -61,7 +65,7 @@ def check(  # one argument per option
         "--seconds": seconds,
         "--memory": memory,
     }
-    _require_file(history_path)
+    _require_history(history_path)
     if _is_of_an_audit(history_path) and format_name is None:
         _refuse(
             [name for name, value in options.items() if value is not None], "audits"
@@ -83,13 +87,27 @@ def _is_of_an_audit(path: Path) -> bool:
         return True
 
 
-def _require_file(path: Path) -> None:
+def _require_history(path: Path) -> None:
     if path.exists() and not path.is_file() and not path.is_dir():
         message = (
             f"{str(path)!r} is neither a file nor a folder. A history is read more than "
             "once: save it to a file first."
         )
         raise UsageError(message)
+    if path.is_file() and _REPORT.match(_head(path, 200)):
+        message = (
+            f"{str(path)!r} is what was judged of a run, and not its history. Pass "
+            f"{str(path.with_name(HISTORY_NAME))!r}, which is written beside it."
+        )
+        raise UsageError(message)
+
+
+def _head(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""  # what cannot be read is told by whoever reads it
 
 
 def _refuse(names: list[str], of: str) -> None:

@@ -4,12 +4,13 @@ An audit file is plain Python. It defines ``async def workload(user)`` and usual
 ``async def login(user)``; everything else is optional. See docs/audit-file.md.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import math
 import sys
 import types
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,13 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "REUSE_ACCOUNTS": ("reuses_accounts", bool),
 }
 
+_KIND_WORDS: dict[type, str] = {
+    tuple: "a list of texts",
+    str: "a text",
+    dict: "a dictionary of seconds",
+    bool: "True or False",
+}
+
 
 def load_plan(
     path: Path,
@@ -263,10 +271,15 @@ def load_plan(
         value = getattr(module, name)
         if kind is tuple and isinstance(value, list | set):
             value = tuple(value)
-        if not isinstance(value, kind):
+        is_of_texts = kind is not tuple or all(isinstance(one, str) for one in value)
+        if not isinstance(value, kind) or not is_of_texts:
+            example = [value] if kind is tuple and isinstance(value, str) else None
+            cure = (
+                "Correct the value" if example is None else f"Write {name} = {example}"
+            )
             message = (
-                f"{name} = {value!r} in {str(path)!r} must be a {kind.__name__}. "
-                "Correct the value."
+                f"{name} = {value!r} in {str(path)!r} must be {_KIND_WORDS[kind]}. "
+                f"{cure}."
             )
             raise UsageError(message)
         values[attribute] = value
@@ -306,9 +319,12 @@ def _import_file(path: Path) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _neighbours(path):
+            spec.loader.exec_module(module)
     except SyntaxError as exc:
-        message = f"{str(path)!r} line {exc.lineno} is not valid Python: {exc.msg}."
+        # What is no text at all has no lines either.
+        where = "" if exc.lineno is None else f" line {exc.lineno}"
+        message = f"{str(path)!r}{where} is not valid Python: {exc.msg}."
         raise UsageError(message) from exc
     except (Exception, SystemExit) as exc:
         line = _line_in(exc, path)
@@ -318,6 +334,19 @@ def _import_file(path: Path) -> types.ModuleType:
         )
         raise UsageError(message) from exc
     return module
+
+
+@contextlib.contextmanager
+def _neighbours(path: Path) -> Iterator[None]:
+    """Let an audit file import what lies beside it, last of all, while it is loaded."""
+    folder = str(path.resolve().parent)
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the file may change it, too
+            place = len(sys.path) - 1 - sys.path[::-1].index(folder)
+            del sys.path[place]
 
 
 def _line_in(exc: BaseException, path: Path) -> int:

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from test_framework.check import judge
 from test_framework.cli import cli
 from test_framework.core import UsageError
+from test_framework.report import write_reports
+from tests.unit.check.builder import whole_run
 
 SOUND = """
 {:type :invoke, :f :txn, :value [[:append :x 1]], :process 0, :index 0}
@@ -180,3 +183,17 @@ LINES = r"""{"history": "transactions", "format": 1}
 {"session":"b","operations":[["r","\ud800",[]]],"invoked":2,"completed":3}
 {"session":"b","operations":[["r","\ud800",["\ud801"]]],"invoked":4,"completed":5}
 """
+
+
+def test_report_of_a_run_is_told_from_its_history(tmp_path: Path) -> None:
+    """It is whole and it is no history: the sentence names the file that is."""
+    builder = whole_run(2)
+    write_reports(tmp_path, judge(builder.history), builder.history)
+
+    with pytest.raises(UsageError) as caught:
+        CliRunner().invoke(
+            cli, ["check", str(tmp_path / "audit.json")], catch_exceptions=False
+        )
+
+    assert "is what was judged of a run, and not its history" in str(caught.value)
+    assert str(tmp_path / "history.jsonl") in str(caught.value)

@@ -1,6 +1,7 @@
 """Audit files: read with care, refused with the line and the cure."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ async def login(user): ...
 async def workload(user): ...
 async def cleanup(user): ...
 """
+
+BARE = "async def workload(user): ...\n"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -51,7 +54,13 @@ def test_audit_file_becomes_a_plan(tmp_path: Path) -> None:
         ("def workload(user): ...\n", "must be 'async def workload"),
         ("async def workload(): ...\n", "must be 'async def workload"),
         ("async def workload(user): ...\nHEALTH = 3\n", "HEALTH = 3"),
-        ("async def workload(user): ...\nPUBLIC = 'GET /x'\n", "PUBLIC = 'GET /x'"),
+        (
+            "async def workload(user): ...\nPUBLIC = 'GET /x'\n",
+            "must be a list of texts. Write PUBLIC = ['GET /x']",
+        ),
+        ("async def workload(user): ...\nPUBLIC = [1]\n", "must be a list of texts"),
+        ("async def workload(user): ...\nOPENAPI = 1\n", "must be a text"),
+        ("x = 1\0", "audit_file.py' is not valid Python: source code"),
         ("async def workload(user): ...\nFLOORS_S = 0.5\n", "FLOORS_S = 0.5"),
     ],
 )
@@ -113,7 +122,7 @@ def test_audit_file_wins_over_limits_of_the_repository(tmp_path: Path) -> None:
         ("RECOVERY_LEVEL = 'note'", "'error' or a 'warning'"),
         ("RECOVERY_GATES_S = {'*': 0}", "must be seconds"),
         ("async def probe():\n    ...", "async def probe(user)"),
-        ("EVENT_RESUME = 1", "must be a str"),
+        ("EVENT_RESUME = 1", "must be a text"),
     ],
 )
 def test_wrong_words_about_faults_are_refused(
@@ -144,3 +153,24 @@ def test_time_of_a_fault_ends(tmp_path: Path) -> None:
     assert load_plan(path, faults=("all",), fault_seconds=3600).fault_seconds == 3600
     with pytest.raises(UsageError, match=r"fault_seconds=1e\+300: at most 3600"):
         load_plan(path, faults=("all",), fault_seconds=1e300)
+
+
+def test_audit_file_imports_its_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What several audit files share lies beside them, and stays out of the rest."""
+    monkeypatch.delitem(sys.modules, "neighbour_of_audits", raising=False)
+    (tmp_path / "neighbour_of_audits.py").write_text("HEALTH = '/up'\n")
+    before = list(sys.path)
+
+    plan = load_plan(write(tmp_path, "from neighbour_of_audits import HEALTH\n" + BARE))
+
+    assert plan.health == "/up"
+    assert sys.path == before
+
+
+def test_neighbour_hides_nothing_that_is_installed(tmp_path: Path) -> None:
+    """A folder with a json.py beside the audit file does not change what json is."""
+    (tmp_path / "graphlib.py").write_text("raise OSError\n")
+
+    load_plan(write(tmp_path, "import graphlib\n" + BARE))
