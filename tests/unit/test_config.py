@@ -1,10 +1,13 @@
 """Configuration: pyproject.toml, the environment, then the command line."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from test_framework.config import load_config
+from test_framework.cli.audits import run
+from test_framework.config import Config, load_config
 from test_framework.core import UsageError
 from test_framework.swarm import SHAPES
 
@@ -218,3 +221,17 @@ def test_unknown_fault_is_refused_with_all_names(tmp_path: Path) -> None:
     """A mistyped fault is told before anything is started, with what there is."""
     with pytest.raises(UsageError, match=r"'earthquake' is no fault\. .*kill-worker"):
         load_config(start=project(tmp_path), environ={}, faults="earthquake")
+
+
+def test_page_names_every_key_and_those_without_an_option() -> None:
+    """The table of docs/audit-file.md holds what pyproject.toml may hold."""
+    page = (Path(__file__).parents[2] / "docs" / "audit-file.md").read_text("utf-8")
+    section = page.partition("## Where the target comes from")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    (sentence,) = re.findall(r"^(.*) have no option", section, re.MULTILINE)
+    keys = {field.name for field in fields(Config)} - {"root"}
+
+    assert {name for cell in cells for name in re.findall("`(.*?)`", cell)} == keys
+    assert set(re.findall("`(.*?)`", sentence)) == keys - {
+        option.name for option in run.params
+    }

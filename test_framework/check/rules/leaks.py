@@ -26,7 +26,8 @@ LEAK_RULES = (
             "service  LAST_NOTES[0] still holds 'secret of alice'",
         ),
         "Remove the entry when its user or request ends, or hold it weakly. A cache that "
-        "is keyed by user and bounded by time or size is declared in allowed_residue.",
+        "is keyed by user and bounded by time or size is declared in allowed_residue of "
+        "[tool.isolation-audit.detector_options.leaks].",
         772,
     ),
     Rule(

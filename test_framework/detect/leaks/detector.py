@@ -317,6 +317,10 @@ def _leaked(tasks: Iterable[LeakedTask], *, spare: int) -> Iterator[AlarmRecord]
         )
 
 
+_TABLE = "[tool.isolation-audit.detector_options.leaks]"
+"""Where the options of this detector stand in pyproject.toml."""
+
+
 def _declared(cure: str, path: str) -> str:
     trunk = trunk_of(path)
     if _DEEPER.search(path.removeprefix(trunk)):
@@ -324,11 +328,11 @@ def _declared(cure: str, path: str) -> str:
         return (
             f"{cure} If it is a cache that is keyed by user and bounded, give it a name "
             "of its own, as an attribute of app.state, and declare that in "
-            "allowed_residue."
+            f"allowed_residue of {_TABLE}."
         )
     return (
-        f"{cure} If it is a cache that is keyed by user and bounded, declare it: "
-        f"allowed_residue = [{trunk!r}]."
+        f"{cure} If it is a cache that is keyed by user and bounded, declare it "
+        f"under {_TABLE}: allowed_residue = [{trunk!r}]."
     )
 
 

@@ -255,6 +255,18 @@ def test_declared_caches_stay_quiet() -> None:
     assert [alarm.users for alarm in alarms] == [(31,)]
 
 
+def test_cure_of_residue_names_the_table_that_takes_it() -> None:
+    """Who reads it can paste the line, and knows where."""
+    program.MODULE_LIST.append(BOB)
+
+    (alarm,) = look()
+
+    assert alarm.fix.endswith(
+        "declare it under [tool.isolation-audit.detector_options.leaks]: "
+        f"allowed_residue = ['{NAME}.MODULE_LIST']."
+    )
+
+
 @pytest.mark.parametrize(
     "path", ["app.state['seen'][...].text", "app.state['seen']", "app.state"]
 )
