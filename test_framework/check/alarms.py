@@ -22,6 +22,7 @@ WHEN_ALL_HAVE_LEFT = frozenset(
 )
 """Rules about what a service may still need, or clean up, while somebody is there."""
 
+_NEEDS_AN_END = WHEN_ALL_HAVE_LEFT | {"memory-growth"}
 _ORDER: dict[Level, int] = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -42,7 +43,7 @@ def _raised(history: History) -> list[AlarmRecord]:
     """Return what detectors saw; of a run that was broken off, nobody has left yet."""
     alarms = history.of(AlarmRecord)
     if history.is_broken_off:
-        alarms = [alarm for alarm in alarms if alarm.rule not in WHEN_ALL_HAVE_LEFT]
+        alarms = [alarm for alarm in alarms if alarm.rule not in _NEEDS_AN_END]
     return alarms
 
 

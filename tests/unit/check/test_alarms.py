@@ -149,7 +149,13 @@ def test_what_was_not_watched_is_told_once() -> None:
     ]
 
 
-LEFT = ("residue-of-departed", "context-kept-alive", "leaked-task", "leaked-file")
+LEFT = (
+    "residue-of-departed",
+    "context-kept-alive",
+    "leaked-task",
+    "leaked-file",
+    "memory-growth",
+)
 
 
 @pytest.mark.parametrize("complete", [True, False])
