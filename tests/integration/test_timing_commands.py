@@ -38,7 +38,8 @@ def test_baseline_is_made_then_compared_then_refused(tmp_path: Path) -> None:
     options = (*CROWD, "--baseline", str(path))
 
     made = audit(tmp_path / "1", *options)
-    compared = audit(tmp_path / "2", *options, "--on-regression", "error")
+    # Not an error here: others may make the machine slower in between.
+    compared = audit(tmp_path / "2", *options, "--on-regression", "warning")
     refused = audit(tmp_path / "3", "--users", "5", "--baseline", str(path))
 
     require_sentence(made, 0, "Baseline of 3 endpoints")
