@@ -355,6 +355,8 @@ async def under_faults(user: User) -> None:
     """Write, read back and follow a run, whatever happens to the service meanwhile."""
     work = _work_of(user)
     if work.thread is None:
+        # All faults for a minute each outlast an access token.
+        await _enter(user)
         title = {"title": user.canary("thread under faults")}
         answer = await user.http.post("/threads", json=title)
         work.thread = answer.raise_for_status().json()["thread_id"]

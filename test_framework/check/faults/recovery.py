@@ -34,6 +34,7 @@ RECOVERY_GATE_S = 10.0
 MEMORY_SLACK_BYTES = 24 * 2**20
 MEMORY_SLACK_SHARE = 0.1
 
+_REFUSED = (401, 403)
 _SERVER_ERROR = 500
 _MIB = 2**20
 
@@ -45,7 +46,7 @@ def check_faults(history: History) -> Iterator[Sighting]:
         if fault.healed_ns is None or fault.reason:
             continue
         if fault.recovered_ns is None and fault.probes:
-            yield _no_recovery(fault)
+            yield _no_recovery(fault, history)
         elif level == "error":
             yield from _slow_recovery(fault, history)
         yield from _memory(fault)
@@ -127,8 +128,10 @@ def _gate_s(fault: FaultRecord, history: History) -> float:
     return gates.get(fault.fault, gates.get("*", RECOVERY_GATE_S))
 
 
-def _no_recovery(fault: FaultRecord) -> Sighting:
+def _no_recovery(fault: FaultRecord, history: History) -> Sighting:
     first = fault.late[0] if fault.late else None
+    last = _last_failure(fault, first, history)
+    is_refused = last is not None and last.status in _REFUSED
     return Sighting(
         rule="no-recovery",
         claim=f"after {fault.fault} the probes of {len(fault.late)} of {fault.probes} "
@@ -144,8 +147,28 @@ def _no_recovery(fault: FaultRecord) -> Sighting:
                 f"Then   the probe of {user_name(first)}, for one, which succeeded before "
                 "the fault, still fails."
             ),
+            *(() if last is None else (f"       {operation_line(last)}",)),
         ),
+        fix="If the login has only expired, let under_faults of the audit file log in "
+        "again before it begins; if it has not, look at what the fault did to sessions."
+        if is_refused
+        else "",
     )
+
+
+def _last_failure(
+    fault: FaultRecord, user: int | None, history: History
+) -> Operation | None:
+    """Return what a user was answered last that was no success, after the fault."""
+    failures = [
+        operation
+        for operation in history.of(Operation)
+        if operation.user == user
+        and operation.outcome != "ok"
+        and operation.error != "cancelled"
+        and (fault.healed_ns or 0) <= operation.completed_ns <= fault.ended_ns
+    ]
+    return failures[-1] if failures else None
 
 
 def _ago(fault: FaultRecord) -> str:

@@ -220,6 +220,25 @@ def test_bad_recovery_is_named(fields: dict[str, Any], rule: str) -> None:
     assert of_fault(**fields) == [rule]
 
 
+@pytest.mark.parametrize(("status", "is_expired"), [(401, True), (503, False)])
+def test_user_who_is_not_served_again_is_shown_why(
+    status: int, *, is_expired: bool
+) -> None:
+    """The last answer stands below; a refused one may be a login that expired."""
+    builder = around(recovered_ns=None, late=(1,))
+    builder.op(1, "GET /late", shape=UNDER, start_ms=2100, outcome="fail", status=404)
+    builder.op(
+        1, "GET /notes", shape=UNDER, start_ms=4500, outcome="fail", status=status
+    )
+    builder.op(2, "GET /other", shape=UNDER, start_ms=4600, outcome="fail", status=500)
+
+    (sighting,) = check_faults(builder.history)
+
+    assert f"{status}" in sighting.evidence[-1]
+    assert "GET /notes" in sighting.evidence[-1]
+    assert ("expired" in sighting.fix) is is_expired
+
+
 @pytest.mark.parametrize(
     "fields",
     [
