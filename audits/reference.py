@@ -390,7 +390,7 @@ async def after_faults(user: User) -> None:
 
 
 async def _has_ended(user: User, run: str) -> bool:
-    """Wait for the end of a run, which one whose process was killed has as well."""
+    """Wait for the end of a run; that of a killed process is ended by another."""
     for _ in range(40):
         answer = await user.http.get(f"/runs/{run}")
         user.expect(answer.is_success, f"my run is gone: {answer.status_code}")

@@ -12,21 +12,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cache import Lease
 from app.control.election import Term
-from app.storage import Leadership, claim_epoch, draw_epoch, last_epoch
+from app.storage import (
+    Leadership,
+    claim_epoch,
+    draw_epoch,
+    last_epoch,
+    transaction_limit,
+)
 
 _UNAVAILABLE = (DBAPIError, OSError)
 _MS_PER_S = 1_000
 # In one statement: a process that is stopped just after it must not keep the lock.
 _STAND = text(
     "SELECT set_config('idle_session_timeout', :lease_ms, false), "
-    "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
-    "THEN set_config('transaction_timeout', :lease_ms, false) END, "
+    f"{transaction_limit(':lease_ms', is_local=False)}, "
     "pg_try_advisory_lock(hashtextextended(:name, 0))"
 )
 _STAND_DOWN = text(
     "SELECT set_config('idle_session_timeout', NULL, false), "
-    "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
-    "THEN set_config('transaction_timeout', NULL, false) END"
+    + transaction_limit("NULL", is_local=False)
 )
 _RENEW = text("SELECT 1")
 

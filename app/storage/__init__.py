@@ -30,7 +30,12 @@ from app.storage.documents import (
     search_documents,
     update_document,
 )
-from app.storage.engine import StorageError, check_role, open_engine
+from app.storage.engine import (
+    StorageError,
+    check_role,
+    open_engine,
+    transaction_limit,
+)
 from app.storage.intents import (
     ConflictError,
     IdempotencyError,
@@ -213,6 +218,7 @@ __all__ = [
     "settle_key",
     "sweep_abandoned",
     "transaction",
+    "transaction_limit",
     "update_document",
     "verify_audit",
     "write_refusals",

@@ -21,6 +21,24 @@ TRANSACTION_TIMEOUT_MS = 2 * STATEMENT_TIMEOUT_MS
 """How long a transaction may stand still, and how long one of a user may take."""
 
 
+def transaction_limit(milliseconds: str, *, is_local: bool) -> str:
+    """Return an SQL expression that limits transactions, and is null where none can be.
+
+    ``transaction_timeout`` came with Postgres 17, and an older server refuses a setting
+    that it does not know. It ends also a transaction that stands within a statement,
+    whose session is not idle to Postgres.
+
+    Args:
+        milliseconds: An SQL expression of text; NULL gives the session's own limit back.
+        is_local: For this transaction alone. Postgres changes no limit that runs
+            already: take it away with ``'0'`` before.
+    """
+    return (
+        "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN "
+        f"set_config('transaction_timeout', {milliseconds}, {is_local}) END"
+    )
+
+
 class StorageError(RuntimeError):
     """Raised when the database is not fit to keep users apart: the operator's fault."""
 

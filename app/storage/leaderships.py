@@ -22,6 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.context import UserExecutionContext
+from app.storage.engine import transaction_limit
 
 IDLE_IN_TRANSACTION_MS = 1_000
 TRANSACTION_MS = 2_000
@@ -41,11 +42,11 @@ _CLAIM = text(
 _READ = text("SELECT epoch FROM leaderships WHERE name = :name")
 # The limit of all transactions runs already, and Postgres changes none that runs: it is
 # taken away first.
+_UNLIMITED = transaction_limit("'0'", is_local=True)
+_LIMITED = transaction_limit(":transaction_ms", is_local=True)
 _REQUIRE = text(
-    "SELECT set_config('idle_in_transaction_session_timeout', :idle_ms, true), "
-    "CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
-    "THEN set_config('transaction_timeout', '0', true) "
-    "|| set_config('transaction_timeout', :transaction_ms, true) END "
+    "SELECT set_config('idle_in_transaction_session_timeout', :idle_ms, true), "  # noqa: S608  # of constants
+    f"{_UNLIMITED}, {_LIMITED} "
     "FROM (SELECT FROM leaderships WHERE name = :name AND epoch = :epoch FOR SHARE) "
     "AS mine"
 )

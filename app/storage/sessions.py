@@ -19,12 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.context import UserExecutionContext
 from app.monitoring import IsolationGuard
-from app.storage.engine import TRANSACTION_TIMEOUT_MS
+from app.storage.engine import TRANSACTION_TIMEOUT_MS, transaction_limit
 
-_WITHIN = (
-    ", CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL "
-    "THEN set_config('transaction_timeout', CAST(:limit_ms AS text), true) END"
-)
+_WITHIN = ", " + transaction_limit("CAST(:limit_ms AS text)", is_local=True)
 _SET_USER = text("SELECT set_config('app.user_id', :user_id, true)" + _WITHIN)
 _SET_AUTH = text("SELECT set_config('app.scope', 'auth', true)" + _WITHIN)
 _SET_KEYS = text("SELECT set_config('app.scope', 'keys', true)" + _WITHIN)

@@ -20,6 +20,7 @@ from app.api.dependencies import build_context
 from app.settings import Settings
 from tests.integration.app.dying import MOMENTS
 from tests.integration.app.service import Member, Service, running
+from tests.integration.control.world import environment_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 LEASE_S = 0.5
@@ -71,11 +72,7 @@ async def _kill(
         *[sys.executable, "-m", "tests.integration.app.dying", key, str(LEASE_S)],
         *["/".join((at, member.user_id, thread, run)) for at, run in runs.items()],
         cwd=ROOT,
-        env=os.environ
-        | {
-            "DATABASE_URL": settings.service_database_url,
-            "REDIS_URL": settings.redis_url.get_secret_value(),
-        },
+        env=environment_of(settings),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )

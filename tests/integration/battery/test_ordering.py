@@ -107,7 +107,7 @@ async def test_levels_of_postgres_show_what_they_are_known_for(
 async def test_redis_is_valid_over_100_seeds(
     registers: type, conformance: Callable[..., OrderingRaceTest]
 ) -> None:
-    """The same for each of a hundred seeds."""
+    """The same for each of a hundred seeds: ``run`` raises what is not valid."""
     for seed in range(100):
         await conformance(registers).run(config(seed, iterations=12))
 
@@ -118,7 +118,7 @@ async def test_redis_is_valid_over_100_seeds(
 async def test_postgres_is_valid_over_100_seeds(
     level: Level, database_url: str
 ) -> None:
-    """The same for each of a hundred seeds."""
+    """The same for each of a hundred seeds: ``run`` raises what is not valid."""
     test = OrderingRaceTest(lambda: PostgresRegisters(database_url, level), name=level)
     for seed in range(100):
         await test.run(config(seed, iterations=12))

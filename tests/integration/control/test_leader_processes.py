@@ -20,7 +20,13 @@ from uuid import uuid4
 import pytest
 
 from app.settings import Settings
-from tests.integration.control.world import LIMIT_S, World, opened, overtaken
+from tests.integration.control.world import (
+    LIMIT_S,
+    World,
+    environment_of,
+    opened,
+    overtaken,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -68,11 +74,7 @@ async def standing(
         *[sys.executable, "-m", "tests.integration.control.candidates"],
         *[kind, f"test-{uuid4().hex}", str(LEASE_S), str(folder), str(count)],
         cwd=ROOT,
-        env=os.environ
-        | {
-            "DATABASE_URL": settings.service_database_url,
-            "REDIS_URL": settings.redis_url.get_secret_value(),
-        },
+        env=environment_of(settings),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )

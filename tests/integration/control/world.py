@@ -6,6 +6,7 @@ Also for processes of their own, which know the URLs and nothing else.
 import asyncio
 import contextlib
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from uuid import uuid4
@@ -156,6 +157,14 @@ async def connected(
         await redis.aclose()
         await elections.dispose()
         await engine.dispose()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment of a process that reaches the same services."""
+    return os.environ | {
+        "DATABASE_URL": settings.service_database_url,
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+    }
 
 
 async def until(is_so: Callable[[], bool]) -> None:

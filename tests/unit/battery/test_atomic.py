@@ -78,7 +78,7 @@ async def test_sound_cell_is_valid(kind: WorkerKind, cell: type[Cell]) -> None:
 async def test_sound_cell_is_valid_over_100_seeds(
     kind: WorkerKind, cell: type[Cell], seeds: range
 ) -> None:
-    """The same for each of a hundred seeds."""
+    """The same for each of a hundred seeds: ``run`` raises what is not valid."""
     for seed in seeds:
         await AtomicRaceTest(cell).run(config(kind, seed))
 

@@ -115,7 +115,7 @@ async def test_sound_lock_is_valid(kind: WorkerKind, make: Make, name: str) -> N
 async def test_sound_lock_is_valid_over_100_seeds(
     kind: WorkerKind, make: Make, name: str, seeds: range
 ) -> None:
-    """The same for each of a hundred seeds."""
+    """The same for each of a hundred seeds: ``run`` raises what is not valid."""
     for seed in seeds:
         await conformance(kind, make, name).run(config(kind, seed))
 
