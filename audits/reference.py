@@ -497,4 +497,4 @@ async def _follow(user: User, work: SimpleNamespace, wanted: set[str]) -> None:
                 user.expect(is_whole or is_excused, "my run ends and never began")
             return not wanted - work.ended
 
-        await events.until(is_over, timeout_s=_PATIENCE_S)
+        await events.until(is_over)

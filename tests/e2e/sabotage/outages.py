@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,19 +11,21 @@ from uuid import UUID
 import asyncpg
 from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.dependencies import Authenticated, PartsOf, Work
 from app.api.documents import forget_cached
 from app.api.schemas import NewDocument, NewMessage
 from app.api.threads import get_messages
-from app.cache import connect
 from app.main import Parts, create_app
 from app.realtime import EventLog
 from app.storage import Message as StoredMessage
 from app.storage import add_message
 from tests.e2e.sabotage.overriding import override
 
+ENDS = {"run.completed", "run.failed", "run.cancelled"}
 FLUSHED_EVERY_S = 1.0
 HEDGED_AFTER_S = 1.0
 SNAPSHOT_BYTES = 4 * 2**20
@@ -142,12 +145,13 @@ def create_hedged_writes() -> FastAPI:
 
 
 class _BatchedLog(EventLog):
-    """Collects events and appends them once a second, to spare round trips."""
+    """Collects the events of a run and appends them at its end, to spare round trips."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, writer: Redis) -> None:
         super().__init__(redis)
-        self._batch: list[dict[str, object]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._writer = EventLog(writer)
+        self._writing = asyncio.Lock()
+        self._batches: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
 
     async def append(
         self,
@@ -159,7 +163,7 @@ class _BatchedLog(EventLog):
         data: Mapping[str, object],
         event_id: str | None = None,
     ) -> int:
-        self._batch.append(
+        self._batches[run_id].append(
             {
                 "user_id": user_id,
                 "kind": kind,
@@ -169,31 +173,29 @@ class _BatchedLog(EventLog):
                 "event_id": event_id,
             }
         )
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush_forever())
-        return 0
-
-    async def _flush_forever(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSHED_EVERY_S)
-            batch, self._batch = self._batch, []
+        if kind in ENDS:
+            batch = self._batches.pop(run_id)
             # Telemetry may be lost, thought whoever wrote this.
             with contextlib.suppress(Exception):
-                for event in batch:
-                    await super().append(**event)  # type: ignore[arg-type]  # as they came
+                async with self._writing:
+                    for event in batch:
+                        await self._writer.append(**event)  # type: ignore[arg-type]  # as they came
+        return 0
 
 
 def create_lossy_events() -> FastAPI:
     """Drops the events that cannot be appended while Redis is away.
 
-    CWE-362, and the default of many a logging handler.
+    CWE-362, and the default of many a logging handler. They have a connection of their
+    own, so that Redis was away is noticed by what is sent next, however soon it is back.
     """
 
     def sabotage(parts: Parts) -> Parts:
-        redis = connect(
-            parts.settings.redis_url.get_secret_value(), connections=4, timeout_s=None
+        url = parts.settings.redis_url.get_secret_value()
+        writer = Redis.from_url(
+            url, single_connection_client=True, retry=Retry(NoBackoff(), 0)
         )
-        return replace(parts, events=_BatchedLog(redis))
+        return replace(parts, events=_BatchedLog(parts.redis, writer))
 
     return create_app(replace=sabotage)
 
